@@ -1,0 +1,90 @@
+"""Every error that leaves a part of skerry, grouped by whose fault it is.
+
+A user sees `str(error)` on one line and nothing else; code matches on types, never on text.
+"""
+
+from __future__ import annotations
+
+
+class SkerryError(Exception):
+    """Root of all errors that skerry raises on purpose; `str()` is one line fit for a user."""
+
+
+# --- what someone gave us is wrong; trying again with the same input cannot help -------------------------------------
+
+
+class ConfigInvalid(SkerryError):
+    """A configuration file or command line is wrong. `field` names the key."""
+
+    def __init__(self, field: str, problem: str) -> None:
+        super().__init__(f"{field}: {problem}")
+        self.field = field
+
+
+class Malformed(SkerryError):
+    """Bytes from outside do not parse. `offset` is the byte where reading stopped, -1 when it has none."""
+
+    def __init__(self, problem: str, offset: int = -1) -> None:
+        super().__init__(problem if offset < 0 else f"{problem} at byte {offset}")
+        self.offset = offset
+
+
+class Refused(SkerryError):
+    """A manifest asks for what this device does not do. `path` is the field's path, as in the Kubernetes API.
+
+    `reason` is a CamelCase word fit for a pod's status (API conventions, "reason").
+    """
+
+    def __init__(self, path: str, problem: str, reason: str = "Unsupported") -> None:
+        super().__init__(f"{path}: {problem}")
+        self.path, self.problem, self.reason = path, problem, reason
+
+
+class LimitExceeded(SkerryError):
+    """Something from outside is larger than a bound of limits.py; `limit` is the bound's name."""
+
+    def __init__(self, limit: str, bound: int, got: int) -> None:
+        super().__init__(f"{limit} is {bound}, got {got}")
+        self.limit, self.bound, self.got = limit, bound, got
+
+
+# --- the world failed; every one of these is retried with jitter ------------------------------------------------------
+
+
+class LinkLost(SkerryError):
+    """The MQTT connection is gone, was refused or did not come up in time."""
+
+
+class RuntimeAway(SkerryError):
+    """The container runtime cannot be reached or did not answer in time; nothing is known about the call's effect."""
+
+
+class RuntimeFailed(SkerryError):
+    """The container runtime answered with an error. `code` is the gRPC status name, such as `UNKNOWN`."""
+
+    def __init__(self, call: str, code: str, message: str) -> None:
+        super().__init__(f"{call}: {code}: {message}")
+        self.call, self.code, self.message = call, code, message
+
+
+class ImagePullFailed(RuntimeFailed):
+    """An image could not be pulled (no network, no such image, no room)."""
+
+
+class VolumeFailed(SkerryError):
+    """A volume could not be prepared. `volume` is its name in the pod."""
+
+    def __init__(self, volume: str, problem: str) -> None:
+        super().__init__(f"volume {volume}: {problem}")
+        self.volume = volume
+
+
+# --- the journal ------------------------------------------------------------------------------------------------------
+
+
+class StoreFull(SkerryError):
+    """The journal has no room for this commit (map or disk full); nothing was written, the store stays usable."""
+
+
+class StoreBroken(SkerryError):
+    """The journal cannot be trusted any more (EIO, corruption): the process ends and starts again through recovery."""

@@ -1,0 +1,79 @@
+"""Every bound of skerry, with its unit in its name. Nothing elsewhere is unbounded; nothing here decides anything.
+
+Times are seconds (`_S`), sizes are bytes (`_BYTES`), the rest counts things (`_MAX`).
+"""
+
+from __future__ import annotations
+
+KIB = 1024
+MIB = 1024 * KIB
+
+# --- frames and messages (wire/) --------------------------------------------------------------------------------------
+FRAME_BYTES_MAX = 1 * MIB  # one MQTT payload
+FRAME_INFLATED_BYTES_MAX = 2 * MIB  # the same after inflating: stops a deflate bomb
+OBJECT_BYTES_MAX = 1 * MIB + 64 * KIB  # one Kubernetes object as CBOR: etcd's own limit for a ConfigMap and its metadata
+DELTA_BYTES_TARGET = 128 * KIB  # a Delta is closed once it holds this much, so that many objects travel in several
+REPORT_ITEMS_MAX = 64  # items in one Report
+CODEC_DEPTH_MAX = 64  # nesting of a decoded value
+CODEC_ITEMS_MAX = 100_000  # items in one decoded value
+TEXT_CHARS_MAX = 2_048  # a reason, message or detail from outside; longer is cut
+NAME_CHARS_MAX = 253  # RFC 1123 subdomain, Kubernetes object names
+NONCE_BYTES = 8  # a session's nonce
+DIGEST_BYTES = 32  # SHA-256
+DIGEST_WIRE_BYTES = 16  # a digest as an identifier on the wire
+
+# --- a device's desired set -------------------------------------------------------------------------------------------
+OBJECTS_MAX = 2_000  # objects in one device's set
+PODS_MAX = 250  # pods on one device (kubelet's own default is 110)
+CONTAINERS_MAX = 32  # containers in one pod
+VOLUMES_MAX = 64  # volumes in one pod
+ENV_MAX = 1_000  # variables of one container after envFrom
+ENV_BYTES_MAX = 512 * KIB  # the environment block of one container
+
+# --- the session (loops/link, cloudhub) -------------------------------------------------------------------------------
+CONNECT_TIMEOUT_S = 20.0  # DNS, TCP, TLS and CONNACK together
+MQTT_KEEPALIVE_S = 300  # idle costs one PINGREQ per this
+MQTT_SESSION_EXPIRY_S = 90  # just above the will delay: the broker's queue is never relied on
+MQTT_WILL_DELAY_S = 60
+HELLO_TIMEOUT_S = 10.0  # an unanswered Hello is repeated after this, then with back-off
+ACK_TIMEOUT_S = 30.0  # an unanswered Report or Delta restarts the session after this
+RECONNECT_BACKOFF_S = (0.5, 60.0)  # first and last delay, full jitter
+SESSION_BACKOFF_S = (1.0, 300.0)  # Hello after a Reject or a silent hub
+CREDIT_FRAMES = 16  # frames a device may have unacknowledged at the hub
+INBOX_FRAMES_MAX = 32  # frames received and not yet handled, per connection
+
+# --- journal ----------------------------------------------------------------------------------------------------------
+JOURNAL_BYTES_MAX = 256 * MIB  # LMDB map size on 64 bit; JOURNAL_BYTES_MAX_32 on 32 bit
+JOURNAL_BYTES_MAX_32 = 128 * MIB  # the address space of a 32-bit process is small
+JOURNAL_ALARM_RATIO = 0.8
+BALLAST_BYTES = 1 * MIB  # given back when the disk is full, so that a deletion can still be journaled
+OUTBOX_ITEMS_MAX = 10_000
+OUTBOX_BYTES_MAX = 16 * MIB
+HISTORY_ITEMS_MAX = 2_000  # decisions that `skerry explain` can replay
+COMMIT_QUEUE_MAX = 1_024  # commits waiting for the writer thread
+
+# --- steering ---------------------------------------------------------------------------------------------------------
+POD_WORKERS_MAX = 4  # pods acted upon at the same time
+RESTART_BACKOFF_S = (10.0, 300.0)  # kubelet's crash loop back-off; the first restart is immediate
+RESTART_RESET_S = 600.0  # a container that ran this long starts from no back-off
+STEP_BACKOFF_S = (1.0, 60.0)  # a failed runtime call
+PULL_BACKOFF_S = (10.0, 300.0)  # a failed image pull, as kubelet
+GRACE_S_DEFAULT = 30  # Kubernetes' terminationGracePeriodSeconds
+GRACE_S_MAX = 3_600
+FORCED_GRACE_S = 1  # a pod that vanished from a checked set
+RELIST_S = 300.0  # the safety net beside the runtime's events
+RUNTIME_CALL_TIMEOUT_S = 120.0  # any CRI call but a pull; StopContainer adds its grace
+PULL_TIMEOUT_S = 1_800.0
+RUNTIME_BACKOFF_S = (0.2, 10.0)  # the runtime itself is away
+LOOK_BATCH_MAX = 16  # pods looked at one by one before a whole listing is cheaper
+STATUS_MESSAGE_CHARS_MAX = 1_024  # a container's message in a report
+CONTAINERS_SEEN_MAX = 4_000  # sandboxes and containers in one listing
+
+# --- hub --------------------------------------------------------------------------------------------------------------
+SESSION_QUEUE_FRAMES_MAX = 64  # frames of one device waiting at the hub; over it they are dropped and counted
+FLOOD_DROPS_MAX = 256  # drops within FLOOD_WINDOW_S that make the hub unsubscribe the device for a while
+FLOOD_WINDOW_S = 10.0
+FLOOD_PAUSE_S = (30.0, 600.0)  # first and last pause, jittered
+RESTORED_WAIT_S = 60.0  # how long the hub waits for its own resourceVersion to reach a device's
+API_BACKOFF_S = (0.2, 30.0)  # retries against the Kubernetes API
+STATUS_COALESCE_S = 0.05  # status patches of one pod closer than this become one

@@ -1,0 +1,1 @@
+"""Frozen values that travel between the parts. Nothing here touches the world or decides anything."""

@@ -1,0 +1,219 @@
+"""The six seams between skerry and the world. Each has a real and a simulated adapter and one contract suite.
+
+Nothing behind a seam decides anything; nothing in front of one touches the world.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from skerry.model.observed import PodSeen
+from skerry.model.pod import Container, EmptyDir, HostPath, Pod, Resources
+from skerry.model.report import NodeFacts
+
+
+class Clock(Protocol):
+    """Time. `now` never goes back; `wall` may jump and is for people only."""
+
+    def now(self) -> float:
+        """Monotonic seconds."""
+
+    def wall(self) -> float:
+        """Seconds since 1970 as the system believes."""
+
+    async def sleep_until(self, when: float) -> None:
+        """Return once now() >= when; at once if it is already so."""
+
+
+class Entropy(Protocol):
+    """Randomness for ids and jitter."""
+
+    def token(self, size: int) -> bytes:
+        """`size` random bytes."""
+
+    def uniform(self) -> float:
+        """A float in [0, 1)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Inbound:
+    """A received frame and the handle that acknowledges it."""
+
+    frame: bytes
+    handle: int
+
+
+class Link(Protocol):
+    """The MQTT connection of one device. May lose everything after the last ack, may hang, repeat, reorder."""
+
+    async def connect(self) -> None:
+        """Connect and subscribe; done within CONNECT_TIMEOUT_S. Raises LinkLost. Never blocks the event loop."""
+
+    async def recv(self) -> Inbound:
+        """The next frame. Raises LinkLost once the connection is gone. A frame over FRAME_BYTES_MAX is acknowledged,
+        counted and not delivered."""
+
+    async def send(self, frame: bytes) -> None:
+        """Hand a frame to the connection (QoS 1). Its arrival is not promised. Raises LinkLost."""
+
+    def ack(self, handle: int) -> None:
+        """PUBACK a received frame. Called only after what it asked for is durable. Ignored on a lost connection."""
+
+    async def close(self) -> None:
+        """Disconnect; idempotent, raises nothing."""
+
+
+class Store(Protocol):
+    """The journal's ordered map on disk, with a small second copy beside it."""
+
+    def get(self, key: bytes) -> bytes | None:
+        """The committed value. Raises StoreBroken."""
+
+    def scan(self, prefix: bytes) -> Iterator[tuple[bytes, bytes]]:
+        """Committed pairs whose key starts with prefix, in key order."""
+
+    async def commit(self, puts: Mapping[bytes, bytes], deletes: Sequence[bytes], copy: bytes | None = None) -> None:
+        """Apply all or nothing; durable on return. With `copy`, the older of the two copy files is replaced by it
+        (fsync, rename) first. Commits take effect in call order. Raises StoreFull (nothing written, store usable)
+        or StoreBroken (end the process)."""
+
+    def copies(self) -> list[bytes]:
+        """The contents of the copy files that can be read, newest first."""
+
+    def usage(self) -> float:
+        """Used part of the map, 0 to 1."""
+
+    def written_bytes(self) -> int:
+        """Bytes written since the process started, map pages and copies together."""
+
+    def close(self) -> None:
+        """Idempotent. Waits for commits under way."""
+
+
+@dataclass(frozen=True, slots=True)
+class MountSpec:
+    """A bind mount into a container."""
+
+    host_path: str
+    container_path: str
+    read_only: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ContainerSpec:
+    """A container with every reference resolved."""
+
+    name: str
+    attempt: int
+    image: str
+    fingerprint: str
+    command: tuple[str, ...]
+    args: tuple[str, ...]
+    working_dir: str
+    env: tuple[tuple[str, str], ...]
+    mounts: tuple[MountSpec, ...]
+    resources: Resources
+
+
+@dataclass(frozen=True, slots=True)
+class RuntimeEvent:
+    """Something happened to a pod; `pod_uid` is empty when the runtime does not say to which."""
+
+    pod_uid: str
+
+
+class Runtime(Protocol):
+    """A CRI-shaped container runtime. Calls are idempotent: what is already so is success, stopping or removing what
+    does not exist is success. It may be away (RuntimeAway), slow, refuse (RuntimeFailed), or lie by omission in a
+    listing. Only pods that skerry made are shown. Names (pod uid, container name, attempt) are unique: making one
+    that exists returns the existing id."""
+
+    async def version(self) -> str:
+        """Name and version as a node reports it, such as containerd://1.6.20."""
+
+    async def look(self, pod_uid: str | None = None) -> dict[str, PodSeen]:
+        """Everything, or everything of one pod, by pod uid."""
+
+    def events(self) -> AsyncIterator[RuntimeEvent]:
+        """Starts and exits as they happen, until RuntimeAway. May miss some: a relist is the safety net."""
+
+    async def image_present(self, image: str) -> bool: ...
+
+    async def pull_image(self, image: str) -> None:
+        """Raises ImagePullFailed."""
+
+    async def run_pod_sandbox(self, pod: Pod, attempt: int) -> str: ...
+
+    async def create_container(self, pod: Pod, sandbox_id: str, attempt: int, spec: ContainerSpec) -> str:
+        """`attempt` is the sandbox's. Returns the container's id."""
+
+    async def start_container(self, container_id: str) -> None: ...
+
+    async def update_container_resources(self, container_id: str, resources: Resources) -> None: ...
+
+    async def stop_container(self, container_id: str, grace_s: int) -> None: ...
+
+    async def remove_container(self, container_id: str) -> None: ...
+
+    async def stop_pod_sandbox(self, sandbox_id: str) -> None: ...
+
+    async def remove_pod_sandbox(self, sandbox_id: str) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class VolumeFile:
+    """One file of a ConfigMap or Secret volume; `path` is relative to the volume."""
+
+    path: str
+    data: bytes
+    mode: int
+
+
+@dataclass(frozen=True, slots=True)
+class FilesVolume:
+    """A ConfigMap or Secret volume with its keys resolved. It lies in a tmpfs."""
+
+    name: str
+    files: tuple[VolumeFile, ...]
+
+
+ResolvedVolume = FilesVolume | EmptyDir | HostPath
+
+
+class Host(Protocol):
+    """The board: facts, folders, the service manager. Cheap; what may block runs off the event loop."""
+
+    def facts(self) -> NodeFacts:
+        """With `runtime` empty: the runtime says that itself."""
+
+    async def mount_volume(self, pod_uid: str, volume: ResolvedVolume) -> str:
+        """Make or refresh it and return the path on the host. Idempotent. Raises VolumeFailed."""
+
+    async def remove_volumes(self, pod_uid: str) -> None:
+        """Unmount and delete all of the pod's volumes; a HostPath's content stays. Idempotent. Raises VolumeFailed."""
+
+    def volume_pods(self) -> set[str]:
+        """Uids that have volumes here."""
+
+    def notify(self, state: str) -> None:
+        """sd_notify: READY=1, WATCHDOG=1, STATUS=…; nothing without a service manager."""
+
+
+__all__ = [
+    "Clock",
+    "Container",
+    "ContainerSpec",
+    "Entropy",
+    "FilesVolume",
+    "Host",
+    "Inbound",
+    "Link",
+    "MountSpec",
+    "ResolvedVolume",
+    "Runtime",
+    "RuntimeEvent",
+    "Store",
+    "VolumeFile",
+]
