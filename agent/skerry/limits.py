@@ -11,7 +11,7 @@ MIB = 1024 * KIB
 # --- frames and messages (wire/) --------------------------------------------------------------------------------------
 FRAME_BYTES_MAX = 1 * MIB  # one MQTT payload
 FRAME_INFLATED_BYTES_MAX = 2 * MIB  # the same after inflating: stops a deflate bomb
-OBJECT_BYTES_MAX = 1 * MIB + 64 * KIB  # one Kubernetes object as CBOR: etcd's own limit for a ConfigMap and its metadata
+OBJECT_BYTES_MAX = 1 * MIB + 64 * KIB  # one object as CBOR: a ConfigMap's own limit and its metadata
 DELTA_BYTES_TARGET = 128 * KIB  # a Delta is closed once it holds this much, so that many objects travel in several
 REPORT_ITEMS_MAX = 64  # items in one Report
 CODEC_DEPTH_MAX = 64  # nesting of a decoded value
