@@ -9,9 +9,9 @@ KIB = 1024
 MIB = 1024 * KIB
 
 # --- frames and messages (wire/) --------------------------------------------------------------------------------------
-FRAME_BYTES_MAX = 1 * MIB  # one MQTT payload
 FRAME_INFLATED_BYTES_MAX = 2 * MIB  # the same after inflating: stops a deflate bomb
 OBJECT_BYTES_MAX = 1 * MIB + 64 * KIB  # one object as CBOR: a ConfigMap's own limit and its metadata
+FRAME_BYTES_MAX = OBJECT_BYTES_MAX + 64 * KIB  # one MQTT payload; holds any object
 DELTA_BYTES_TARGET = 128 * KIB  # a Delta is closed once it holds this much, so that many objects travel in several
 REPORT_ITEMS_MAX = 64  # items in one Report
 CODEC_DEPTH_MAX = 64  # nesting of a decoded value
@@ -75,5 +75,6 @@ FLOOD_DROPS_MAX = 256  # drops within FLOOD_WINDOW_S that make the hub unsubscri
 FLOOD_WINDOW_S = 10.0
 FLOOD_PAUSE_S = (30.0, 600.0)  # first and last pause, jittered
 RESTORED_WAIT_S = 60.0  # how long the hub waits for its own resourceVersion to reach a device's
+HAIL_BACKOFF_S = (30.0, 3_600.0)  # asking a silent device to say Hello
 API_BACKOFF_S = (0.2, 30.0)  # retries against the Kubernetes API
 STATUS_COALESCE_S = 0.05  # status patches of one pod closer than this become one

@@ -45,12 +45,16 @@ def object_of(kind: Kind, uid: str, body: bytes) -> Object:
 
 
 def set_digest(digests: Iterable[tuple[Key, bytes]]) -> bytes:
-    """SHA-256 over the sorted (kind, uid, digest) of a set: equal on both ends exactly when the sets are equal."""
+    """First 16 bytes of the SHA-256 over the sorted (kind, uid, digest[:16]) of a set.
+
+    Equal on both ends exactly when the sets are equal. Only the first 16 bytes of each object's digest take part,
+    because that is all an Inventory carries.
+    """
     whole = sha256()
     for (kind, uid), digest in sorted(digests):
         name = uid.encode()
-        whole.update(bytes((kind, len(name))) + name + digest)
-    return whole.digest()
+        whole.update(bytes((kind, len(name))) + name + short(digest))
+    return short(whole.digest())
 
 
 def short(digest: bytes) -> bytes:
@@ -74,7 +78,7 @@ class Desired:
     resource_version: int = 0
     generation: int = 0
     objects: Mapping[Key, Object] = field(default_factory=lambda: EMPTY)
-    digest: bytes = field(default_factory=lambda: set_digest(()))
+    digest: bytes = field(default_factory=lambda: set_digest(()))  # of objects
 
     def changed(self, change: Change) -> Desired:
         """The set after `change`. Raises nothing: whether it may be applied was decided before (wire.session)."""

@@ -1,0 +1,155 @@
+"""Deltas between sets: the hub builds one, the device checks it and learns the Change. Pure, and strict on the way in.
+
+A put of a known object is deflated against the body that the device already has, so that a changed field costs some
+tens of bytes; the digests say whether the result is right.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from hashlib import sha256
+
+from skerry.errors import LimitExceeded, Malformed
+from skerry.limits import DELTA_BYTES_TARGET, OBJECT_BYTES_MAX, OBJECTS_MAX, PODS_MAX
+from skerry.model.desired import Change, Desired, Key, Kind, Object, set_digest, short
+from skerry.wire.frame import deflate, inflate
+from skerry.wire.message import Delta, Put, RejectCode
+
+# ConfigMaps and Secrets travel before the pods that name them.
+ORDER = {Kind.CONFIG_MAP: 0, Kind.SECRET: 0, Kind.POD: 1}
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """What the next Delta holds, and the set it leads to (key → digest)."""
+
+    puts: tuple[Put, ...]
+    deletes: tuple[Key, ...]
+    after: Mapping[Key, bytes]
+
+
+def next_step(
+    base: Mapping[Key, bytes], bodies: Mapping[Key, bytes], target: Mapping[Key, Object], additions_only: bool = False
+) -> Step | None:
+    """The next step from `base` (key → short digest) towards `target`; None when there is nothing to send.
+
+    `bodies` are those of the base that the hub still knows. A step is closed at DELTA_BYTES_TARGET, so a long way
+    takes several. Deletions come first: they free room. With `additions_only` nothing is changed or deleted.
+    """
+    deletes = () if additions_only else tuple(sorted(k for k in base if k not in target))
+    wanted = [
+        o
+        for o in target.values()
+        if (o.key not in base if additions_only else base.get(o.key) != short(o.digest))
+    ]
+    if not wanted and not deletes:
+        return None
+    after = {k: d for k, d in base.items() if k not in set(deletes)}
+    puts: list[Put] = []
+    size = 0
+    for o in sorted(wanted, key=lambda o: (ORDER[o.kind], o.key)):
+        put = _put(o, bodies.get(o.key) if o.key in base else None)
+        if puts and size + len(put.data) > DELTA_BYTES_TARGET:
+            break
+        size += len(put.data)
+        puts.append(put)
+        after[o.key] = short(o.digest)
+    return Step(tuple(puts), deletes, after)
+
+
+def _put(o: Object, known: bytes | None) -> Put:
+    if known is not None:
+        patch = deflate(o.body, known)
+        if len(patch) < len(o.body):
+            return Put(o.kind, o.uid, short(o.digest), True, patch)
+    return Put(o.kind, o.uid, short(o.digest), False, o.body)
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """Why a Delta is not applied."""
+
+    code: RejectCode
+    detail: str
+
+
+def judge(delta: Delta, own: Desired) -> Change | Fault | None:
+    """The Change that `delta` asks for, a Fault, or None for a repeat of what is applied already.
+
+    Never raises: a hostile Delta is a Fault. The nonce was compared before.
+    """
+    if delta.generation == own.generation and delta.digest == own.digest:
+        return None
+    if delta.generation != own.generation + 1:
+        return Fault(RejectCode.STALE, f"generation {delta.generation} after {own.generation}")
+    if delta.base != own.digest:
+        return Fault(RejectCode.BASE, "the base is not the set I have")
+    foreign = _foreign(delta, own)
+    if isinstance(foreign, Fault):
+        return foreign
+    puts = _opened(delta, own)
+    if isinstance(puts, Fault):
+        return puts
+    deletes = frozenset(delta.deletes)
+    if not deletes <= own.objects.keys():
+        return Fault(RejectCode.BASE, "deletes what I do not have")
+    same = foreign and not delta.adopt
+    change = Change(
+        store=own.store if same else delta.store,
+        epoch=own.epoch if same else delta.epoch,
+        resource_version=own.resource_version if same else delta.resource_version,
+        generation=delta.generation,
+        puts=puts,
+        deletes=deletes,
+    )
+    return _checked(change, own, delta.digest)
+
+
+def _foreign(delta: Delta, own: Desired) -> bool | Fault:
+    """Whether the Delta comes from another store or epoch than the set's; a Fault if that forbids it."""
+    if not own.store or (delta.store, delta.epoch) == (own.store, own.epoch):
+        if own.store and delta.resource_version < own.resource_version:
+            return Fault(
+                RejectCode.STALE, f"resourceVersion {delta.resource_version} after {own.resource_version}"
+            )
+        return False
+    if not delta.adopt:
+        if delta.deletes:
+            return Fault(RejectCode.FOREIGN, "another store or epoch deletes without being adopted")
+        if any((p.kind, p.uid) in own.objects for p in delta.puts):
+            return Fault(RejectCode.FOREIGN, "another store or epoch changes objects without being adopted")
+    return True
+
+
+def _opened(delta: Delta, own: Desired) -> tuple[Object, ...] | Fault:
+    """The objects of a Delta, each checked against its digest."""
+    puts: dict[Key, Object] = {}
+    for put in delta.puts:
+        key = (put.kind, put.uid)
+        body = put.data
+        if put.patched:
+            known = own.objects.get(key)
+            if known is None:
+                return Fault(RejectCode.BASE, f"{put.kind.name} {put.uid} patches what I do not have")
+            try:
+                body = inflate(body, known.body, OBJECT_BYTES_MAX, "OBJECT_BYTES_MAX")
+            except (Malformed, LimitExceeded) as why:
+                return Fault(RejectCode.MALFORMED, f"{put.kind.name} {put.uid}: {why}")
+        if len(body) > OBJECT_BYTES_MAX:
+            return Fault(RejectCode.MALFORMED, f"{put.kind.name} {put.uid} is over OBJECT_BYTES_MAX")
+        digest = sha256(body).digest()
+        if short(digest) != put.digest:
+            return Fault(RejectCode.DIGEST, f"{put.kind.name} {put.uid} does not give its digest")
+        puts[key] = Object(put.kind, put.uid, digest, body)
+    return tuple(puts.values())
+
+
+def _checked(change: Change, own: Desired, digest: bytes) -> Change | Fault:
+    after = {k: o.digest for k, o in own.objects.items() if k not in change.deletes}
+    after.update((o.key, o.digest) for o in change.puts)
+    if len(after) > OBJECTS_MAX or sum(k[0] is Kind.POD for k in after) > PODS_MAX:
+        return Fault(RejectCode.MALFORMED, f"more than {OBJECTS_MAX} objects or {PODS_MAX} pods")
+    if set_digest(after.items()) != digest:
+        return Fault(RejectCode.DIGEST, "the set does not give the announced digest")
+    return change

@@ -1,0 +1,264 @@
+"""The device's end of a session, sans-IO: messages and time in, effects out. Knows no socket, no disk and no pod.
+
+    DOWN ──opened──► GREETING ──Ack or Welcome──► LIVE ──lost──► DOWN
+                        ▲                          │
+                        └── back-off ◄── Reject, silence
+
+`loops.link` owns the connection and the journal and carries out the effects; `view` is what it lets the session read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import Enum
+from typing import Protocol
+
+from skerry.errors import LimitExceeded, Malformed
+from skerry.limits import (
+    ACK_TIMEOUT_S,
+    CREDIT_FRAMES,
+    HELLO_TIMEOUT_S,
+    OBJECTS_MAX,
+    REPORT_ITEMS_MAX,
+    SESSION_BACKOFF_S,
+)
+from skerry.model.desired import Change, Desired, short
+from skerry.model.report import OutboxItem
+from skerry.wire import message
+from skerry.wire.delta import Fault, judge
+from skerry.wire.message import Ack, Credit, Delta, Hello, Inventory, Message, Reject, RejectCode, Report, Welcome
+
+
+class State(str, Enum):
+    DOWN = "down"
+    GREETING = "greeting"  # Hello sent, no answer yet
+    PAUSED = "paused"  # will say Hello again at the deadline
+    LIVE = "live"
+
+
+class View(Protocol):
+    """What the session reads of the journal."""
+
+    @property
+    def journal_id(self) -> bytes: ...
+
+    @property
+    def desired(self) -> Desired: ...
+
+    @property
+    def outbox_first(self) -> int: ...
+
+    @property
+    def outbox_next(self) -> int: ...
+
+    def outbox(self, after_seq: int, count_max: int) -> Sequence[OutboxItem]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Send:
+    message: Message
+
+
+@dataclass(frozen=True, slots=True)
+class Commit:
+    """Journal this change; once durable, call `committed`."""
+
+    change: Change
+
+
+@dataclass(frozen=True, slots=True)
+class Trim:
+    """The hub has stored every outbox item up to and including seq."""
+
+    seq: int
+
+
+@dataclass(frozen=True, slots=True)
+class Retell:
+    """Put the present status of everything into the outbox again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """Something worth a line in the log and a counter."""
+
+    what: str
+
+
+Effect = Send | Commit | Trim | Retell | Note
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    node: str
+    boot_id: str
+    agent: str
+
+
+class DeviceSession:
+    """One session after the other over one connection. All methods return effects in the order to carry them out.
+
+    `jitter` is in [0, 1) and comes from the caller's Entropy with each call that may start a back-off.
+    """
+
+    def __init__(self, identity: Identity) -> None:
+        self._identity = identity
+        self.state = State.DOWN
+        self.deadline: float | None = None  # when `tick` wants to be called
+        self._nonce = b""
+        self._failures = 0
+        self._credit = CREDIT_FRAMES
+        self._sent_seq = 0  # last outbox sequence handed to the connection in this session
+        self._unacked: list[int] = []  # last sequence of each Report not yet acknowledged
+        self._committing = False
+
+    def opened(self, view: View, now: float, wall: float, nonce: bytes) -> list[Effect]:
+        """The connection is up: say Hello."""
+        self.state = State.GREETING
+        self.deadline = now + HELLO_TIMEOUT_S
+        self._nonce, self._unacked, self._committing = nonce, [], False
+        self._sent_seq = view.outbox_first - 1
+        desired = view.desired
+        hello = Hello(
+            node=self._identity.node,
+            nonce=nonce,
+            journal_id=view.journal_id,
+            boot_id=self._identity.boot_id,
+            store=desired.store,
+            epoch=desired.epoch,
+            resource_version=desired.resource_version,
+            generation=desired.generation,
+            digest=desired.digest,
+            outbox_first=view.outbox_first,
+            outbox_next=view.outbox_next,
+            wall_s=max(0, int(wall)),
+            agent=self._identity.agent,
+        )
+        return [Send(hello)]
+
+    def lost(self) -> None:
+        """The connection is gone."""
+        self.state, self.deadline, self._unacked, self._committing = State.DOWN, None, [], False
+
+    def received(self, frame: bytes, view: View, now: float, jitter: float) -> list[Effect]:
+        """Any bytes from the other end. A frame that is wrong costs the session a pause, never the connection."""
+        try:
+            got = message.decode(frame)
+        except (Malformed, LimitExceeded) as why:
+            reject = Reject(self._nonce, RejectCode.MALFORMED, str(why)[:200])
+            return [Note(f"malformed frame: {why}"), Send(reject), *self._pause(now, jitter, 0, "malformed frame")]
+        if isinstance(got, Reject):
+            return self._rejected(got, now, jitter)
+        if isinstance(got, (Hello, Inventory, Report)):
+            return [Note(f"{type(got).__name__} came from the hub")]
+        if got.nonce != self._nonce or self.state in (State.DOWN, State.PAUSED):
+            return [Note(f"stale {type(got).__name__}")]
+        match got:
+            case Welcome():
+                return self._welcomed(got, view, now)
+            case Ack():
+                return self._acked(got, view, now)
+            case Credit():
+                self._credit = min(got.frames, CREDIT_FRAMES)
+                return self.flush(view, now)
+            case Delta():
+                return self._delta(got, view, now, jitter)
+
+    def committed(self, view: View, now: float) -> list[Effect]:
+        """The change of the last Commit is durable: acknowledge it."""
+        self._committing = False
+        if self.state is not State.LIVE:
+            return []
+        ack = Ack(self._nonce, generation=view.desired.generation, digest=view.desired.digest)
+        return [Send(ack), *self.flush(view, now)]
+
+    def not_committed(self, why: str, now: float, jitter: float) -> list[Effect]:
+        """The journal had no room: say so and come back later."""
+        self._committing = False
+        return [Send(Reject(self._nonce, RejectCode.FULL, why[:200])), *self._pause(now, jitter, 0, "journal full")]
+
+    def flush(self, view: View, now: float) -> list[Effect]:
+        """Send what the outbox holds, as far as the credit reaches."""
+        effects: list[Effect] = []
+        while self.state is State.LIVE and len(self._unacked) < self._credit:
+            items = tuple(view.outbox(self._sent_seq, REPORT_ITEMS_MAX))
+            if not items:
+                break
+            self._sent_seq = items[-1].seq
+            self._unacked.append(self._sent_seq)
+            if self.deadline is None:
+                self.deadline = now + ACK_TIMEOUT_S
+            effects.append(Send(Report(self._nonce, view.journal_id, items)))
+        return effects
+
+    def tick(self, view: View, now: float, wall: float, nonce: bytes, jitter: float) -> list[Effect]:
+        """Time has passed; `nonce` is fresh and used if a Hello is due."""
+        if self.deadline is None or now < self.deadline:
+            return []
+        if self.state is State.PAUSED:
+            return self.opened(view, now, wall, nonce)
+        what = "Hello" if self.state is State.GREETING else "Report"
+        return self._pause(now, jitter, 0, f"the hub does not answer my {what}")
+
+    # --- private ------------------------------------------------------------------------------------------------------
+
+    def _pause(self, now: float, jitter: float, retry_ms: int, why: str) -> list[Effect]:
+        first, last = SESSION_BACKOFF_S
+        if retry_ms:
+            delay = min(retry_ms / 1000, last) * (0.5 + jitter / 2)
+        else:
+            delay = first / 2 + jitter * min(last, first * 2**self._failures)
+            self._failures = min(self._failures + 1, 16)
+        self.state, self.deadline, self._unacked = State.PAUSED, now + delay, []
+        return [Note(f"{why}; Hello again in {delay:.1f} s")]
+
+    def _live(self, now: float) -> None:
+        self.state, self.deadline, self._failures = State.LIVE, None, 0
+
+    def _rejected(self, got: Reject, now: float, jitter: float) -> list[Effect]:
+        if self.state is State.DOWN or (got.nonce and got.nonce != self._nonce):
+            return [Note("stale Reject")]
+        if self.state is State.PAUSED:
+            return []
+        return self._pause(now, jitter, got.retry_ms, f"the hub rejects: {got.code.name} {got.detail}".rstrip())
+
+    def _welcomed(self, got: Welcome, view: View, now: float) -> list[Effect]:
+        self._live(now)
+        self._credit = min(got.credit, CREDIT_FRAMES)
+        effects: list[Effect] = []
+        if got.inventory:
+            entries = tuple((k[0], k[1], short(o.digest)) for k, o in sorted(view.desired.objects.items()))
+            assert len(entries) <= OBJECTS_MAX
+            effects.append(Send(Inventory(self._nonce, entries)))
+        if got.reports:
+            effects.append(Retell())
+        return effects + self.flush(view, now)
+
+    def _acked(self, got: Ack, view: View, now: float) -> list[Effect]:
+        if self.state is State.GREETING:
+            self._live(now)
+        if got.credit is not None:
+            self._credit = min(got.credit, CREDIT_FRAMES)
+        effects: list[Effect] = []
+        if got.seq is not None and got.journal_id == view.journal_id:
+            if got.seq >= view.outbox_next:
+                return [Note(f"Ack of sequence {got.seq}, which was never sent")]
+            self._unacked = [seq for seq in self._unacked if seq > got.seq]
+            self.deadline = now + ACK_TIMEOUT_S if self._unacked else None
+            effects.append(Trim(got.seq))
+        return effects + self.flush(view, now)
+
+    def _delta(self, got: Delta, view: View, now: float, jitter: float) -> list[Effect]:
+        if self.state is State.GREETING:
+            self._live(now)
+        assert not self._committing, "loops.link commits one change at a time"
+        own = view.desired
+        verdict = judge(got, own)
+        if verdict is None:
+            return [Send(Ack(self._nonce, generation=own.generation, digest=own.digest))]
+        if isinstance(verdict, Fault):
+            reject = Reject(self._nonce, verdict.code, verdict.detail)
+            return [Send(reject), *self._pause(now, jitter, 0, f"Delta refused: {verdict.detail}")]
+        self._committing = True
+        return [Commit(verdict)]

@@ -1,0 +1,1 @@
+"""The cloud hub: one session per device, each with its own task, bounded queue and flow control."""
