@@ -88,3 +88,11 @@ class StoreFull(SkerryError):
 
 class StoreBroken(SkerryError):
     """The journal cannot be trusted any more (EIO, corruption): the process ends and starts again through recovery."""
+
+
+class StoreBusy(SkerryError):
+    """Another process has the journal open for writing. `pid` is its process id, 0 when it cannot be told."""
+
+    def __init__(self, folder: str, pid: int) -> None:
+        super().__init__(f"journal {folder}: in use by process {pid or 'unknown'}")
+        self.folder, self.pid = folder, pid
