@@ -41,6 +41,10 @@ RECONNECT_BACKOFF_S = (0.5, 60.0)  # first and last delay, full jitter
 SESSION_BACKOFF_S = (1.0, 300.0)  # Hello after a Reject or a silent hub
 CREDIT_FRAMES = 16  # frames a device may have unacknowledged at the hub
 INBOX_FRAMES_MAX = 32  # frames received and not yet handled, per connection
+OUTBOX_FRAMES_MAX = 32  # frames handed to a connection that the broker has not acknowledged
+PACKET_BYTES_MAX = FRAME_BYTES_MAX + 64 * KIB  # one MQTT packet with its topic and properties
+PING_TIMEOUT_S = 30.0  # a PINGREQ that stays unanswered this long means that the broker is gone
+CLOSE_TIMEOUT_S = 2.0  # to write the farewell and the DISCONNECT
 
 # --- journal ----------------------------------------------------------------------------------------------------------
 JOURNAL_BYTES_MAX = 256 * MIB  # LMDB map size on 64 bit; JOURNAL_BYTES_MAX_32 on 32 bit
@@ -51,6 +55,11 @@ OUTBOX_ITEMS_MAX = 10_000
 OUTBOX_BYTES_MAX = 16 * MIB
 HISTORY_ITEMS_MAX = 2_000  # decisions that `skerry explain` can replay
 COMMIT_QUEUE_MAX = 1_024  # commits waiting for the writer thread
+COMMIT_MERGE_MAX = 64  # waiting commits that become one transaction
+JOURNAL_RESERVE_BYTES = 8 * MIB  # map beyond the bound, for commits that do not grow the journal
+PROBE_TIMEOUT_S = 60.0  # the child process that walks the journal at start
+QUARANTINE_ITEMS_MAX = 4  # damaged journals kept for a person
+QUARANTINE_BYTES_MAX = 64 * MIB
 
 # --- steering ---------------------------------------------------------------------------------------------------------
 POD_WORKERS_MAX = 4  # pods acted upon at the same time
