@@ -1,0 +1,51 @@
+# The few verbs of skerry. Each brings what it needs: on a machine with only make and git, as root, `make demo` works.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+PYTHON := .venv/bin/python
+PYTEST := $(PYTHON) -m pytest
+# What mypy reads, and the kinds of test in the order in which they say most for their time.
+SOURCES := $(wildcard agent native hub bench tests)
+TESTS := $(wildcard tests/unit tests/properties tests/sim tests/faults tests/e2e)
+export PYTHONDONTWRITEBYTECODE := 1
+export SEEDS
+
+.PHONY: help demo test sim e2e bench check setup lock clean clean-root
+.DEFAULT_GOAL := help
+
+help: ## these lines
+	@sed -n 's/^\([a-z0-9-]*\):[^#]*## /\1\t/p' Makefile | expand -t 12
+
+demo: setup ## one machine, a hub and a board: a pod runs, and runs on without network and after a power cut
+	$(PYTHON) tests/demo.py
+
+test: setup check ## all checks and all tests
+	$(PYTEST) $(TESTS)
+
+sim: setup ## the simulator, long form: make sim SEEDS=1000
+	$(PYTEST) tests/sim
+
+e2e: setup ## the tests that run real mosquitto, containerd and kubectl
+	$(PYTEST) $(TESTS) -m e2e
+
+bench: setup ## measure; one report
+	PYTHONPATH=tests $(PYTHON) -m bench
+
+check: setup ## ruff, mypy, import rules, tidy rules
+	.venv/bin/ruff check
+	.venv/bin/mypy $(SOURCES)
+	if [ -e .importlinter ] || grep -q '^\[tool.importlinter' pyproject.toml; then .venv/bin/lint-imports; fi
+	if [ -e tests/unit/test_tidy.py ]; then $(PYTEST) -q tests/unit/test_tidy.py; fi
+
+setup: # what is missing on this machine
+	@tools/setup
+
+lock: setup ## requirements/*.in -> *.txt, with hashes
+	tools/lock
+
+clean: ## what was built here, not .venv and not what was downloaded
+	rm -rf build dist bench/out .mypy_cache .ruff_cache .pytest_cache .hypothesis .cache/stamps/build
+	find agent native hub tests bench \( -name __pycache__ -o -name '*.so' \) -prune -exec rm -rf {} +
+	find native -name '*.c' -delete
+
+clean-root: ## make test in a fresh Debian: make clean-root [SUITE=trixie] [VERBS="demo test"]
+	tools/clean-root --suite $(or $(SUITE),bookworm) $(or $(VERBS),test)
