@@ -28,18 +28,20 @@ def hierarchies() -> list[Hierarchy]:
     """The hierarchies of this machine (cgroups(7)); in hybrid mode only those of v1.
 
     A v1 subtree is made below this process's own group, so that whoever owns this process still sees all of it. On
-    v2 that is forbidden (a group with processes cannot hand controllers down), so it is made at the top.
+    v2 that is forbidden (a group with processes cannot hand controllers down), so it is made at the top. RIG_CGROUP=v2
+    takes v2 on a hybrid machine too (with the few controllers that are left there), to try that path.
     """
     mounts = _mounts()
     own = _own_paths()
+    v2 = [Hierarchy("", point, point, v2=True) for kind, _, point, _ in mounts if kind == "cgroup2"][:1]
+    if os.environ.get("RIG_CGROUP") == "v2":
+        return v2
     v1 = [
         Hierarchy(options, point, point / _below(own.get(_key(options), "/"), root))
         for kind, options, point, root in mounts
         if kind == "cgroup"
     ]
-    if v1:
-        return v1
-    return [Hierarchy("", point, point, v2=True) for kind, _, point, _ in mounts if kind == "cgroup2"][:1]
+    return v1 or v2
 
 
 def make(path: str) -> list[Path]:

@@ -54,6 +54,14 @@ class Cri:
         self._call("StartContainer", {1: container_id})
         return sandbox_id, container_id
 
+    def ready(self) -> bool:
+        """Whether it answers: containerd listens for some time before its CRI is initialised."""
+        try:
+            self._call("ListPodSandbox", {})
+        except grpc.RpcError:
+            return False
+        return True
+
     def pod_ip(self, sandbox_id: str) -> str:
         """The sandbox's address, from PodSandboxStatus."""
         status = decode(self._call("PodSandboxStatus", {1: sandbox_id})[1])

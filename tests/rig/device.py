@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from . import cgroups, containerd, evidence
+from .cri import Cri
 from .evidence import Container
 from .images import Image, hello, pause
 from .namespaces import Namespace
@@ -43,6 +44,7 @@ class Device:
         agent_config: Callable[[Device], str] | None = None,
         journal_bytes: int | None = None,
         containerd_env: dict[str, str] | None = None,
+        oci_runtime: str = "crun",
     ) -> None:
         self.site = site
         self.name = name
@@ -60,6 +62,7 @@ class Device:
         self.agent_argv = agent_argv or skerry_run
         self.agent_config = agent_config
         self.journal_bytes = journal_bytes
+        self.oci_runtime = oci_runtime
         self.containerd_env = containerd_env or {}
         self.agent: Process | None = None
         self.containerd: Process | None = None
@@ -232,6 +235,7 @@ class Device:
             etc=self.disk / "etc",
             subnet=f"10.{128 + self.index % 100}.0.0/16",
             snapshotter=containerd.snapshotter(self.folder),
+            runtime=self.oci_runtime,
         )
         containerd.write(self._layout)
         if self.journal_bytes is not None:
@@ -264,7 +268,10 @@ fi
         assert process is not None
         if not process.running:
             raise RigError(f"containerd of {self.name} ended ({process.returncode}):\n{process.log()[-4000:]}")
-        return "containerd successfully booted" in process.log()
+        if "containerd successfully booted" not in process.log():
+            return False
+        with Cri(self.outside(self.cri_socket)) as cri:
+            return cri.ready()
 
     def _image_line(self, name: str) -> str:
         return self.ctr("images", "list", f"name=={name}")
