@@ -1,0 +1,95 @@
+"""The one import of paho-mqtt, and what skerry needs of its insides: a socket made elsewhere, bounded reads, deadlines.
+
+Import it late: paho brings about 5 MB of modules.
+"""
+
+from __future__ import annotations
+
+import socket
+from typing import Any
+
+from paho.mqtt.client import Client, MQTTMessage
+from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode, MQTTProtocolVersion
+from paho.mqtt.exception import MalformedPacket
+from paho.mqtt.packettypes import PacketTypes
+from paho.mqtt.properties import Properties
+from paho.mqtt.reasoncodes import ReasonCode
+from paho.mqtt.subscribeoptions import SubscribeOptions
+
+READ_BYTES = 64 * 1024  # one recv(); paho would allocate what the broker announces, up to 256 MB
+
+
+class PahoClient(Client):
+    """One connection's life; a new one is made for the next, so that nothing is resent behind skerry's back."""
+
+    def __init__(self, client_id: str, sock: socket.socket, manual_ack: bool, packet_bytes_max: int) -> None:
+        super().__init__(
+            CallbackAPIVersion.VERSION2,
+            client_id=client_id,
+            protocol=MQTTProtocolVersion.MQTTv5,
+            reconnect_on_failure=False,
+            manual_ack=manual_ack,
+        )
+        self._made, self._packet_bytes_max = sock, packet_bytes_max
+
+    def start(self, host: str, port: int, keepalive_s: int, session_expiry_s: int, receive_max: int) -> None:
+        """Queue CONNECT on the socket. `receive_max` 0 leaves MQTT's own bound of 65,535."""
+        properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
+        properties.SessionExpiryInterval = session_expiry_s
+        properties.MaximumPacketSize = self._packet_bytes_max
+        if receive_max:
+            properties.ReceiveMaximum = receive_max
+        self.connect(host, port, keepalive_s, clean_start=True, properties=properties)
+
+    def set_will(self, topic: str, payload: bytes, delay_s: int) -> None:
+        properties = Properties(PacketTypes.WILLMESSAGE)  # type: ignore[no-untyped-call]
+        properties.WillDelayInterval = delay_s
+        self.will_set(topic, payload, qos=1, retain=False, properties=properties)
+
+    def limit_in_flight(self, publishes: int) -> None:
+        """The broker's receive maximum. paho neither reads it from CONNACK nor lets its setter be called by then."""
+        self._max_inflight_messages = publishes
+
+    def pending(self) -> int:
+        """Bytes that TLS has decrypted and nobody has read; no socket event announces them."""
+        pending = getattr(self._sock, "pending", None)
+        return int(pending()) if pending is not None else 0
+
+    def pinged(self) -> float:
+        """The monotonic time of a PINGREQ that is not answered yet, else 0."""
+        return self._ping_t
+
+    def misc_due(self) -> float | None:
+        """The monotonic time at which loop_misc has something to do; None without keepalive."""
+        if self._keepalive == 0:
+            return None
+        return min(self._last_msg_out, self._last_bytes_received) + self._keepalive
+
+    def drop(self) -> None:
+        """Close the socket at once, saying nothing. Not to be called inside one of paho's callbacks."""
+        self._sock_close()
+
+    def _create_socket(self) -> Any:
+        return self._made
+
+    def _sock_recv(self, bufsize: int) -> bytes:
+        if bufsize > self._packet_bytes_max:
+            raise ConnectionError("packet too large")  # paho makes a lost connection of it
+        return super()._sock_recv(min(bufsize, READ_BYTES))
+
+    def _send_pubrec(self, mid: int) -> MQTTErrorCode:
+        raise MalformedPacket(f"QoS 2 was never asked for (packet {mid})")  # paho would keep such messages unbounded
+
+
+def subscription() -> SubscribeOptions:
+    """QoS 1, and nothing retained: state comes from the session, never from the broker's memory."""
+    return SubscribeOptions(qos=1, retainHandling=SubscribeOptions.RETAIN_DO_NOT_SEND)
+
+
+__all__ = [
+    "MQTTMessage",
+    "PacketTypes",
+    "PahoClient",
+    "ReasonCode",
+    "subscription",
+]

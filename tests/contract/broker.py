@@ -1,0 +1,73 @@
+"""A real mosquitto on a free loopback port, with its own folder and default limits; a TLS listener when asked."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import ssl
+import subprocess
+import time
+from pathlib import Path
+
+MOSQUITTO = shutil.which("mosquitto") or shutil.which("mosquitto", path="/usr/sbin:/usr/local/sbin")
+
+
+def free_port() -> int:
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        return int(sock.getsockname()[1])
+
+
+class Broker:
+    def __init__(self, folder: Path, tls: bool = False, extra: str = "") -> None:
+        assert MOSQUITTO, "mosquitto is not installed"
+        self._folder, self.port, self._process = folder, free_port(), None
+        self._process: subprocess.Popen[bytes] | None
+        config = f"listener {self.port} 127.0.0.1\nallow_anonymous true\npersistence false\n{extra}\n"
+        config = ("user root\n" if os.getuid() == 0 else "") + config
+        self.tls: ssl.SSLContext | None = None
+        if tls:
+            self_signed(folder)
+            config += f"certfile {folder}/cert.pem\nkeyfile {folder}/key.pem\n"
+            self.tls = ssl.create_default_context(cafile=str(folder / "cert.pem"))
+        (folder / "mosquitto.conf").write_text(config)
+        self.start()
+
+    def start(self) -> None:
+        assert MOSQUITTO
+        log = (self._folder / "mosquitto.log").open("ab")
+        self._process = subprocess.Popen(
+            [MOSQUITTO, "-v", "-c", str(self._folder / "mosquitto.conf")], stdout=log, stderr=log
+        )
+        log.close()
+        for _ in range(200):
+            with socket.socket() as sock:
+                if sock.connect_ex(("127.0.0.1", self.port)) == 0:
+                    return
+            time.sleep(0.02)
+        raise AssertionError(self.log())
+
+    @property
+    def pid(self) -> int:
+        assert self._process is not None
+        return self._process.pid
+
+    def log(self) -> str:
+        return (self._folder / "mosquitto.log").read_text()
+
+    def stop(self) -> None:
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+            self._process = None
+
+
+def self_signed(folder: Path) -> None:
+    subprocess.run(
+        ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2"]
+        + ["-keyout", f"{folder}/key.pem", "-out", f"{folder}/cert.pem", "-subj", "/CN=localhost"]
+        + ["-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1"],
+        check=True,
+        capture_output=True,
+    )

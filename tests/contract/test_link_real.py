@@ -1,0 +1,136 @@
+"""The Link contract on MqttLink with a real mosquitto, with and without TLS, on asyncio and on uvloop.
+
+The hub's side is MqttConnection, as in the real hub; what the broker counts is read from a tap between the two.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import pytest
+from contract.broker import MOSQUITTO, Broker, free_port
+from contract.link import LinkContract
+from skerry.errors import LinkLost
+from skerry.limits import FRAME_BYTES_MAX, INBOX_FRAMES_MAX
+from skerry.ports import Link
+from skerry.world.link import MqttLink, down_topic, up_topic
+from skerry.world.mqtt import MqttConnection
+from skerry.world.mqtt_values import MqttOptions
+
+pytestmark = pytest.mark.skipif(MOSQUITTO is None, reason="mosquitto is not installed")
+
+
+LOOPS = ("asyncio", "uvloop")
+
+
+@pytest.fixture(params=["plain", "tls"])
+def broker(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Broker]:
+    broker = Broker(tmp_path, tls=request.param == "tls")
+    yield broker
+    broker.stop()
+
+
+class Site:
+    """Device and hub at one broker; the device goes through a proxy, which can be cut."""
+
+    def __init__(self, broker: Broker) -> None:
+        self._broker = broker
+        self._proxy: asyncio.Server | None = None
+        self._port = free_port()
+        self._pipes: list[asyncio.StreamWriter] = []
+        self._links: list[MqttLink] = []
+        self.hub = MqttConnection(MqttOptions("localhost", broker.port, "hub", tls=broker.tls, inbox_max=1000))
+
+    async def start(self) -> None:
+        await self.hub.connect()
+        await self.hub.subscribe([up_topic("n1")])
+        await self.mend()
+
+    def link(self) -> Link:
+        link = MqttLink("n1", MqttOptions("localhost", self._port, "n1", tls=self._broker.tls, connect_timeout_s=3))
+        self._links.append(link)
+        return link
+
+    async def say(self, frame: bytes) -> None:
+        await self.hub.publish(down_topic("n1"), frame)
+
+    async def heard(self) -> bytes:
+        return (await asyncio.wait_for(self.hub.recv(), 5)).payload
+
+    async def unacknowledged(self) -> int:
+        """mosquitto logs each PUBLISH to and each PUBACK from a client."""
+        await asyncio.sleep(0.3)
+        log = self._broker.log()
+        life = log[log.rindex("as n1 ") :]
+        return life.count("Sending PUBLISH to n1 ") - life.count("Received PUBACK from n1 ")
+
+    async def cut(self) -> None:
+        assert self._proxy is not None
+        self._proxy.close()
+        for pipe in self._pipes:
+            pipe.transport.abort()
+        self._pipes.clear()
+
+    async def mend(self) -> None:
+        self._proxy = await asyncio.start_server(self._serve, "127.0.0.1", self._port)
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        there, back = await asyncio.open_connection("127.0.0.1", self._broker.port)
+        self._pipes += [writer, back]
+        await asyncio.gather(_pump(reader, back), _pump(there, writer), return_exceptions=True)
+
+    async def stop(self) -> None:
+        for link in self._links:
+            await link.close()
+        await self.cut()
+        await self.hub.close()
+
+
+async def _pump(source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
+    try:
+        while data := await source.read(65536):
+            sink.write(data)
+            await sink.drain()
+    finally:
+        sink.close()
+
+
+@pytest.fixture
+async def site(broker: Broker) -> AsyncIterator[Site]:
+    site = Site(broker)
+    await site.start()
+    yield site
+    await site.stop()
+
+
+class TestMqttLink(LinkContract):
+    async def test_too_large_frames_are_counted(self, site: Site) -> None:
+        link = site.link()
+        assert isinstance(link, MqttLink)
+        await link.connect()
+        await site.say(b"x" * (FRAME_BYTES_MAX + 1))
+        await site.say(b"next")
+        assert (await asyncio.wait_for(link.recv(), 5)).frame == b"next"
+        assert link.counts.dropped_large == 1
+
+    async def test_a_flood_beyond_the_inbox_ends_the_connection_and_stays_bounded(self, site: Site) -> None:
+        """mosquitto 2.0 overruns the receive maximum by a window for each PUBACK."""
+        link = site.link()
+        assert isinstance(link, MqttLink)
+        await link.connect()
+        for number in range(4 * INBOX_FRAMES_MAX):
+            await site.say(b"%d" % number)
+        with pytest.raises(LinkLost, match="receive maximum"):
+            for _ in range(4 * INBOX_FRAMES_MAX):
+                link.ack((await asyncio.wait_for(link.recv(), 5)).handle)
+                await asyncio.sleep(0.05)
+        await link.connect()  # Clean Start: nothing of the flood is left
+        await site.say(b"fresh")
+        assert (await asyncio.wait_for(link.recv(), 5)).frame == b"fresh"
+
+    async def test_a_refused_connection_is_linklost(self, broker: Broker) -> None:
+        link = MqttLink("n1", MqttOptions("127.0.0.1", free_port(), "n1", connect_timeout_s=2))
+        with pytest.raises(LinkLost):
+            await link.connect()
