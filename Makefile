@@ -5,7 +5,7 @@ PYTHON := .venv/bin/python
 PYTEST := $(PYTHON) -m pytest
 # What mypy reads, and the kinds of test in the order in which they say most for their time.
 SOURCES := $(wildcard agent native hub bench tests)
-TESTS := $(wildcard tests/unit tests/properties tests/sim tests/faults tests/e2e)
+TESTS := $(wildcard tests/unit tests/contract tests/properties tests/sim tests/faults tests/e2e)
 export PYTHONDONTWRITEBYTECODE := 1
 export SEEDS
 
