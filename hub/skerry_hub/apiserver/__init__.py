@@ -1,0 +1,1 @@
+"""The embedded Kubernetes API server: `skerry-hub api`. Everything is reached through `serve.serve`."""

@@ -1,0 +1,74 @@
+"""Applies a patch of any kind to an object: JSON Patch, merge patch, strategic merge patch. Pure.
+
+Server-side apply is refused as a media type that is not served: it would be a lie to treat it as a merge.
+"""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import jsonpatch
+import jsonpointer
+
+from . import patch_strategic
+from .decode import media_type, patch_json
+from .status import ApiError, bad_request, unsupported_media
+
+Obj = dict[str, Any]
+JSON_PATCH = "application/json-patch+json"
+MERGE = "application/merge-patch+json"
+STRATEGIC = "application/strategic-merge-patch+json"
+APPLY = "application/apply-patch+yaml"
+SERVED = (JSON_PATCH, MERGE, STRATEGIC)
+OPERATIONS_MAX = 10_000
+
+
+def apply(content_type: str, body: bytes, kind: str, original: Obj) -> Obj:
+    """`original` of type `kind` with the patch in `body`; the original is not changed. Raises ApiError 400, 415, 422."""
+    media = media_type(content_type)
+    if media not in SERVED:
+        error = unsupported_media(SERVED)
+        if media != APPLY:
+            error.message = "415: Unsupported Media Type"
+            error.details = {}
+        raise error
+    patch = patch_json(body)
+    if media == JSON_PATCH:
+        return _json_patch(original, patch)
+    if not isinstance(patch, dict):
+        raise bad_request("error decoding patch: json: cannot unmarshal array into Go value of type map[string]interface {}")
+    if media == MERGE:
+        out = merge(original, patch)
+        assert isinstance(out, dict)
+        return out
+    try:
+        return patch_strategic.apply(kind, original, patch)
+    except patch_strategic.BadPatch as why:
+        raise bad_request(str(why)) from None
+
+
+def merge(original: Any, patch: Any) -> Any:
+    """RFC 7396."""
+    if not isinstance(patch, dict):
+        return patch
+    out = dict(original) if isinstance(original, dict) else {}
+    for key, value in patch.items():
+        if value is None:
+            out.pop(key, None)
+        else:
+            out[key] = merge(out.get(key), value)
+    return out
+
+
+def _json_patch(original: Obj, patch: Any) -> Obj:
+    if not isinstance(patch, list) or len(patch) > OPERATIONS_MAX:
+        raise bad_request("error decoding patch: json: cannot unmarshal object into Go value of type jsonpatch.Patch")
+    rejected = ApiError(422, "Invalid", "the server rejected our request due to an error in our request", {})
+    try:
+        out = jsonpatch.JsonPatch(patch).apply(copy.deepcopy(original))
+    except (jsonpatch.JsonPatchException, jsonpointer.JsonPointerException, TypeError, ValueError, KeyError) as why:
+        raise rejected from why
+    if not isinstance(out, dict):
+        raise rejected
+    return out

@@ -1,0 +1,138 @@
+"""Starts the embedded API server on a data folder and stops it again: the one entry point of this package.
+
+Decides the order: lock, keys, database, namespaces, listener, kubeconfig. Refuses to know signals and logging set-up.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import fcntl
+import ipaddress
+import os
+import socket
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from skerry_hub import pki
+
+from . import credentials, kinds, limits
+from .api import Api
+from .errors import DataError, DataInUse, ListenError
+from .http import Connections
+from .namespaces import NamespaceDrain, bootstrap
+from .store import Store
+from .watch import Watchers
+
+DATABASE = "api.db"
+
+
+@dataclass(frozen=True)
+class ServedAt:
+    """Where the server listens, and the kubeconfig of its administrator."""
+
+    url: str
+    host: str
+    port: int
+    kubeconfig: Path
+
+
+async def serve(
+    data: Path, listen: str, *, ready: Callable[[ServedAt], None], stop: asyncio.Event, insecure: bool = False
+) -> None:
+    """Serves the Kubernetes API from `data` on `listen` (HOST:PORT, port 0 picks one) until `stop` is set.
+
+    Writes `data/admin.kubeconfig` once it serves, then calls `ready`. Listens on loopback only unless `insecure`.
+    Raises SkerryError (ListenError, DataError, DataInUse, DatabaseError, PkiError): one line each.
+    """
+    host, port = parse_listen(listen, insecure)
+    _make_folder(data)
+    with _locked(data):
+        found = await asyncio.get_running_loop().run_in_executor(None, credentials.prepare, data, host)
+        store = Store(data / DATABASE, kinds.index_of)
+        try:
+            await _serve(data, host, port, found, store, ready, stop)
+        finally:
+            await store.close()
+
+
+async def _serve(
+    data: Path,
+    host: str,
+    port: int,
+    found: credentials.Credentials,
+    store: Store,
+    ready: Callable[[ServedAt], None],
+    stop: asyncio.Event,
+) -> None:
+    await bootstrap(store)
+    connections = Connections(Api(store, Watchers(store), found.token))
+    loop = asyncio.get_running_loop()
+    try:
+        server = await loop.create_server(
+            connections.new,
+            host,
+            port,
+            ssl=credentials.tls_context(data),
+            ssl_handshake_timeout=limits.TLS_HANDSHAKE_S,
+            backlog=1024,
+        )
+    except (OSError, OverflowError) as why:
+        text = os.strerror(why.errno) if isinstance(why, OSError) and why.errno else str(why)
+        raise ListenError(f"cannot listen on {host}:{port}: {text}") from None
+    drain = loop.create_task(NamespaceDrain(store).run())
+    try:
+        real_port = server.sockets[0].getsockname()[1]
+        shown = f"[{host}]" if ":" in host else host
+        url = f"https://{shown}:{real_port}"
+        pki.write_private(data / "admin.kubeconfig", credentials.kubeconfig(found, url))
+        ready(ServedAt(url, host, real_port, data / "admin.kubeconfig"))
+        await stop.wait()
+    finally:
+        server.close()
+        await connections.close()
+        drain.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await drain
+
+
+def parse_listen(text: str, insecure: bool) -> tuple[str, int]:
+    """HOST and PORT of `HOST:PORT` or `[V6]:PORT`. Raises ListenError, also for other than loopback."""
+    host, colon, port = text.rpartition(":")
+    host = host[1:-1] if host.startswith("[") and host.endswith("]") else host
+    if not colon or not host or not port.isascii() or not port.isdigit() or int(port) > 65535:
+        raise ListenError(f"{text!r} is not HOST:PORT with a port from 0 to 65535")
+    try:
+        addresses = {info[4][0] for info in socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)}
+    except (OSError, UnicodeError):
+        raise ListenError(f"{text!r}: no such host") from None
+    loopback = all(ipaddress.ip_address(str(a).partition("%")[0]).is_loopback for a in addresses)
+    if not loopback and not insecure:
+        raise ListenError(f"{text!r} is not a loopback address; other addresses are refused unless insecure is set")
+    return host, int(port)
+
+
+def _make_folder(data: Path) -> None:
+    try:
+        data.mkdir(parents=True, exist_ok=True, mode=0o700)
+        data.chmod(0o700)
+    except OSError as why:
+        raise DataError(f"{data}: cannot be used as a data folder: {why.strerror}") from None
+
+
+@contextlib.contextmanager
+def _locked(data: Path) -> Iterator[None]:
+    """Holds the folder for this process; the lock goes with the process, however it ends."""
+    try:
+        lock = os.open(data / "lock", os.O_RDWR | os.O_CREAT, 0o600)
+    except OSError as why:
+        raise DataError(f"{data / 'lock'}: {why.strerror}") from None
+    try:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise DataInUse(f"{data}: another process serves this data folder") from None
+        yield
+    finally:
+        os.close(lock)

@@ -1,0 +1,156 @@
+"""Keys and certificates of the hub: one authority, and what it signs. Made with `cryptography`, ECDSA P-256.
+
+Decides what a certificate of skerry holds. Refuses to know where and for whom it is used.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+from dataclasses import dataclass
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+from skerry.errors import SkerryError
+
+CLOCK_SKEW = timedelta(hours=1)  # a certificate is valid from this long before it was made
+
+
+class PkiError(SkerryError):
+    """A key or certificate cannot be read, written or parsed."""
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A certificate and its private key, in memory."""
+
+    certificate: x509.Certificate
+    key: ec.EllipticCurvePrivateKey
+
+    @property
+    def certificate_pem(self) -> bytes:
+        return self.certificate.public_bytes(serialization.Encoding.PEM)
+
+    @property
+    def key_pem(self) -> bytes:
+        encoding, form = serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8
+        return self.key.private_bytes(encoding, form, serialization.NoEncryption())
+
+
+def new_authority(name: str, days: int, now: datetime) -> Pair:
+    """A self-signed authority called `name`, valid for `days`."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+    usage = x509.KeyUsage(True, False, False, False, False, True, True, False, False)
+    builder = _builder(subject, subject, key.public_key(), days, now)
+    builder = builder.add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+    builder = builder.add_extension(usage, critical=True)
+    builder = builder.add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
+    return Pair(builder.sign(key, hashes.SHA256()), key)
+
+
+def issue(
+    authority: Pair, common_name: str, organizations: tuple[str, ...], names: tuple[str, ...], days: int, now: datetime
+) -> Pair:
+    """A certificate signed by `authority`: for a server when `names` (hosts and addresses) are given, else a client."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    attributes = [x509.NameAttribute(NameOID.ORGANIZATION_NAME, value) for value in organizations]
+    subject = x509.Name([*attributes, x509.NameAttribute(NameOID.COMMON_NAME, common_name)])
+    role = ExtendedKeyUsageOID.SERVER_AUTH if names else ExtendedKeyUsageOID.CLIENT_AUTH
+    builder = _builder(subject, authority.certificate.subject, key.public_key(), days, now)
+    builder = builder.add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+    usage = x509.KeyUsage(True, False, False, False, False, False, False, False, False)
+    builder = builder.add_extension(usage, critical=True)
+    builder = builder.add_extension(x509.ExtendedKeyUsage([role]), critical=False)
+    issuer = x509.AuthorityKeyIdentifier.from_issuer_public_key(authority.key.public_key())
+    builder = builder.add_extension(issuer, critical=False)
+    if names:
+        builder = builder.add_extension(x509.SubjectAlternativeName([_name(n) for n in names]), critical=False)
+    return Pair(builder.sign(authority.key, hashes.SHA256()), key)
+
+
+def _builder(
+    subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePublicKey, days: int, now: datetime
+) -> x509.CertificateBuilder:
+    builder = x509.CertificateBuilder().subject_name(subject).issuer_name(issuer).public_key(key)
+    builder = builder.serial_number(x509.random_serial_number())
+    return builder.not_valid_before(now - CLOCK_SKEW).not_valid_after(now + timedelta(days=days))
+
+
+def _name(text: str) -> x509.GeneralName:
+    try:
+        return x509.IPAddress(ipaddress.ip_address(text))
+    except ValueError:
+        return x509.DNSName(text)
+
+
+def names_of(certificate: x509.Certificate) -> set[str]:
+    """The hosts and addresses that a server certificate is good for."""
+    try:
+        found = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    except x509.ExtensionNotFound:
+        return set()
+    return {str(name.value) for name in found}
+
+
+def good_for(pair: Pair, authority: Pair, names: tuple[str, ...], days_left: int, now: datetime) -> bool:
+    """Whether `pair` was signed by `authority`, covers `names` and is valid for another `days_left`."""
+    try:
+        pair.certificate.verify_directly_issued_by(authority.certificate)
+    except Exception:
+        return False
+    end = pair.certificate.not_valid_after_utc
+    return set(names) <= names_of(pair.certificate) and end > now + timedelta(days=days_left)
+
+
+def load(certificate: Path, key: Path) -> Pair | None:
+    """The pair in two PEM files; None when neither exists. Raises PkiError, also when only one is there."""
+    try:
+        raw = [path.read_bytes() if path.exists() else None for path in (certificate, key)]
+    except OSError as why:
+        raise PkiError(f"{why.filename}: {why.strerror}") from None
+    if raw[0] is None and raw[1] is None:
+        return None
+    if raw[0] is None or raw[1] is None:
+        raise PkiError(f"{certificate} and {key} belong together, but one is missing")
+    try:
+        private = serialization.load_pem_private_key(raw[1], None)
+        public = x509.load_pem_x509_certificate(raw[0])
+    except (ValueError, TypeError) as why:
+        raise PkiError(f"{certificate}: not a usable certificate and key: {why}") from None
+    if not isinstance(private, ec.EllipticCurvePrivateKey) or private.public_key() != public.public_key():
+        raise PkiError(f"{certificate}: does not belong to {key}")
+    return Pair(public, private)
+
+
+def save(pair: Pair, certificate: Path, key: Path) -> None:
+    """Writes both files, the key (0600) first. Raises PkiError."""
+    write_private(key, pair.key_pem)
+    write_private(certificate, pair.certificate_pem, 0o644)
+
+
+def write_private(path: Path, data: bytes, mode: int = 0o600) -> None:
+    """Replaces `path` by `data` in one step that a power cut cannot halve. Raises PkiError."""
+    temporary = path.with_name(f".{path.name}.new")
+    try:
+        with open(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode), "wb") as file:
+            os.fchmod(file.fileno(), mode)
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+        folder = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+    except OSError as why:
+        raise PkiError(f"{path}: cannot be written: {why.strerror}") from None
+
+
+def utc_now() -> datetime:
+    return datetime.now(timezone.utc)
