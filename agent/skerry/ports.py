@@ -137,7 +137,8 @@ class Runtime(Protocol):
         """Everything, or everything of one pod, by pod uid."""
 
     def events(self) -> AsyncIterator[RuntimeEvent]:
-        """Starts and exits as they happen, until RuntimeAway. May miss some: a relist is the safety net."""
+        """Starts and exits as they happen, until RuntimeAway. The first one has no pod_uid and says that the stream
+        is open: what happened before it is shown by a look. May miss some: a relist is the safety net."""
 
     async def image_present(self, image: str) -> bool: ...
 

@@ -7,13 +7,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from skerry.model.pod import Container, Pod
+from skerry.model.pod import Container, Pod, PullPolicy
 
 
 @dataclass(frozen=True, slots=True)
 class PullImage:
+    """`policy` Always asks the registry even if the image is present; a present one serves when that fails, so that a
+    pod with the tag latest starts offline."""
+
     image: str
-    always: bool  # ask the registry even if the image is present; a present image serves when that fails
+    policy: PullPolicy
+    container: str
     why: str
 
 
@@ -38,8 +42,9 @@ class RunContainer:
 
     pod: Pod
     container: Container
-    fingerprint: str
+    mark: str  # plan.reconcile.spec_mark
     sandbox_id: str
+    sandbox_attempt: int
     attempt: int
     why: str
 
@@ -103,3 +108,19 @@ Action = (
     | RemovePodSandbox
     | RemoveVolumes
 )
+
+
+def told(action: Action) -> str:
+    """An action in a few words, for `skerry explain`."""
+    match action:
+        case PullImage(image=image):
+            return f"PullImage {image}"
+        case RunPodSandbox(attempt=attempt):
+            return f"RunPodSandbox attempt {attempt}"
+        case RunContainer(container=container, attempt=attempt):
+            return f"RunContainer {container.name} attempt {attempt}"
+        case StopContainer(container_id=container_id, grace_s=grace_s):
+            return f"StopContainer {container_id[:12]} grace {grace_s} s"
+        case _:
+            ident = getattr(action, "container_id", "") or getattr(action, "sandbox_id", "")
+            return f"{type(action).__name__} {ident[:12]}".rstrip()

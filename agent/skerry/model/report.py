@@ -40,6 +40,7 @@ class ContainerStatus:
     started_at: int = 0
     finished_at: int = 0
     failures: int = 0  # exits in a row that came too early; decides the back-off, travels no further than the journal
+    mark: str = ""  # fingerprint of what the failures belong to; travels no further than the journal
     last_container_id: str = ""  # the one before, as `lastState.terminated`
     last_exit_code: int = 0
     last_reason: str = ""

@@ -1,0 +1,152 @@
+"""Make the values, start the three loops, end cleanly. The one place that knows all parts, and the one that names
+uvloop.
+
+Order: journal first (recovery), then the runtime's loops, then the link: a pod never waits for the network.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import sys
+from collections.abc import Callable, Coroutine
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from skerry import __version__
+from skerry.config import Config
+from skerry.errors import SkerryError, StoreBroken, StoreFull
+from skerry.journal.journal import Journal
+from skerry.journal.recovery import recover
+from skerry.limits import RUNTIME_BACKOFF_S
+from skerry.loops.link import link_loop
+from skerry.loops.report import Counters
+from skerry.loops.steer import Steer
+from skerry.loops.watch import watch_loop
+from skerry.plan.backoff import full_jitter
+from skerry.ports import Clock, Entropy, Host, Link, Runtime
+from skerry.wire.session import DeviceSession, Identity
+
+EXIT_BROKEN = 70  # the journal failed under us: start again through recovery
+
+
+def log(line: str) -> None:
+    """One line to standard error, where journald adds the time."""
+    print(line, file=sys.stderr, flush=True)  # noqa: T201
+
+
+def run(config: Config) -> int:
+    """Run the agent until SIGTERM or SIGINT; containers go on. Returns the exit code."""
+    import uvloop
+
+    runner: Callable[[Coroutine[Any, Any, int]], int] = uvloop.run
+    return runner(_main(config))
+
+
+async def _main(config: Config) -> int:
+    from skerry.world.store import open_store
+
+    opened = open_store(config.data_dir / "journal", map_bytes=config.journal_bytes_max)
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    try:
+        if opened.quarantined is not None:
+            log(f"journal: damaged, moved to {opened.quarantined}")
+        seams = _seams(config)
+        recovered = await recover(opened.store, seams[1])
+        journal = recovered.journal
+        count, generation = len(journal.desired.objects), journal.desired.generation
+        log(f"journal: {recovered.story}, generation {generation}, {count} objects")
+        return await _serve(config, journal, *seams, stop)
+    except StoreBroken as why:
+        log(f"journal: {why}; starting again")
+        return EXIT_BROKEN
+    finally:
+        opened.store.close()
+
+
+def _seams(config: Config) -> tuple[Clock, Entropy, Host, Runtime, Link]:
+    from skerry.containerd.adapter import Containerd
+    from skerry.world.clock import SystemClock
+    from skerry.world.entropy import SystemEntropy
+    from skerry.world.host import Board
+    from skerry.world.link import MqttLink
+    from skerry.world.mqtt_values import MqttOptions
+    from skerry.world.volumes import Volumes
+
+    clock = SystemClock()
+    volumes = Volumes(config.data_dir / "volumes", config.run_dir / "volumes", config.volume_bytes_max)
+    runtime = Containerd(
+        config.containerd_socket, cgroup_parent=config.cgroup_parent, log_dir=config.log_dir, clock=clock
+    )
+    options = MqttOptions(
+        host=config.broker_host,
+        port=config.broker_port,
+        client_id=config.node,
+        keepalive_s=config.keepalive_s,
+        insecure=config.insecure,
+    )
+    return clock, SystemEntropy(), Board(volumes), runtime, MqttLink(config.node, options)
+
+
+async def _serve(
+    config: Config,
+    journal: Journal,
+    clock: Clock,
+    entropy: Entropy,
+    host: Host,
+    runtime: Runtime,
+    link: Link,
+    stop: asyncio.Event,
+) -> int:
+    """The loops, until `stop` or until one of them fails (which is a bug or a broken journal: the process ends)."""
+    facts, counters = host.facts(), Counters()
+    booted = journal.boot_id != facts.boot_id
+    session = DeviceSession(Identity(config.node, facts.boot_id, __version__))
+    steer = Steer(runtime, host, journal, clock, entropy, log, counters, config.secret_env, booted)
+    loops = [
+        asyncio.ensure_future(watch_loop(runtime, journal, clock, entropy, log, counters)),
+        asyncio.ensure_future(steer.run()),
+        asyncio.ensure_future(link_loop(link, journal, session, clock, entropy, log, counters)),
+        asyncio.ensure_future(_introduce(journal, host, runtime, clock, entropy)),
+        asyncio.ensure_future(stop.wait()),
+    ]
+    host.notify("READY=1")
+    log(f"skerry {__version__}: {config.node} is up")
+    try:
+        pending = set(loops)
+        while not stop.is_set():
+            done, pending = await asyncio.wait(pending, return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                task.result()
+    finally:
+        host.notify("STOPPING=1")
+        for task in loops:
+            task.cancel()
+        await asyncio.gather(*loops, return_exceptions=True)
+        await link.close()
+    log("skerry: stopped, containers go on")
+    return 0
+
+
+async def _introduce(journal: Journal, host: Host, runtime: Runtime, clock: Clock, entropy: Entropy) -> None:
+    """Tell the hub of the board once, if anything about it changed. The runtime's version needs the runtime."""
+    failures = 0
+    while True:
+        try:
+            facts = replace(host.facts(), runtime=await runtime.version(), agent=__version__)
+            if facts != journal.node:
+                await journal.tell_node(facts, facts.boot_id)
+            return
+        except StoreBroken:
+            raise
+        except (SkerryError, StoreFull):
+            failures += 1
+            await clock.sleep_until(clock.now() + full_jitter(RUNTIME_BACKOFF_S, failures, entropy.uniform()))
+
+
+def journal_folder(config: Config) -> Path:
+    """Where the journal lies, for the commands that only read it."""
+    return config.data_dir / "journal"

@@ -1,0 +1,72 @@
+"""`skerry run|status|explain`: arguments in, one exit code out. Data goes to standard output, one line of trouble to
+standard error, never a traceback."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from skerry import __version__
+from skerry.errors import ConfigInvalid, SkerryError
+
+DEFAULT_CONFIG = "/etc/skerry/config.toml"
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Entry point of the console script. 0 is success, 1 trouble in the world, 2 wrong input."""
+    args = _arguments().parse_args(argv)
+    try:
+        from skerry.config import load
+
+        config = load(Path(args.config))
+        if args.command == "run":
+            from skerry import boot
+
+            return boot.run(config)
+        from skerry import inspect_journal
+
+        report = inspect_journal.COMMANDS[args.command](config, args)
+        _show(report, args.output)
+        return 0
+    except ConfigInvalid as why:
+        print(f"skerry: {why}", file=sys.stderr)
+        return 2
+    except SkerryError as why:
+        print(f"skerry: {why}", file=sys.stderr)
+        return 1
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        return 1
+
+
+def _arguments() -> argparse.ArgumentParser:
+    top = argparse.ArgumentParser(prog="skerry", description="Runs Kubernetes pods on this board, online or not.")
+    top.add_argument("--version", action="version", version=f"skerry {__version__}")
+    commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    config = os.environ.get("SKERRY_CONFIG", DEFAULT_CONFIG)
+    run = commands.add_parser("run", help="run the agent in the foreground")
+    status = commands.add_parser("status", help="what this device should run and what it says of it, from the journal")
+    explain = commands.add_parser("explain", help="what was decided for a pod and why, from the journal")
+    explain.add_argument("pod", metavar="POD", help="NAME, NAMESPACE/NAME or uid")
+    for command in (run, status, explain):
+        command.add_argument("--config", default=config, metavar="F", help=f"default {config}")
+    for command in (status, explain):
+        command.add_argument("--output", choices=("text", "json"), default="text")
+    return top
+
+
+def _show(report: Any, output: str) -> None:
+    """A report is {"lines": [...], "data": ...}: text for people, data for programs."""
+    if output == "json":
+        print(json.dumps(report["data"], indent=1, sort_keys=True))
+    else:
+        print("\n".join(report["lines"]))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,129 @@
+"""The device's configuration: one TOML file, read once into one frozen value. Decides bounds; opens nothing else.
+
+`KEYS` is the whole list, and docs/configuration.md is generated from it.
+"""
+
+from __future__ import annotations
+
+import importlib
+import re
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from skerry.errors import ConfigInvalid
+from skerry.limits import KIB, MIB, MQTT_KEEPALIVE_S, NAME_CHARS_MAX
+
+FILE_BYTES_MAX = 64 * KIB
+_NODE_NAME = re.compile(r"[a-z0-9]([-a-z0-9.]*[a-z0-9])?")
+
+
+@dataclass(frozen=True, slots=True)
+class KeySpec:
+    """One key: type, default (None: required), lowest and highest value for numbers, unit, what it is for."""
+
+    name: str
+    kind: type
+    default: Any
+    unit: str
+    about: str
+    low: int = 0
+    high: int = 0
+
+
+KEYS = (
+    KeySpec("node", str, None, "DNS name", "name of the Node object at the hub"),
+    KeySpec("broker", str, None, "URL", "where the MQTT broker is: mqtt://HOST:PORT"),
+    KeySpec("insecure", bool, False, "", "allow a broker beyond loopback without TLS, as in a closed test network"),
+    KeySpec("data_dir", str, "/var/lib/skerry", "path", "journal and volumes on disk"),
+    KeySpec("run_dir", str, "/run/skerry", "path", "volumes in memory; emptied by a boot"),
+    KeySpec("log_dir", str, "/var/log/pods", "path", "container logs, in CRI's layout"),
+    KeySpec("containerd_socket", str, "/run/containerd/containerd.sock", "path", "containerd's gRPC socket"),
+    KeySpec("cgroup_parent", str, "/skerry", "cgroup", "parent of all pods' cgroups"),
+    KeySpec("secret_env", bool, False, "", "allow Secrets as variables: containerd keeps them in clear on disk"),
+    KeySpec("keepalive_s", int, MQTT_KEEPALIVE_S, "seconds", "MQTT keepalive: one ping per this when idle", 5, 3600),
+    KeySpec("journal_bytes_max", int, 256 * MIB, "bytes", "size of the journal's map", MIB, 1024 * MIB),
+    KeySpec("volume_bytes_max", int, 64 * MIB, "bytes", "memory for ConfigMap and Secret volumes", MIB, 1024 * MIB),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    node: str
+    broker_host: str
+    broker_port: int
+    insecure: bool
+    data_dir: Path
+    run_dir: Path
+    log_dir: Path
+    containerd_socket: Path
+    cgroup_parent: str
+    secret_env: bool
+    keepalive_s: int
+    journal_bytes_max: int
+    volume_bytes_max: int
+
+
+def load(path: Path) -> Config:
+    """Read and check the file. Raises ConfigInvalid with the key's name or the line."""
+    tomllib = _toml()
+    try:
+        with path.open("rb") as file:
+            data = file.read(FILE_BYTES_MAX + 1)
+        if len(data) > FILE_BYTES_MAX:
+            raise ConfigInvalid(str(path), f"is larger than {FILE_BYTES_MAX} bytes")
+        return parse(tomllib.loads(data.decode()))
+    except OSError as why:
+        raise ConfigInvalid(str(path), why.strerror or "cannot be read") from None
+    except UnicodeDecodeError as why:
+        raise ConfigInvalid(str(path), f"is not UTF-8 at byte {why.start}") from None
+    except tomllib.TOMLDecodeError as why:
+        raise ConfigInvalid(str(path), str(why)) from None
+
+
+def parse(said: dict[str, Any]) -> Config:
+    """A Config from the file's keys. Raises ConfigInvalid."""
+    known = {key.name: key for key in KEYS}
+    for name in said:
+        if name not in known:
+            raise ConfigInvalid(name, f"no such key; there are {', '.join(sorted(known))}")
+    values = {key.name: _value(key, said.get(key.name)) for key in KEYS}
+    node = values["node"]
+    if len(node) > NAME_CHARS_MAX or not _NODE_NAME.fullmatch(node):
+        raise ConfigInvalid("node", f"{node!r} is not a Kubernetes node name (RFC 1123)")
+    host, port = _broker(values.pop("broker"))
+    for name in ("data_dir", "run_dir", "log_dir", "containerd_socket"):
+        if not values[name].startswith("/"):
+            raise ConfigInvalid(name, "must be absolute")
+        values[name] = Path(values[name])
+    return Config(broker_host=host, broker_port=port, **values)
+
+
+def _toml() -> Any:
+    """The TOML reader, imported late: it is needed once."""
+    return importlib.import_module("tomllib" if sys.version_info >= (3, 11) else "tomli")
+
+
+def _value(key: KeySpec, value: Any) -> Any:
+    if value is None:
+        if key.default is None:
+            raise ConfigInvalid(key.name, "is required")
+        return key.default
+    if type(value) is not key.kind:
+        raise ConfigInvalid(key.name, f"{key.kind.__name__} expected, got {type(value).__name__}")
+    if isinstance(value, int) and key.kind is int and not key.low <= value <= key.high:
+        raise ConfigInvalid(key.name, f"must be between {key.low} and {key.high} {key.unit}, got {value}")
+    return value
+
+
+def _broker(url: str) -> tuple[str, int]:
+    try:
+        parts = urlsplit(url)
+        port = parts.port or 1883
+    except ValueError as why:
+        raise ConfigInvalid("broker", str(why)) from None
+    if parts.scheme != "mqtt" or not parts.hostname or parts.path not in ("", "/"):
+        raise ConfigInvalid("broker", f"{url!r} is not mqtt://HOST:PORT")
+    return parts.hostname, port

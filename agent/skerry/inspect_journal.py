@@ -1,0 +1,146 @@
+"""`skerry status` and `skerry explain`: read the journal beside a running agent, or without one. Writes nothing."""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Callable
+from typing import Any
+
+from skerry.boot import journal_folder
+from skerry.config import Config
+from skerry.errors import ConfigInvalid, SkerryError
+from skerry.journal.record import (
+    BOOT_ID,
+    DESIRED,
+    HISTORY,
+    JOURNAL_ID,
+    OBJECT,
+    OUTBOX,
+    STATUS,
+    Decision,
+    read_decision,
+    read_desired,
+    read_object,
+)
+from skerry.model.desired import Desired, Kind
+from skerry.model.manifest import RefusedPod, read_pod
+from skerry.model.report import PodStatus, ReportKind
+from skerry.wire.codec import decode
+from skerry.wire.report import decode_report
+from skerry.world.store import Reader, open_reader
+
+Report = dict[str, Any]
+
+
+def status(config: Config, _args: argparse.Namespace) -> Report:
+    """Identity, generation, outbox and one line per pod."""
+    reader = open_reader(journal_folder(config))
+    try:
+        desired, statuses = _desired(reader), _statuses(reader)
+        waiting = sum(1 for _ in reader.scan(OUTBOX))
+        boot_id = (reader.get(BOOT_ID) or b"").decode()
+        journal_id = (reader.get(JOURNAL_ID) or b"").hex()
+    finally:
+        reader.close()
+    pods = [_pod_line(uid, name, statuses.get(uid)) for uid, name in _names(desired, config.secret_env).items()]
+    data = {
+        "node": config.node,
+        "journalId": journal_id,
+        "bootId": boot_id,
+        "store": desired.store,
+        "epoch": desired.epoch,
+        "resourceVersion": desired.resource_version,
+        "generation": desired.generation,
+        "digest": desired.digest.hex(),
+        "objects": len(desired.objects),
+        "outbox": waiting,
+        "pods": pods,
+    }
+    head = f"{config.node}: generation {desired.generation}, {len(desired.objects)} objects, {waiting} reports to send"
+    rows: list[tuple[str, ...]] = [("POD", "PHASE", "RESTARTS", "REASON")]
+    rows += [(p["name"], p["phase"], str(p["restarts"]), p["reason"]) for p in pods]
+    return {"data": data, "lines": [head, *_table(rows)]}
+
+
+def explain(config: Config, args: argparse.Namespace) -> Report:
+    """The history of one pod. Raises SkerryError if nothing is known of it."""
+    reader = open_reader(journal_folder(config))
+    try:
+        history = [read_decision(k, v) for k, v in reader.scan(HISTORY)]
+        desired, statuses = _desired(reader), _statuses(reader)
+    finally:
+        reader.close()
+    names = _names(desired, config.secret_env) | {d.uid: d.pod for d in history if "/" in d.pod}
+    names |= {s.uid: f"{s.namespace}/{s.name}" for s in statuses.values()}
+    uids = [u for u, n in names.items() if args.pod in (u, n, n.partition("/")[2])]
+    if not uids:
+        raise SkerryError(f"nothing is known of a pod {args.pod!r}; skerry status lists them")
+    lines: list[str] = []
+    data = []
+    for uid in uids:
+        mine = [d for d in history if d.uid == uid]
+        now = _pod_line(uid, names[uid], statuses.get(uid))
+        wanted = (Kind.POD, uid) in desired.objects
+        lines.append(f"{names[uid]} ({uid}): {now['phase']}" + ("" if wanted else ", not in the desired set"))
+        if now["message"]:
+            lines.append(f"  {now['reason']}: {now['message']}")
+        lines += [_decision_line(d) for d in mine]
+        data.append({**now, "wanted": wanted, "decisions": [_decision_data(d) for d in mine]})
+    return {"data": data, "lines": lines}
+
+
+COMMANDS: dict[str, Callable[[Config, argparse.Namespace], Report]] = {"status": status, "explain": explain}
+
+
+def _desired(reader: Reader) -> Desired:
+    head = reader.get(DESIRED)
+    if head is None:
+        raise ConfigInvalid("data_dir", "holds no journal yet")
+    return read_desired(head, [read_object(k, v) for k, v in reader.scan(OBJECT)])
+
+
+def _statuses(reader: Reader) -> dict[str, PodStatus]:
+    found = (decode_report(ReportKind.POD_STATUS, v) for _, v in reader.scan(STATUS))
+    return {s.uid: s for s in found if isinstance(s, PodStatus)}
+
+
+def _names(desired: Desired, secret_env: bool) -> dict[str, str]:
+    """Pod uid → namespace/name."""
+    out = {}
+    for (kind, uid), obj in sorted(desired.objects.items()):
+        if kind is Kind.POD:
+            pod = read_pod(obj, decode(obj.body), secret_env)
+            out[uid] = f"{pod.namespace}/{pod.name}" + (" (refused)" if isinstance(pod, RefusedPod) else "")
+    return out
+
+
+def _pod_line(uid: str, name: str, status: PodStatus | None) -> Report:
+    if status is None:
+        return {"uid": uid, "name": name, "phase": "Pending", "restarts": 0, "reason": "", "message": "", "ip": ""}
+    waiting = next((c.reason for c in status.containers if c.reason), "")
+    return {
+        "uid": uid,
+        "name": name,
+        "phase": status.phase.value,
+        "restarts": sum(c.restarts for c in status.containers),
+        "reason": status.reason or waiting,
+        "message": status.message or next((c.message for c in status.containers if c.message), ""),
+        "ip": status.pod_ip,
+        "containers": [{"name": c.name, "id": c.container_id, "state": c.life.value} for c in status.containers],
+    }
+
+
+def _decision_line(d: Decision) -> str:
+    at = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(d.at))
+    return f"  {at}  generation {d.generation}  {d.what}: {d.why}" + (f"; failed: {d.outcome}" if d.outcome else "")
+
+
+def _decision_data(d: Decision) -> Report:
+    names = ("at", "generation", "what", "why", "outcome")
+    return {"sequence": d.seq, **{name: getattr(d, name) for name in names}}
+
+
+def _table(rows: list[tuple[str, ...]]) -> list[str]:
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    return ["  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip() for row in rows]

@@ -1,0 +1,237 @@
+"""The journal as the loops see it: durable facts, the present observation, and three bells. The only place they meet.
+
+A method that changes something durable returns after the commit; memory follows the store, never the other way round.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+
+from skerry.journal.bell import Bell
+from skerry.journal.outbox import Outbox
+from skerry.journal.record import (
+    BOOT_ID,
+    DESIRED,
+    DROPPED,
+    NODE,
+    OUTBOX_NEXT,
+    Decision,
+    history_key,
+    object_key,
+    outbox_key,
+    status_key,
+    write_copy,
+    write_decision,
+    write_head,
+    write_outbox,
+)
+from skerry.limits import HISTORY_ITEMS_MAX
+from skerry.model.desired import Change, Desired
+from skerry.model.observed import PodSeen
+from skerry.model.report import Event, NodeFacts, OutboxItem, PodStatus, ReportKind
+from skerry.ports import Store
+from skerry.wire.codec import encode
+from skerry.wire.report import encode_report
+
+
+class Journal:
+    """Made by `journal.recovery.recover`. Every commit may raise StoreFull or StoreBroken (ports.Store)."""
+
+    def __init__(
+        self,
+        store: Store,
+        journal_id: bytes,
+        desired: Desired,
+        statuses: dict[str, PodStatus],
+        outbox: Outbox,
+        history: tuple[int, int],  # first and next sequence
+        boot_id: str,
+        dropped: int = 0,
+        node: NodeFacts | None = None,
+    ) -> None:
+        self.store, self.journal_id, self.desired, self.statuses = store, journal_id, desired, statuses
+        self.boot_id, self.dropped, self.node = boot_id, dropped, node
+        self.for_link, self.for_steer, self.for_watch = Bell(), Bell(), Bell()
+        self._outbox, self._history = outbox, list(history)
+        self._noted: list[Decision] = []
+        self._seen: dict[str, PodSeen] = {}
+        self._runtime_up = False
+        self._dirty: set[str] = set()  # pods that steer should think about
+        self._looks: set[str] = set()  # pods that watch should look at
+        self._look_at_all = True
+        self._looking: set[str] = set()  # pods that watch is looking at
+        self._looking_at_all = False
+
+    # --- link: desired state in, reports out --------------------------------------------------------------------------
+
+    async def apply(self, change: Change) -> None:
+        """Make the change durable in the store and its copy; then it is what steer follows."""
+        after = self.desired.changed(change)
+        puts = {object_key(o.key): o.body for o in change.puts}
+        puts[DESIRED] = write_head(after)
+        deletes = [object_key(k) for k in change.deletes]
+        await self.store.commit(puts, deletes, write_copy(self.journal_id, after))
+        assert after.generation > self.desired.generation, "an applied generation never goes back"
+        self.desired = after
+        self._dirty.update(o.uid for o in change.puts)
+        self._dirty.update(uid for _, uid in change.deletes)
+        self.for_steer.ring()
+
+    @property
+    def outbox_first(self) -> int:
+        return self._outbox.first
+
+    @property
+    def outbox_next(self) -> int:
+        return self._outbox.ready_next
+
+    def outbox(self, after_seq: int, count_max: int) -> Sequence[OutboxItem]:
+        return self._outbox.after(after_seq, count_max)
+
+    async def trim(self, seq: int) -> None:
+        """The hub has stored everything up to seq."""
+        done = [s for s in self._outbox.items if s <= seq]
+        if done:
+            await self.store.commit({}, [outbox_key(s) for s in done])
+            for s in done:
+                self._outbox.drop(s)
+
+    async def retell(self) -> None:
+        """Put every present status, and the node's facts, into the outbox again."""
+        told: list[tuple[ReportKind, str, bytes]] = []
+        if self.node is not None:
+            told.append((ReportKind.NODE, "", encode_report(self.node)))
+        told += [(ReportKind.POD_STATUS, s.uid, encode_report(s)) for s in self.statuses.values()]
+        await self._commit({}, [], told)
+
+    # --- steer: decisions and statuses --------------------------------------------------------------------------------
+
+    async def tell(self, status: PodStatus | None, events: Iterable[Event] = ()) -> None:
+        """Journal a pod's changed status and its events, with the decisions noted since, and queue them for the hub."""
+        told = [(ReportKind.EVENT, e.pod_uid, encode_report(e)) for e in events]
+        puts: dict[bytes, bytes] = {}
+        if status is not None:
+            body = encode_report(status)
+            puts[status_key(status.uid)] = body
+            told.append((ReportKind.POD_STATUS, status.uid, body))
+        await self._commit(puts, [], told)
+        if status is not None:
+            self.statuses[status.uid] = status
+
+    async def tell_node(self, facts: NodeFacts, boot_id: str) -> None:
+        """Journal facts that differ from those told before."""
+        body = encode_report(facts)
+        await self._commit({BOOT_ID: boot_id.encode(), NODE: body}, [], [(ReportKind.NODE, "", body)])
+        self.node, self.boot_id = facts, boot_id
+
+    async def forget(self, uid: str) -> None:
+        """Nothing is left of a pod that is not wanted."""
+        if uid in self.statuses:
+            await self._commit({}, [status_key(uid)], [])
+            self.statuses.pop(uid, None)
+        self._seen.pop(uid, None)
+
+    def note(self, at: float, pod: str, uid: str, what: str, why: str, outcome: str = "") -> None:
+        """Remember a decision; it becomes durable with the next commit."""
+        seq = self._history[1]
+        self._history[1] += 1
+        self._noted.append(Decision(seq, max(0, int(at)), pod, uid, self.desired.generation, what, why, outcome))
+        del self._noted[:-HISTORY_ITEMS_MAX]
+
+    def take_dirty(self) -> set[str]:
+        """The pods that changed since the last call."""
+        dirty, self._dirty = self._dirty, set()
+        return dirty
+
+    def think_about(self, uid: str) -> None:
+        self._dirty.add(uid)
+        self.for_steer.ring()
+
+    # --- watch: what is -----------------------------------------------------------------------------------------------
+
+    @property
+    def seen(self) -> Mapping[str, PodSeen]:
+        return self._seen
+
+    @property
+    def runtime_up(self) -> bool:
+        """Whether the observation is alive: steer does nothing while the runtime is away."""
+        return self._runtime_up
+
+    def observe(self, looked_at: Iterable[str] | None, seen: Mapping[str, PodSeen]) -> None:
+        """What a look showed. `looked_at` None: everything."""
+        uids = set(self._seen) | set(seen) if looked_at is None else set(looked_at)
+        for uid in uids:
+            now = seen.get(uid)
+            if now is None:
+                self._seen.pop(uid, None)
+            else:
+                self._seen[uid] = now
+        self._looking -= uids
+        if looked_at is None:
+            self._looking_at_all, self._runtime_up = False, True
+        self._dirty |= uids
+        self.for_steer.ring()
+
+    def runtime_lost(self) -> None:
+        """Nothing is known until the next look at everything."""
+        self._runtime_up, self._look_at_all, self._looking_at_all = False, True, False
+        self._looking.clear()
+
+    def want_look(self, uid: str = "") -> None:
+        """Ask watch to look at one pod, or at everything."""
+        if uid:
+            self._looks.add(uid)
+        else:
+            self._look_at_all = True
+        self.for_watch.ring()
+
+    def look_pending(self, uid: str) -> bool:
+        """Whether what is known of a pod is older than the last thing done to it."""
+        return self._look_at_all or self._looking_at_all or uid in self._looks or uid in self._looking
+
+    def looks(self) -> set[str] | None:
+        """What to look at next; None: everything."""
+        return None if self._look_at_all else set(self._looks)
+
+    def looked(self, looks: set[str] | None) -> None:
+        """A look begins: whatever is asked from now on needs another."""
+        if looks is None:
+            self._look_at_all, self._looking_at_all = False, True
+            self._looks.clear()
+        else:
+            self._looks -= looks
+            self._looking |= looks
+
+    # --- private ------------------------------------------------------------------------------------------------------
+
+    async def _commit(
+        self, puts: dict[bytes, bytes], deletes: list[bytes], told: Sequence[tuple[ReportKind, str, bytes]]
+    ) -> None:
+        """One commit: records, things to tell with what they supersede, and the decisions noted."""
+        drops = self._outbox.overflow(len(told), sum(len(body) for _, _, body in told))
+        items = [self._outbox.make(kind, subject, body) for kind, subject, body in told]
+        old = [s for s in map(self._outbox.superseded, items) if s is not None]
+        noted, self._noted = self._noted, []
+        puts |= {outbox_key(i.seq): write_outbox(i) for i in items}
+        if items:
+            puts[OUTBOX_NEXT] = self._outbox.next_seq.to_bytes(8, "big")
+        puts |= {history_key(d.seq): write_decision(d) for d in noted}
+        first = max(self._history[0], self._history[1] - HISTORY_ITEMS_MAX)
+        deletes += [history_key(s) for s in range(self._history[0], first)] + [outbox_key(s) for s in (*drops, *old)]
+        if drops:
+            puts[DROPPED] = encode(self.dropped + len(drops))
+        if not puts and not deletes:
+            return
+        try:
+            await self.store.commit(puts, deletes)
+        except BaseException:
+            self._noted = noted + self._noted
+            raise
+        self._history[0], self.dropped = first, self.dropped + len(drops)
+        for seq in (*drops, *old):
+            self._outbox.drop(seq)
+        for item in items:
+            self._outbox.add(item)
+        if items:
+            self.for_link.ring()

@@ -1,0 +1,75 @@
+"""What is still to be told to the hub, in memory: an index of what the store holds. Decides what is dropped first.
+
+A later status of the same subject supersedes the earlier one. Over the bounds, events go first, oldest first; a status
+or a node's facts never go, because there is only one of each subject. Drops are counted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from skerry.limits import OUTBOX_BYTES_MAX, OUTBOX_ITEMS_MAX
+from skerry.model.report import OutboxItem, ReportKind
+
+
+class Outbox:
+    def __init__(self, items: Iterable[OutboxItem], next_seq: int) -> None:
+        self.items = {item.seq: item for item in items}  # in order of seq
+        self.next_seq = next_seq  # of the next item to be made
+        self.ready_next = next_seq  # of the next item to be durable: what may be told to the hub
+        self._subjects: dict[tuple[ReportKind, str], int] = {
+            (i.kind, i.subject): i.seq for i in self.items.values() if i.kind is not ReportKind.EVENT
+        }
+        self._bytes = sum(len(i.body) for i in self.items.values())
+
+    @property
+    def first(self) -> int:
+        """Lowest sequence not acknowledged; the next one when there is none."""
+        return next(iter(self.items), self.ready_next)
+
+    def after(self, seq: int, count_max: int) -> list[OutboxItem]:
+        """The next items beyond seq."""
+        out = []
+        for item in self.items.values():
+            if item.seq > seq:
+                out.append(item)
+                if len(out) == count_max:
+                    break
+        return out
+
+    def make(self, kind: ReportKind, subject: str, body: bytes) -> OutboxItem:
+        """Give the next sequence to something to be told; it counts only once `add`ed after its commit."""
+        item = OutboxItem(self.next_seq, kind, subject, body)
+        self.next_seq += 1
+        return item
+
+    def superseded(self, item: OutboxItem) -> int | None:
+        """The sequence that `item` makes superfluous."""
+        return self._subjects.get((item.kind, item.subject))
+
+    def overflow(self, coming: int, coming_bytes: int) -> list[int]:
+        """Sequences to drop before so much more is added."""
+        count = len(self.items) + coming - OUTBOX_ITEMS_MAX
+        size = self._bytes + coming_bytes - OUTBOX_BYTES_MAX
+        out = []
+        for item in self.items.values():
+            if count <= 0 and size <= 0:
+                break
+            if item.kind is ReportKind.EVENT:
+                out.append(item.seq)
+                count, size = count - 1, size - len(item.body)
+        return out
+
+    def add(self, item: OutboxItem) -> None:
+        self.items[item.seq] = item
+        self.ready_next = max(self.ready_next, item.seq + 1)
+        self._bytes += len(item.body)
+        if item.kind is not ReportKind.EVENT:
+            self._subjects[(item.kind, item.subject)] = item.seq
+
+    def drop(self, seq: int) -> None:
+        item = self.items.pop(seq, None)
+        if item is not None:
+            self._bytes -= len(item.body)
+            if self._subjects.get((item.kind, item.subject)) == seq:
+                del self._subjects[(item.kind, item.subject)]

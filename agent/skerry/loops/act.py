@@ -1,0 +1,112 @@
+"""Do one action. One flat match from `model.action` to the Runtime and Host seams; decides nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from skerry.errors import ImagePullFailed, RuntimeAway
+from skerry.model.action import (
+    Action,
+    MountVolumes,
+    PullImage,
+    RemoveContainer,
+    RemovePodSandbox,
+    RemoveVolumes,
+    RunContainer,
+    RunPodSandbox,
+    StartContainer,
+    StopContainer,
+    StopPodSandbox,
+    UpdateContainerResources,
+)
+from skerry.model.manifest import ConfigData
+from skerry.model.pod import ObjectVolume, Pod, PullPolicy
+from skerry.plan.memory import PodMemory
+from skerry.plan.reconcile import resources_mark
+from skerry.plan.resolve import environment, expand, files
+from skerry.ports import ContainerSpec, Host, MountSpec, ResolvedVolume, Runtime
+
+Lookup = Callable[[str, str, bool], ConfigData | None]  # (namespace, name, is a Secret)
+
+
+class Hands:
+    """Holds the two seams that acting needs."""
+
+    def __init__(self, runtime: Runtime, host: Host, lookup: Lookup) -> None:
+        self._runtime, self._host, self._lookup = runtime, host, lookup
+
+    async def do(self, action: Action, memory: PodMemory) -> None:
+        """Raises what the seams raise, and Refused for a reference to what is not here."""
+        runtime = self._runtime
+        match action:
+            case PullImage():
+                await self._pull(action, memory)
+            case MountVolumes(pod=pod):
+                await self._mount(pod, memory)
+            case RunPodSandbox(pod=pod, attempt=attempt):
+                await runtime.run_pod_sandbox(pod, attempt)
+            case RunContainer():
+                spec = self._spec(action, memory)
+                container_id = await runtime.create_container(
+                    action.pod, action.sandbox_id, action.sandbox_attempt, spec
+                )
+                await runtime.start_container(container_id)
+            case StartContainer(container_id=container_id):
+                await runtime.start_container(container_id)
+            case UpdateContainerResources(container_id=container_id, container=container):
+                await runtime.update_container_resources(container_id, container.resources)
+                memory.resources[container_id] = resources_mark(container.resources)
+            case StopContainer(container_id=container_id, grace_s=grace_s):
+                await runtime.stop_container(container_id, grace_s)
+            case RemoveContainer(container_id=container_id):
+                await runtime.remove_container(container_id)
+                memory.exit_seen.pop(container_id, None)
+                memory.resources.pop(container_id, None)
+            case StopPodSandbox(sandbox_id=sandbox_id):
+                await runtime.stop_pod_sandbox(sandbox_id)
+            case RemovePodSandbox(sandbox_id=sandbox_id):
+                await runtime.remove_pod_sandbox(sandbox_id)
+            case RemoveVolumes(pod_uid=pod_uid):
+                await self._host.remove_volumes(pod_uid)
+                memory.volumes = None
+
+    async def _pull(self, action: PullImage, memory: PodMemory) -> None:
+        present = await self._runtime.image_present(action.image)
+        if action.policy is PullPolicy.NEVER and not present:
+            raise ImagePullFailed("PullImage", "ErrImageNeverPull", f"{action.image} is not here and may not be pulled")
+        if action.policy is PullPolicy.ALWAYS or not present:
+            try:
+                await self._runtime.pull_image(action.image)
+            except (ImagePullFailed, RuntimeAway):
+                if not present:
+                    raise
+        memory.images.add(action.image)
+
+    async def _mount(self, pod: Pod, memory: PodMemory) -> None:
+        paths = {}
+        for volume in pod.volumes:
+            ready: ResolvedVolume
+            if isinstance(volume, ObjectVolume):
+                ready = files(volume, lambda name, secret: self._lookup(pod.namespace, name, secret))
+            else:
+                ready = volume
+            paths[volume.name] = await self._host.mount_volume(pod.uid, ready)
+        memory.volumes = paths
+
+    def _spec(self, action: RunContainer, memory: PodMemory) -> ContainerSpec:
+        pod, c = action.pod, action.container
+        env = environment(c, lambda name, secret: self._lookup(pod.namespace, name, secret))
+        known = dict(env)
+        paths = memory.volumes or {}
+        return ContainerSpec(
+            name=c.name,
+            attempt=action.attempt,
+            image=c.image,
+            fingerprint=action.mark,
+            command=tuple(expand(word, known) for word in c.command),
+            args=tuple(expand(word, known) for word in c.args),
+            working_dir=c.working_dir,
+            env=env,
+            mounts=tuple(MountSpec(paths[m.volume], m.path, m.read_only) for m in c.mounts),
+            resources=c.resources,
+        )

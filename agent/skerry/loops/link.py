@@ -1,0 +1,126 @@
+"""Link → journal → link. Acknowledge only what is durable; carry out what the session decides, and nothing else.
+
+Knows nothing of pods or the runtime. The connection comes and goes with full jitter; silence and refusals of the hub
+are the session's business.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine, Sequence
+from typing import Any
+
+from skerry.errors import LinkLost, StoreFull
+from skerry.journal.journal import Journal
+from skerry.limits import NONCE_BYTES, RECONNECT_BACKOFF_S
+from skerry.loops.report import Counters, Log
+from skerry.plan.backoff import full_jitter
+from skerry.ports import Clock, Entropy, Inbound, Link
+from skerry.wire.message import encode
+from skerry.wire.session import Commit, DeviceSession, Effect, Note, Retell, Send, Trim
+
+
+async def link_loop(
+    link: Link, journal: Journal, session: DeviceSession, clock: Clock, entropy: Entropy, log: Log, counters: Counters
+) -> None:
+    """Run for ever: connect, converse until the connection is lost, wait, again."""
+    failures = 0
+    while True:
+        try:
+            await link.connect()
+            log("link: connected")
+            failures = 0
+            await Conversation(link, journal, session, clock, entropy, log, counters).run()
+        except LinkLost as why:
+            if failures < 3:
+                log(f"link: {why}")
+            counters["link_lost"] += 1
+        finally:
+            session.lost()
+            await link.close()
+        failures += 1
+        await clock.sleep_until(clock.now() + full_jitter(RECONNECT_BACKOFF_S, failures, entropy.uniform()))
+
+
+class Conversation:
+    """One connection's life."""
+
+    def __init__(
+        self,
+        link: Link,
+        journal: Journal,
+        session: DeviceSession,
+        clock: Clock,
+        entropy: Entropy,
+        log: Log,
+        counters: Counters,
+    ) -> None:
+        self._link, self._journal, self._session = link, journal, session
+        self._clock, self._entropy, self._log, self._counters = clock, entropy, log, counters
+
+    async def run(self) -> None:
+        """Until LinkLost."""
+        nonce = self._entropy.token(NONCE_BYTES)
+        await self._carry_out(self._session.opened(self._journal, self._clock.now(), self._clock.wall(), nonce))
+        waits: dict[str, asyncio.Task[Any]] = {}
+        try:
+            while True:
+                self._ensure(waits, "frame", self._link.recv())
+                self._ensure(waits, "bell", self._journal.for_link.wait())
+                if self._session.deadline is not None:
+                    self._ensure(waits, "deadline", self._clock.sleep_until(self._session.deadline))
+                done, _ = await asyncio.wait(waits.values(), return_when=asyncio.FIRST_COMPLETED)
+                for name in [n for n, task in waits.items() if task in done]:
+                    await self._woken(name, waits.pop(name).result())
+                if "deadline" in waits:
+                    waits.pop("deadline").cancel()  # the next round waits for the present one
+        finally:
+            for task in waits.values():
+                task.cancel()
+
+    @staticmethod
+    def _ensure(waits: dict[str, asyncio.Task[Any]], name: str, wait: Coroutine[Any, Any, Any]) -> None:
+        if name in waits:
+            wait.close()
+        else:
+            waits[name] = asyncio.ensure_future(wait)
+
+    async def _woken(self, name: str, result: Any) -> None:
+        now, jitter = self._clock.now(), self._entropy.uniform()
+        if name == "frame":
+            assert isinstance(result, Inbound)
+            await self._carry_out(self._session.received(result.frame, self._journal, now, jitter))
+            self._link.ack(result.handle)
+        elif name == "bell":
+            await self._carry_out(self._session.flush(self._journal, now))
+        else:
+            nonce = self._entropy.token(NONCE_BYTES)
+            await self._carry_out(self._session.tick(self._journal, now, self._clock.wall(), nonce, jitter))
+
+    async def _carry_out(self, effects: Sequence[Effect]) -> None:
+        for effect in effects:
+            match effect:
+                case Send(message):
+                    await self._link.send(encode(message))
+                case Commit():
+                    await self._commit(effect)
+                case Trim(seq):
+                    await self._journal.trim(seq)
+                case Retell():
+                    await self._journal.retell()
+                case Note(what):
+                    self._counters["session_notes"] += 1
+                    self._log(f"session: {what}")
+
+    async def _commit(self, commit: Commit) -> None:
+        """A change that the session accepted: into the journal, then acknowledged."""
+        try:
+            await self._journal.apply(commit.change)
+        except StoreFull as why:
+            self._counters["store_full"] += 1
+            now, jitter = self._clock.now(), self._entropy.uniform()
+            await self._carry_out(self._session.not_committed(str(why), now, jitter))
+            return
+        self._counters["changes_applied"] += 1
+        assert self._journal.desired.generation >= commit.change.generation
+        await self._carry_out(self._session.committed(self._journal, self._clock.now()))

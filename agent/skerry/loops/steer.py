@@ -1,0 +1,318 @@
+"""Journal → runtime. For each pod that changed: say what is (verdict), choose the next steps (reconcile), take them.
+
+One worker per pod at a time, so that a slow pull or a long grace period of one pod never delays another; what costs
+memory and CPU (sandboxes, containers, pulls) is bounded over all. Knows nothing of the link, and cannot.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field
+from itertools import groupby
+
+from skerry.errors import (
+    ImagePullFailed,
+    Malformed,
+    Refused,
+    RuntimeAway,
+    RuntimeFailed,
+    SkerryError,
+    StoreFull,
+    VolumeFailed,
+)
+from skerry.journal.journal import Journal
+from skerry.limits import POD_WORKERS_MAX, PULL_BACKOFF_S, STEP_BACKOFF_S
+from skerry.loops.act import Hands
+from skerry.loops.report import Counters, Log
+from skerry.model.action import (
+    Action,
+    MountVolumes,
+    PullImage,
+    RunContainer,
+    RunPodSandbox,
+    StopContainer,
+    told,
+)
+from skerry.model.desired import Kind, Object
+from skerry.model.manifest import ConfigData, RefusedPod, read_config, read_pod
+from skerry.model.observed import PodSeen
+from skerry.model.pod import Pod
+from skerry.model.report import Event, PodStatus
+from skerry.plan.backoff import full_jitter
+from skerry.plan.memory import PodMemory
+from skerry.plan.reconcile import QUIET, Plan, absent, dismantle, forced, next_steps
+from skerry.plan.resolve import MISSING
+from skerry.plan.transitions import transitions
+from skerry.plan.verdict import refusal, verdict
+from skerry.ports import Clock, Entropy, Host, Runtime
+from skerry.wire.codec import decode
+
+HEAVY = (PullImage, RunPodSandbox, RunContainer)
+
+
+@dataclass(slots=True)
+class Worker:
+    """A pod being worked on."""
+
+    obj: Object | None
+    task: asyncio.Task[None]
+    stopping: bool = False
+
+
+@dataclass(slots=True)
+class Steer:
+    """All that steer owns. `run` never returns; StoreBroken ends the process."""
+
+    runtime: Runtime
+    host: Host
+    journal: Journal
+    clock: Clock
+    entropy: Entropy
+    log: Log
+    counters: Counters
+    secret_env: bool = False
+    booted: bool = False  # the board booted since the journal was last written: nothing of the runtime survived
+    _memories: dict[str, PodMemory] = field(default_factory=dict)
+    _workers: dict[str, Worker] = field(default_factory=dict)
+    _wakes: dict[str, float] = field(default_factory=dict)
+    _looks_due: set[str] = field(default_factory=set)  # pods whose wake is for a look
+    _parsed: dict[str, tuple[Object, Pod | RefusedPod]] = field(default_factory=dict)
+    _configs: dict[str, tuple[Object, ConfigData | None]] = field(default_factory=dict)
+    _heavy: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(POD_WORKERS_MAX))
+    _generation: int = -1
+
+    async def run(self) -> None:
+        pending: set[str] = {uid for kind, uid in self.journal.desired.objects if kind is Kind.POD}
+        pending |= set(self.journal.statuses) | self.host.volume_pods()
+        try:
+            while True:
+                pending |= self.journal.take_dirty() | self._due() | self._retry_missing()
+                pending -= {uid for uid in tuple(pending) if self._begin(uid)}
+                await self._wait()
+                self._reap(pending)
+        finally:
+            for worker in self._workers.values():
+                worker.task.cancel()
+
+    # --- which pods to work on ----------------------------------------------------------------------------------------
+
+    def _begin(self, uid: str) -> bool:
+        """Start a worker for a pod; False to ask again later."""
+        obj = self.journal.desired.objects.get((Kind.POD, uid))
+        worker = self._workers.get(uid)
+        if worker is not None:
+            if worker.stopping and worker.obj is not obj:
+                worker.task.cancel()  # a new wish may shorten the grace period
+            return False
+        if not self.journal.runtime_up or self.journal.look_pending(uid):
+            return False
+        self._wakes.pop(uid, None)
+        task = asyncio.ensure_future(self._work(uid, obj))
+        self._workers[uid] = Worker(obj, task)
+        return True
+
+    def _due(self) -> set[str]:
+        now = self.clock.now()
+        due = {uid for uid, at in self._wakes.items() if at <= now}
+        for uid in due:
+            del self._wakes[uid]
+        for uid in due & self._looks_due:
+            self.journal.want_look(uid)
+        self._looks_due -= due
+        return due
+
+    def _retry_missing(self) -> set[str]:
+        """Pods that waited for a ConfigMap or Secret, once the set changed."""
+        if self._generation == self.journal.desired.generation:
+            return set()
+        self._generation = self.journal.desired.generation
+        waiting = {u for u, m in self._memories.items() if any(r == MISSING for r, _ in m.trouble.values())}
+        for uid in waiting:
+            self._memories[uid].not_before = 0.0
+        return waiting
+
+    async def _wait(self) -> None:
+        """Until the journal rings, a worker ends or a wake is due."""
+        waits: list[asyncio.Future[None]] = [asyncio.ensure_future(self.journal.for_steer.wait())]
+        if self._wakes:
+            waits.append(asyncio.ensure_future(self.clock.sleep_until(min(self._wakes.values()))))
+        tasks = [w.task for w in self._workers.values()]
+        try:
+            await asyncio.wait([*waits, *tasks], return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for wait in waits:
+                if not wait.done():
+                    wait.cancel()
+
+    def _reap(self, pending: set[str]) -> None:
+        for uid in [u for u, w in self._workers.items() if w.task.done()]:
+            task = self._workers.pop(uid).task
+            if task.cancelled():
+                pending.add(uid)
+                self.journal.want_look(uid)
+            else:
+                task.result()
+
+    # --- one pod ------------------------------------------------------------------------------------------------------
+
+    async def _work(self, uid: str, obj: Object | None) -> None:
+        """Say what is, choose, act. A failure becomes trouble in the memory, with a time to try again."""
+        memory = self._memories.setdefault(uid, PodMemory())
+        seen = self.journal.seen.get(uid, PodSeen(uid))
+        pod = self._pod(obj)
+        if pod is None and seen.empty and uid not in self.host.volume_pods():
+            await self._forget(uid)
+            return
+        now = self.clock.now()
+        if pod is None:
+            plan = forced(uid, seen, uid in self.host.volume_pods(), memory, now)
+        else:
+            status = self._verdict(pod, seen, memory, now)
+            await self._tell(status)
+            plan = self._choose(pod, seen, status, memory, now)
+        if plan.wake_at is not None:
+            self._wakes[uid] = plan.wake_at
+            if plan.look:
+                self._looks_due.add(uid)
+        if plan.actions:
+            name = pod.namespace + "/" + pod.name if pod is not None else uid
+            try:
+                await self._act(uid, name, plan.actions, memory)
+            finally:
+                self.journal.want_look(uid)
+
+    def _pod(self, obj: Object | None) -> Pod | RefusedPod | None:
+        if obj is None:
+            return None
+        known = self._parsed.get(obj.uid)
+        if known is None or known[0] is not obj:
+            try:
+                value = decode(obj.body)
+            except Malformed as why:
+                value = {"spec": str(why)}
+            known = self._parsed[obj.uid] = (obj, read_pod(obj, value, self.secret_env))
+        return known[1]
+
+    def _verdict(self, pod: Pod | RefusedPod, seen: PodSeen, memory: PodMemory, now: float) -> PodStatus:
+        before, wall = self.journal.statuses.get(pod.uid), self.clock.wall()
+        if isinstance(pod, RefusedPod):
+            return refusal(pod, seen, before, wall)
+        if not absent(pod, seen, before) or self.booted:
+            memory.absent_since = None
+        elif memory.absent_since is None:
+            memory.absent_since = now
+        return verdict(pod, seen, before, memory, now, wall)
+
+    def _choose(
+        self, pod: Pod | RefusedPod, seen: PodSeen, status: PodStatus, memory: PodMemory, now: float
+    ) -> Plan:
+        if isinstance(pod, RefusedPod):
+            return dismantle(pod.uid, seen, 0, "it is being deleted", memory, now) if pod.deleting else QUIET
+        return next_steps(pod, seen, status, memory, now)
+
+    async def _tell(self, status: PodStatus) -> None:
+        """Journal a changed status. A full journal must not keep a pod from running: it is told later."""
+        before = self.journal.statuses.get(status.uid)
+        if status == before:
+            return
+        at = max(0, int(self.clock.wall()))
+        events = [
+            Event(status.uid, status.namespace, status.name, reason, message, warning, at, self.entropy.token(8).hex())
+            for reason, message, warning in transitions(before, status)
+        ]
+        try:
+            await self.journal.tell(status, events)
+        except StoreFull as why:
+            self.counters["store_full"] += 1
+            self.log(f"journal: {why}")
+            self._wakes[status.uid] = self.clock.now() + full_jitter(STEP_BACKOFF_S, 6, self.entropy.uniform())
+
+    async def _forget(self, uid: str) -> None:
+        try:
+            await self.journal.forget(uid)
+        except StoreFull:
+            self._wakes[uid] = self.clock.now() + full_jitter(STEP_BACKOFF_S, 6, self.entropy.uniform())
+            return
+        for known in (self._memories, self._parsed, self._wakes):
+            known.pop(uid, None)
+
+    # --- acting -------------------------------------------------------------------------------------------------------
+
+    async def _act(self, uid: str, name: str, actions: tuple[Action, ...], memory: PodMemory) -> None:
+        """Take the steps in order; stops of the same pod run at the same time. The first failure ends the round."""
+        hands = Hands(self.runtime, self.host, self._lookup)
+        for stops, group in groupby(actions, key=lambda a: isinstance(a, StopContainer)):
+            steps = list(group)
+            worker = self._workers[uid]
+            if stops:
+                worker.stopping = True
+                results = await asyncio.gather(*(self._step(hands, name, uid, a, memory) for a in steps))
+                worker.stopping = False
+                if not all(results):
+                    return
+            else:
+                for action in steps:
+                    if not await self._step(hands, name, uid, action, memory):
+                        return
+
+    async def _step(self, hands: Hands, name: str, uid: str, action: Action, memory: PodMemory) -> bool:
+        what, outcome = type(action).__name__, ""
+        try:
+            if isinstance(action, HEAVY):
+                async with self._heavy:
+                    await hands.do(action, memory)
+            else:
+                await hands.do(action, memory)
+        except (RuntimeAway, RuntimeFailed, VolumeFailed, Refused) as why:
+            outcome = str(why)
+            self._trouble(action, why, memory)
+        self.counters[what] += 1
+        self.journal.note(self.clock.wall(), name, uid, told(action), action.why, outcome)
+        if not outcome:
+            memory.failures = 0
+            memory.trouble.pop("" if not isinstance(action, (PullImage, RunContainer)) else _container_of(action), None)
+        return not outcome
+
+    def _trouble(self, action: Action, why: SkerryError, memory: PodMemory) -> None:
+        """Remember a failed step, and when to try again."""
+        memory.failures += 1
+        self.counters["failed_steps"] += 1
+        bounds = PULL_BACKOFF_S if isinstance(why, ImagePullFailed) else STEP_BACKOFF_S
+        memory.not_before = self.clock.now() + full_jitter(bounds, memory.failures, self.entropy.uniform())
+        if isinstance(why, RuntimeAway):
+            self.journal.want_look()
+            return
+        match action:
+            case PullImage(container=container):
+                reason = "ErrImagePull" if memory.failures == 1 else "ImagePullBackOff"
+            case RunContainer(container=spec):
+                container, reason = spec.name, why.reason if isinstance(why, Refused) else "RunContainerError"
+            case RunPodSandbox():
+                container, reason = "", "FailedCreatePodSandBox"
+            case MountVolumes():
+                container, reason = "", why.reason if isinstance(why, Refused) else "FailedMount"
+            case _:
+                container, reason = "", "FailedStep"
+        memory.trouble[container] = (reason, str(why))
+
+    def _lookup(self, namespace: str, name: str, secret: bool) -> ConfigData | None:
+        """A ConfigMap or Secret of the desired set by name."""
+        kind = Kind.SECRET if secret else Kind.CONFIG_MAP
+        for (of, uid), obj in self.journal.desired.objects.items():
+            if of is not kind:
+                continue
+            known = self._configs.get(uid)
+            if known is None or known[0] is not obj:
+                try:
+                    known = (obj, read_config(obj, decode(obj.body)))
+                except (Refused, Malformed):
+                    known = (obj, None)
+                self._configs[uid] = known
+            config = known[1]
+            if config is not None and (config.namespace, config.name) == (namespace, name):
+                return config
+        return None
+
+
+def _container_of(action: PullImage | RunContainer) -> str:
+    return action.container if isinstance(action, PullImage) else action.container.name

@@ -1,0 +1,276 @@
+"""Read the objects of the desired set. Decides what this device supports: everything else is refused with its path.
+
+A field is in one of three tables: read, without meaning on a device (IGNORED, with the reason), or refused. So a
+field that a later Kubernetes adds is refused, never ignored in silence. Source: Kubernetes API reference, core/v1.
+"""
+
+from __future__ import annotations
+
+import posixpath
+from dataclasses import dataclass
+from typing import TypeVar
+
+from skerry.errors import Refused
+from skerry.limits import CONTAINERS_MAX, ENV_MAX, GRACE_S_DEFAULT, GRACE_S_MAX, VOLUMES_MAX
+from skerry.model.desired import Kind, Object
+from skerry.model.pod import (
+    Container,
+    EmptyDir,
+    EnvFrom,
+    EnvVar,
+    HostPath,
+    KeyPath,
+    KeyRef,
+    Mount,
+    ObjectVolume,
+    Pod,
+    Port,
+    PullPolicy,
+    Resources,
+    RestartPolicy,
+    Volume,
+)
+from skerry.model.quantity import quantity
+from skerry.model.reader import Field
+
+_E = TypeVar("_E", RestartPolicy, PullPolicy)
+
+ITEMS_MAX = 1_000  # entries of any list that has no bound of its own
+
+# Fields of a pod's spec that change nothing on a device, each with the reason.
+IGNORED = frozenset(
+    {
+        "nodeName",  # it is here
+        "nodeSelector", "affinity", "topologySpreadConstraints", "tolerations", "schedulerName",  # it was scheduled
+        "priority", "priorityClassName", "preemptionPolicy",  # nothing is preempted on a device
+        "serviceAccount", "serviceAccountName", "automountServiceAccountToken",  # no token is mounted, docs/pods.md
+        "enableServiceLinks",  # no Service is known to the device, so there is nothing to link
+    }
+)  # fmt: skip
+POD_READ = frozenset(
+    {"containers", "volumes", "restartPolicy", "terminationGracePeriodSeconds", "hostname", "dnsPolicy"}
+)
+CONTAINER_READ = frozenset(
+    {
+        "name", "image", "imagePullPolicy", "command", "args", "workingDir", "env", "envFrom", "ports", "volumeMounts",
+        "resources",
+        "terminationMessagePath", "terminationMessagePolicy",  # only their defaults, which need nothing
+    }
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class RefusedPod:
+    """A pod that this device will not run, and why."""
+
+    uid: str
+    namespace: str
+    name: str
+    refused: Refused
+    deleting: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ConfigData:
+    """A ConfigMap's or Secret's keys."""
+
+    namespace: str
+    name: str
+    secret: bool
+    data: tuple[tuple[str, bytes], ...]
+
+
+def read_pod(obj: Object, value: object, secret_env: bool) -> Pod | RefusedPod:
+    """The pod in a decoded body. `secret_env` allows Secrets as variables (config.secret_env). Raises nothing."""
+    root = Field(value if isinstance(value, dict) else {}, "")
+    meta = root["metadata"]
+    names = {k: meta.value.get(k) if isinstance(meta.value, dict) else None for k in ("namespace", "name")}
+    try:
+        return _pod(obj.uid, root, secret_env)
+    except Refused as why:
+        said = {k: v if isinstance(v, str) else "" for k, v in names.items()}
+        deleting = isinstance(meta.value, dict) and bool(meta.value.get("deletionTimestamp"))
+        return RefusedPod(obj.uid, said["namespace"], said["name"], why, deleting)
+
+
+def read_config(obj: Object, value: object) -> ConfigData:
+    """The ConfigMap or Secret in a decoded body. Raises Refused."""
+    root = Field(value, "")
+    pairs: dict[str, bytes] = {}
+    for section in ("data", "binaryData"):
+        field = root[section]
+        for key in field.names():
+            said = field[key].value
+            if not isinstance(said, (str, bytes)):
+                field[key].refuse("text or bytes are expected")
+            pairs[key] = said.encode() if isinstance(said, str) else said
+    meta = root["metadata"]
+    secret = obj.kind is Kind.SECRET
+    return ConfigData(meta["namespace"].text(), meta["name"].text(), secret, tuple(sorted(pairs.items())))
+
+
+def _pod(uid: str, root: Field, secret_env: bool) -> Pod:
+    meta, spec = root["metadata"], root["spec"].only(POD_READ | IGNORED)
+    spec["dnsPolicy"].one_of("ClusterFirst", "Default", default="ClusterFirst")
+    volumes = tuple(_volume(f) for f in spec["volumes"].each(VOLUMES_MAX))
+    names = {v.name for v in volumes}
+    containers = tuple(_container(f, names, secret_env) for f in spec["containers"].each(CONTAINERS_MAX))
+    if not containers:
+        spec["containers"].refuse("at least one container is required")
+    if len({c.name for c in containers}) < len(containers):
+        spec["containers"].refuse("two containers have the same name")
+    deleting = None
+    if not meta["deletionTimestamp"].absent:
+        deleting = meta["deletionGracePeriodSeconds"].number(0, GRACE_S_MAX, GRACE_S_DEFAULT)
+    return Pod(
+        uid=uid,
+        namespace=meta["namespace"].text(),
+        name=meta["name"].text(),
+        containers=containers,
+        volumes=volumes,
+        labels=meta["labels"].text_map(),
+        annotations=meta["annotations"].text_map(),
+        restart_policy=_choice(spec["restartPolicy"], RestartPolicy, RestartPolicy.ALWAYS),
+        grace_s=spec["terminationGracePeriodSeconds"].number(0, GRACE_S_MAX, GRACE_S_DEFAULT),
+        hostname=spec["hostname"].text(""),
+        deleting_grace_s=deleting,
+    )
+
+
+def _choice(field: Field, of: type[_E], default: _E) -> _E:
+    return of(field.one_of(*(member.value for member in of), default=default.value))
+
+
+def _container(field: Field, volumes: set[str], secret_env: bool) -> Container:
+    field.only(CONTAINER_READ)
+    field["terminationMessagePath"].one_of("/dev/termination-log", default="/dev/termination-log")
+    field["terminationMessagePolicy"].one_of("File", default="File")
+    image = field["image"].text()
+    latest = ":" not in image.rpartition("/")[2] or image.endswith(":latest")
+    default = PullPolicy.ALWAYS if latest and "@" not in image else PullPolicy.IF_NOT_PRESENT
+    return Container(
+        name=field["name"].text(),
+        image=image or field["image"].refuse("is required"),
+        pull_policy=_choice(field["imagePullPolicy"], PullPolicy, default),
+        command=field["command"].texts(ITEMS_MAX),
+        args=field["args"].texts(ITEMS_MAX),
+        working_dir=field["workingDir"].text(""),
+        env=tuple(_env(f, secret_env) for f in field["env"].each(ENV_MAX)),
+        env_from=tuple(_env_from(f, secret_env) for f in field["envFrom"].each(ENV_MAX)),
+        ports=tuple(_port(f) for f in field["ports"].each(ITEMS_MAX)),
+        mounts=tuple(_mount(f, volumes) for f in field["volumeMounts"].each(VOLUMES_MAX)),
+        resources=_resources(field["resources"]),
+    )
+
+
+def _secret_env(field: Field, allowed: bool) -> None:
+    if not allowed:
+        field.refuse(
+            "a Secret in the environment would lie in clear on this device's disk; mount it as a volume, "
+            "or set secret_env = true in the device's configuration",
+            "Unsupported",
+        )
+
+
+def _env(field: Field, secret_env: bool) -> EnvVar:
+    field.only(frozenset({"name", "value", "valueFrom"}))
+    name = field["name"].text()
+    if not name or "=" in name:
+        field["name"].refuse("must not be empty or contain '='")
+    source = field["valueFrom"]
+    if source.absent:
+        return EnvVar(name, field["value"].text(""))
+    source.only(frozenset({"configMapKeyRef", "secretKeyRef"}))
+    secret = not source["secretKeyRef"].absent
+    if secret:
+        _secret_env(source["secretKeyRef"], secret_env)
+    ref = source["secretKeyRef" if secret else "configMapKeyRef"]
+    return EnvVar(name, "", KeyRef(ref["name"].text(), ref["key"].text(), secret, ref["optional"].flag()))
+
+
+def _env_from(field: Field, secret_env: bool) -> EnvFrom:
+    field.only(frozenset({"prefix", "configMapRef", "secretRef"}))
+    secret = not field["secretRef"].absent
+    if secret:
+        _secret_env(field["secretRef"], secret_env)
+    ref = field["secretRef" if secret else "configMapRef"]
+    return EnvFrom(ref["name"].text(), secret, field["prefix"].text(""), ref["optional"].flag())
+
+
+def _port(field: Field) -> Port:
+    field.only(frozenset({"name", "containerPort", "hostPort", "hostIP", "protocol"}))
+    return Port(
+        container_port=field["containerPort"].number(1, 65535),
+        protocol=field["protocol"].one_of("TCP", "UDP", "SCTP", default="TCP"),
+        host_port=field["hostPort"].number(0, 65535, 0),
+        host_ip=field["hostIP"].text(""),
+        name=field["name"].text(""),
+    )
+
+
+def _mount(field: Field, volumes: set[str]) -> Mount:
+    field.only(frozenset({"name", "mountPath", "readOnly", "recursiveReadOnly", "mountPropagation"}))
+    field["mountPropagation"].one_of("None", default="None")
+    field["recursiveReadOnly"].one_of("Disabled", default="Disabled")
+    name, path = field["name"].text(), field["mountPath"].text()
+    if name not in volumes:
+        field["name"].refuse(f"the pod has no volume {name!r}")
+    if not path.startswith("/"):
+        field["mountPath"].refuse("must be absolute")
+    return Mount(name, path, field["readOnly"].flag())
+
+
+def _resources(field: Field) -> Resources:
+    field.only(frozenset({"limits", "requests"}))
+    for part in ("limits", "requests"):
+        field[part].only(frozenset({"cpu", "memory"}))
+    limits, requests = field["limits"], field["requests"]
+    cpu, memory = quantity(limits["cpu"], 1000), quantity(limits["memory"])
+    return Resources(
+        cpu_limit_millis=cpu,
+        cpu_request_millis=quantity(requests["cpu"], 1000) or cpu,
+        memory_limit_bytes=memory,
+        memory_request_bytes=quantity(requests["memory"]) or memory,
+    )
+
+
+def _volume(field: Field) -> Volume:
+    field.only(frozenset({"name", "configMap", "secret", "emptyDir", "hostPath"}))
+    name = field["name"].text()
+    if not name or "/" in name or name.startswith("."):
+        field["name"].refuse("is not a DNS label")
+    kinds = [k for k in ("configMap", "secret", "emptyDir", "hostPath") if field[k].value is not None]
+    if len(kinds) > 1:
+        field.refuse(f"has {len(kinds)} sources")
+    match kinds:
+        case ["configMap"] | ["secret"]:
+            return _object_volume(name, field[kinds[0]], kinds[0] == "secret")
+        case ["hostPath"]:
+            return _host_path(name, field["hostPath"])
+        case _:
+            source = field["emptyDir"].only(frozenset({"medium", "sizeLimit"}))
+            medium = source["medium"].one_of("", "Memory", default="")
+            return EmptyDir(name, medium == "Memory", quantity(source["sizeLimit"]))
+
+
+def _object_volume(name: str, source: Field, secret: bool) -> ObjectVolume:
+    key = "secretName" if secret else "name"
+    source.only(frozenset({key, "items", "defaultMode", "optional"}))
+    items = []
+    for item in source["items"].each(ITEMS_MAX):
+        path = item["path"].text()
+        if path.startswith("/") or ".." in path.split("/") or posixpath.normpath(path) in (".", ""):
+            item["path"].refuse("must be relative and stay inside the volume")
+        mode = item["mode"].number(0, 0o777) if item["mode"].value is not None else None
+        items.append(KeyPath(item["key"].text(), path, mode))
+    mode = source["defaultMode"].number(0, 0o777, 0o644)
+    return ObjectVolume(name, source[key].text(), secret, tuple(items), mode, source["optional"].flag())
+
+
+def _host_path(name: str, source: Field) -> HostPath:
+    path = source.only(frozenset({"path", "type"}))["path"].text()
+    if not path.startswith("/") or ".." in path.split("/"):
+        source["path"].refuse("must be absolute and without '..'")
+    types = ("", "Directory", "DirectoryOrCreate", "File", "FileOrCreate", "Socket", "CharDevice", "BlockDevice")
+    return HostPath(name, path, source["type"].one_of(*types, default=""))
+

@@ -1,0 +1,1 @@
+"""Pure decisions. Time is an argument, randomness is an argument, nothing here touches the world."""

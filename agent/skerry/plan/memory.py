@@ -1,0 +1,19 @@
+"""What steer remembers of one pod between two looks. All of it may be lost: journal and runtime know the rest."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+
+@dataclass(slots=True)
+class PodMemory:
+    """Times are monotonic seconds."""
+
+    volumes: dict[str, str] | None = None  # volume → path on the host, once prepared in this process
+    images: set[str] = field(default_factory=set)  # images known to be present
+    resources: dict[str, str] = field(default_factory=dict)  # container id → what it was updated to
+    exit_seen: dict[str, float] = field(default_factory=dict)  # container id → when its exit was first seen
+    absent_since: float | None = None  # since when the runtime hides what the journal says is running
+    trouble: dict[str, tuple[str, str]] = field(default_factory=dict)  # container, or "" for the pod → reason, message
+    failures: int = 0  # failed steps in a row
+    not_before: float = 0.0  # no step before this

@@ -1,0 +1,252 @@
+"""Desired and Observed meet here, and nowhere else: the next safe steps for one pod.
+
+Not a long plan: act, look again, ask again. A pod that is as it should be gets no steps (a fixpoint is quiet), and an
+unchanged pod is never stopped, whatever the link did: nothing about the link is an argument.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from skerry.limits import FORCED_GRACE_S
+from skerry.model.action import (
+    Action,
+    MountVolumes,
+    PullImage,
+    RemoveContainer,
+    RemovePodSandbox,
+    RemoveVolumes,
+    RunContainer,
+    RunPodSandbox,
+    StartContainer,
+    StopContainer,
+    StopPodSandbox,
+    UpdateContainerResources,
+)
+from skerry.model.observed import ContainerSeen, ContainerState, PodSeen, SandboxSeen
+from skerry.model.pod import Container, Pod, Resources, RestartPolicy, fingerprint
+from skerry.model.report import ContainerStatus, Life, PodStatus
+from skerry.plan.memory import PodMemory
+from skerry.plan.verdict import FINAL, restart_due, wants_restart
+
+DEAD_KEPT = 1  # dead containers kept per name, for their logs
+ABSENT_CONFIRM_S = 2.0  # how long the runtime must hide what the journal says is running before it is believed
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Steps in order; a failed one ends the round. `wake_at` (monotonic): ask again then even if nothing happens;
+    `look`: look at the runtime again first."""
+
+    actions: tuple[Action, ...] = ()
+    wake_at: float | None = None
+    look: bool = False
+
+
+QUIET = Plan()
+
+
+def spec_mark(pod: Pod, container: Container) -> str:
+    """What a container is marked with: its fingerprint, and the resources it was made with."""
+    return f"{fingerprint(container, pod.volumes)}.{resources_mark(container.resources)}"
+
+
+def resources_mark(r: Resources) -> str:
+    return f"{r.cpu_limit_millis}-{r.cpu_request_millis}-{r.memory_limit_bytes}"
+
+
+def next_steps(pod: Pod, seen: PodSeen, status: PodStatus, memory: PodMemory, now: float) -> Plan:
+    """The next steps for a pod that this device should run. `status` is the verdict on the same `seen`."""
+    if now < memory.not_before:
+        return Plan(wake_at=memory.not_before)
+    if pod.deleting:
+        assert pod.deleting_grace_s is not None
+        return dismantle(pod.uid, seen, pod.deleting_grace_s, "it is being deleted", memory, now)
+    if status.phase in FINAL:
+        return Plan(tuple(_stop_all(seen, pod.grace_s, f"the pod has {status.phase.value.lower()}")))
+    if memory.absent_since is not None and now < memory.absent_since + ABSENT_CONFIRM_S:
+        return Plan(wake_at=memory.absent_since + ABSENT_CONFIRM_S, look=True)
+    box = next((s for s in seen.sandboxes if s.ready), None)
+    stale = tuple(_clear_sandboxes(seen, box, pod.grace_s))
+    if stale:
+        return Plan(stale)
+    if box is None:
+        return _new_sandbox(pod, seen, status, now, memory)
+    return _in_sandbox(pod, box, seen, status, memory, now)
+
+
+def dismantle(uid: str, seen: PodSeen, grace_s: int, why: str, memory: PodMemory, now: float) -> Plan:
+    """Stop and remove everything of a pod: gracefully stopped first, removed once nothing runs."""
+    if now < memory.not_before:
+        return Plan(wake_at=memory.not_before)
+    stops = tuple(_stop_all(seen, grace_s, why))
+    if stops:
+        return Plan(stops)
+    steps: list[Action] = [StopPodSandbox(s.id, why) for s in seen.sandboxes]
+    steps += [RemoveContainer(c.id, why) for c in seen.containers]
+    steps += [RemovePodSandbox(s.id, why) for s in seen.sandboxes]
+    return Plan((*steps, RemoveVolumes(uid, why))) if steps else QUIET
+
+
+def forced(uid: str, seen: PodSeen, volumes: bool, memory: PodMemory, now: float) -> Plan:
+    """For a pod that is not in the set any more; `volumes`: whether it has some here."""
+    why = "it is not in the desired set"
+    if seen.empty and volumes and now >= memory.not_before:
+        return Plan((RemoveVolumes(uid, why),))
+    return dismantle(uid, seen, FORCED_GRACE_S, why, memory, now)
+
+
+def absent(pod: Pod, seen: PodSeen, before: PodStatus | None) -> bool:
+    """Whether the runtime hides a container that the journal says is running: a lie or a loss."""
+    if before is None:
+        return False
+    shown = {c.name for c in seen.containers}
+    names = {c.name for c in pod.containers}
+    return any(c.life is Life.RUNNING and c.name in names and c.name not in shown for c in before.containers)
+
+
+# --- private ----------------------------------------------------------------------------------------------------------
+
+
+def _stop_all(seen: PodSeen, grace_s: int, why: str) -> Iterator[Action]:
+    for c in seen.containers:
+        if c.state in (ContainerState.RUNNING, ContainerState.UNKNOWN):
+            yield StopContainer(c.id, grace_s, why)
+
+
+def _clear_sandboxes(seen: PodSeen, keep: SandboxSeen | None, grace_s: int) -> Iterator[Action]:
+    """Take down every sandbox but the one to keep, with what is in it: after a reboot, or a crash between two steps."""
+    why = "its sandbox is not running any more"
+    for box in seen.sandboxes:
+        if keep is not None and box.id == keep.id:
+            continue
+        inside = [c for c in seen.containers if c.sandbox_id == box.id]
+        yield from (StopContainer(c.id, grace_s, why) for c in inside if c.state is ContainerState.RUNNING)
+        yield StopPodSandbox(box.id, why)
+        yield from (RemoveContainer(c.id, why) for c in inside)
+        yield RemovePodSandbox(box.id, why)
+    boxes = {s.id for s in seen.sandboxes}
+    yield from (RemoveContainer(c.id, "its sandbox is gone") for c in seen.containers if c.sandbox_id not in boxes)
+
+
+def _new_sandbox(pod: Pod, seen: PodSeen, status: PodStatus, now: float, memory: PodMemory) -> Plan:
+    said = {c.name: c for c in status.containers}
+    if not any(_may_run(pod, said[c.name]) for c in pod.containers):
+        return QUIET
+    attempt = max((s.attempt + 1 for s in seen.sandboxes), default=_runs(status))
+    steps: list[Action] = [
+        PullImage(c.image, c.pull_policy, c.name, "its image must be here")
+        for c in pod.containers
+        if c.image not in memory.images
+    ]
+    if pod.volumes and memory.volumes is None:
+        steps.append(MountVolumes(pod, "its volumes must be ready"))
+    return Plan((*steps, RunPodSandbox(pod, attempt, "it has no running sandbox")))
+
+
+def _runs(status: PodStatus) -> int:
+    """A sandbox attempt that no earlier life of this pod can have used."""
+    return sum(c.restarts + 1 for c in status.containers if c.container_id)
+
+
+def _may_run(pod: Pod, said: ContainerStatus) -> bool:
+    """Whether restartPolicy lets this container run (again), by what the journal says of it."""
+    if not said.container_id or pod.restart_policy is RestartPolicy.ALWAYS:
+        return True
+    if said.life is not Life.TERMINATED:
+        return pod.restart_policy is not RestartPolicy.NEVER
+    return wants_restart(pod.restart_policy, said.exit_code)
+
+
+def _in_sandbox(pod: Pod, box: SandboxSeen, seen: PodSeen, status: PodStatus, memory: PodMemory, now: float) -> Plan:
+    wanted = {c.name: c for c in pod.containers}
+    said = {c.name: c for c in status.containers}
+    steps: list[Action] = []
+    wake: list[float] = []
+    for extra in seen.containers:
+        newest = seen.latest(extra.name)
+        if extra.name not in wanted or (newest is not None and newest.id != extra.id):
+            steps += _discard(extra, seen, extra.name in wanted, pod.grace_s)
+    for c in pod.containers:
+        steps += _one(pod, box, c, seen.latest(c.name), said[c.name], memory, now, wake)
+    return Plan(tuple(steps), min(wake, default=None))
+
+
+def _discard(c: ContainerSeen, seen: PodSeen, replaced: bool, grace_s: int) -> list[Action]:
+    """A container that is not in the spec, or an older one of a name that has a newer."""
+    why = "a newer one took its place" if replaced else "the pod does not name it any more"
+    steps: list[Action] = []
+    if c.state in (ContainerState.RUNNING, ContainerState.UNKNOWN):
+        steps.append(StopContainer(c.id, grace_s, why))
+    older = [o for o in seen.containers if o.name == c.name]
+    if not replaced or older.index(c) > DEAD_KEPT:
+        steps.append(RemoveContainer(c.id, why))
+    return steps
+
+
+def _one(
+    pod: Pod,
+    box: SandboxSeen,
+    want: Container,
+    c: ContainerSeen | None,
+    said: ContainerStatus,
+    memory: PodMemory,
+    now: float,
+    wake: list[float],
+) -> list[Action]:
+    """The next step for one container of the spec."""
+    mark = spec_mark(pod, want)
+    if c is None:
+        attempt = said.restarts + 1 if said.container_id else 0
+        return _run(pod, box, want, mark, attempt, memory, "it is not there") if _may_run(pod, said) else []
+    same = c.fingerprint.partition(".")[0] == mark.partition(".")[0]
+    match c.state:
+        case ContainerState.RUNNING if not same:
+            return [StopContainer(c.id, pod.grace_s, "its spec changed")]
+        case ContainerState.RUNNING:
+            has = memory.resources.get(c.id, c.fingerprint.partition(".")[2])
+            if has != mark.partition(".")[2]:
+                return [UpdateContainerResources(c.id, want, "its resources changed")]
+            return []
+        case ContainerState.UNKNOWN:
+            return [StopContainer(c.id, pod.grace_s, "the runtime lost track of it")]
+        case ContainerState.CREATED if same:
+            return [StartContainer(c.id, "it was created and never started")]
+        case ContainerState.CREATED:
+            return [RemoveContainer(c.id, "its spec changed before it started")]
+        case ContainerState.EXITED:
+            return _again(pod, box, want, c, mark, said, memory, now, wake)
+
+
+def _again(
+    pod: Pod,
+    box: SandboxSeen,
+    want: Container,
+    c: ContainerSeen,
+    mark: str,
+    said: ContainerStatus,
+    memory: PodMemory,
+    now: float,
+    wake: list[float],
+) -> list[Action]:
+    if not wants_restart(pod.restart_policy, c.exit_code):
+        return []
+    changed = c.fingerprint.partition(".")[0] != mark.partition(".")[0]
+    due = now if changed else restart_due(said, memory.exit_seen.get(c.id, now))
+    if now < due:
+        wake.append(due)
+        return []
+    attempt = max(c.attempt, said.restarts) + 1
+    return _run(pod, box, want, mark, attempt, memory, "its spec changed" if changed else f"it exited ({c.exit_code})")
+
+
+def _run(
+    pod: Pod, box: SandboxSeen, want: Container, mark: str, attempt: int, memory: PodMemory, why: str
+) -> list[Action]:
+    steps: list[Action] = []
+    if want.image not in memory.images:
+        steps.append(PullImage(want.image, want.pull_policy, want.name, "its image must be here"))
+    if pod.volumes and memory.volumes is None:
+        steps.append(MountVolumes(pod, "its volumes must be ready"))
+    return [*steps, RunContainer(pod, want, mark, box.id, box.attempt, attempt, why)]
