@@ -22,8 +22,8 @@ def free_port() -> int:
 class Broker:
     def __init__(self, folder: Path, tls: bool = False, extra: str = "") -> None:
         assert MOSQUITTO, "mosquitto is not installed"
-        self._folder, self.port, self._process = folder, free_port(), None
-        self._process: subprocess.Popen[bytes] | None
+        self._folder, self.port = folder, free_port()
+        self._process: subprocess.Popen[bytes] | None = None
         config = f"listener {self.port} 127.0.0.1\nallow_anonymous true\npersistence false\n{extra}\n"
         config = ("user root\n" if os.getuid() == 0 else "") + config
         self.tls: ssl.SSLContext | None = None
@@ -51,7 +51,7 @@ class Broker:
     @property
     def pid(self) -> int:
         assert self._process is not None
-        return self._process.pid
+        return int(self._process.pid)
 
     def log(self) -> str:
         return (self._folder / "mosquitto.log").read_text()
@@ -64,10 +64,7 @@ class Broker:
 
 
 def self_signed(folder: Path) -> None:
-    subprocess.run(
-        ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2"]
-        + ["-keyout", f"{folder}/key.pem", "-out", f"{folder}/cert.pem", "-subj", "/CN=localhost"]
-        + ["-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1"],
-        check=True,
-        capture_output=True,
-    )
+    command = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2 -subj /CN=localhost"
+    names = ["-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1"]
+    files = ["-keyout", f"{folder}/key.pem", "-out", f"{folder}/cert.pem"]
+    subprocess.run([*command.split(), *names, *files], check=True, capture_output=True)

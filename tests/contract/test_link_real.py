@@ -105,6 +105,12 @@ async def site(broker: Broker) -> AsyncIterator[Site]:
     await site.stop()
 
 
+async def read_slowly(link: Link) -> None:
+    for _ in range(4 * INBOX_FRAMES_MAX):
+        link.ack((await asyncio.wait_for(link.recv(), 5)).handle)
+        await asyncio.sleep(0.05)
+
+
 class TestMqttLink(LinkContract):
     async def test_too_large_frames_are_counted(self, site: Site) -> None:
         link = site.link()
@@ -123,9 +129,7 @@ class TestMqttLink(LinkContract):
         for number in range(4 * INBOX_FRAMES_MAX):
             await site.say(b"%d" % number)
         with pytest.raises(LinkLost, match="receive maximum"):
-            for _ in range(4 * INBOX_FRAMES_MAX):
-                link.ack((await asyncio.wait_for(link.recv(), 5)).handle)
-                await asyncio.sleep(0.05)
+            await read_slowly(link)
         await link.connect()  # Clean Start: nothing of the flood is left
         await site.say(b"fresh")
         assert (await asyncio.wait_for(link.recv(), 5)).frame == b"fresh"

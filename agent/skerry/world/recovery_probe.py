@@ -1,0 +1,134 @@
+"""Is this LMDB environment sound? A forked child opens it, walks every record and checks every CRC.
+
+A damaged file can crash or hang the process that maps it, so only the child's life is risked: its crash, its hang or
+a mismatch that it finds condemns the environment, which is moved to `quarantine/` for a person to look at. What to
+recover from is the journal's decision.
+"""
+
+from __future__ import annotations
+
+import faulthandler
+import os
+import resource
+import select
+import shutil
+import signal
+import time
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+
+import lmdb
+
+from skerry.errors import StoreBroken
+from skerry.limits import QUARANTINE_BYTES_MAX, QUARANTINE_ITEMS_MAX
+from skerry.world.copies import sync_folder
+
+CRC_BYTES = 4
+ANSWER_BYTES_MAX = 4096
+SOUND = b"sound"
+
+
+def seal(key: bytes, value: bytes) -> bytes:
+    """A record as it is stored: CRC-32 of key and value, big-endian, then the value."""
+    return zlib.crc32(value, zlib.crc32(key)).to_bytes(CRC_BYTES, "big") + value
+
+
+def unseal(key: bytes, sealed: bytes) -> bytes:
+    """The value. Raises StoreBroken naming the key."""
+    value = sealed[CRC_BYTES:]
+    if len(sealed) < CRC_BYTES or zlib.crc32(value, zlib.crc32(key)) != int.from_bytes(sealed[:CRC_BYTES], "big"):
+        raise StoreBroken(f"journal: record {key!r} does not match its CRC")
+    return value
+
+
+def walk(env_folder: Path, map_bytes: int) -> None:
+    """Read everything. Raises StoreBroken, lmdb.Error or OSError, or kills the process."""
+    env = lmdb.open(str(env_folder), map_size=map_bytes, readonly=True, lock=False, create=False)
+    with env.begin() as txn:
+        before = b""
+        for key, sealed in txn.cursor():
+            unseal(key, sealed)
+            if key <= before:
+                raise StoreBroken(f"journal: key {key!r} is out of order")
+            before = key
+    env.close()
+
+
+def probe(env_folder: Path, map_bytes: int, timeout_s: float, walker: Callable[[Path, int], None] = walk) -> str:
+    """What is wrong with the environment, or an empty string. Blocks up to `timeout_s`; call it before any thread
+    is started."""
+    reading, writing = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        _child(writing, env_folder, map_bytes, walker)
+    os.close(writing)
+    try:
+        answer = _read_all(reading, time.monotonic() + timeout_s)
+    finally:
+        os.close(reading)
+    if answer is None:
+        os.kill(pid, signal.SIGKILL)
+    _, status = os.waitpid(pid, 0)
+    if answer is None:
+        return f"reading it took longer than {timeout_s:g} s"
+    if os.WIFSIGNALED(status):
+        return f"reading it ends in {signal.Signals(os.WTERMSIG(status)).name}"
+    return "" if answer == SOUND else answer.decode(errors="replace") or "reading it failed"
+
+
+def quarantine(env_folder: Path, shelf: Path) -> Path:
+    """Move the environment to `shelf/<time>-<number>` and return that; over the bounds the oldest go, if need be this
+    one too."""
+    shelf.mkdir(mode=0o700, exist_ok=True)
+    number = max((_number(path) for path in shelf.iterdir()), default=0) + 1
+    target = shelf / f"{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}-{number}"
+    env_folder.rename(target)
+    sync_folder(shelf)
+    sync_folder(env_folder.parent)
+    kept = sorted(shelf.iterdir(), key=_number)
+    while len(kept) > QUARANTINE_ITEMS_MAX or sum(map(_disk_bytes, kept)) > QUARANTINE_BYTES_MAX:
+        shutil.rmtree(kept.pop(0), ignore_errors=True)
+    return target
+
+
+def _child(writing: int, env_folder: Path, map_bytes: int, walker: Callable[[Path, int], None]) -> None:
+    """Never returns, and runs nothing of the parent's: no handlers, no atexit, no core dump."""
+    code = 1
+    try:
+        faulthandler.disable()
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+        for fatal in (signal.SIGSEGV, signal.SIGBUS, signal.SIGABRT, signal.SIGTERM, signal.SIGINT):
+            signal.signal(fatal, signal.SIG_DFL)
+        try:
+            walker(env_folder, map_bytes)
+            answer = SOUND
+        except Exception as problem:
+            answer = str(problem).encode()[:ANSWER_BYTES_MAX] or repr(problem).encode()
+        os.write(writing, answer)
+        code = 0
+    finally:
+        os._exit(code)
+
+
+def _read_all(fd: int, deadline: float) -> bytes | None:
+    """Until end of file; None when that does not come in time."""
+    poll, data = select.poll(), b""
+    poll.register(fd, select.POLLIN)
+    while True:
+        left = deadline - time.monotonic()
+        if left <= 0 or not poll.poll(left * 1000):
+            return None
+        chunk = os.read(fd, ANSWER_BYTES_MAX)
+        if not chunk:
+            return data
+        data += chunk
+
+
+def _number(path: Path) -> int:
+    tail = path.name.rpartition("-")[2]
+    return int(tail) if tail.isdigit() else 0
+
+
+def _disk_bytes(folder: Path) -> int:
+    return sum(path.stat().st_blocks * 512 for path in folder.rglob("*") if path.is_file())
