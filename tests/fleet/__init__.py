@@ -1,0 +1,159 @@
+"""A whole skerry on one machine: the rig's site and boards, with the hub and the agents on them.
+
+Used by the demo, the end-to-end tests and the bench. Decides how the parts of skerry are started and how a test asks
+for their view; everything it says of containers comes from the rig, not from skerry.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from rig import Device, Process, Site, until
+
+ROOT = Path(__file__).resolve().parents[2]
+BIN = Path(sys.executable).parent
+API_PORT, MQTT_PORT = 6443, 1883
+READY_TIMEOUT_S, POD_TIMEOUT_S = 30.0, 60.0
+
+
+class Fleet:
+    """One hub and any number of boards. Leaving the context ends everything."""
+
+    def __init__(self) -> None:
+        self.site = Site()
+        self.data = self.site.folder / "hub"
+        self.broker: Process | None = None
+        self.api: Process | None = None
+        self.hub: Process | None = None
+
+    def __enter__(self) -> Fleet:
+        self.site.__enter__()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.site.__exit__(kind, error, trace)
+
+    # --- the hub's side -----------------------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Broker, API and hub, each ready."""
+        self.start_broker()
+        self.start_api()
+        self.start_hub()
+
+    def start_broker(self) -> None:
+        self.broker = self.site.mosquitto()
+
+    def start_api(self, data: Path | None = None) -> None:
+        folder = data or self.data
+        argv = [str(BIN / "skerry-hub"), "api", "--data", str(folder), "--listen", f"127.0.0.1:{API_PORT}"]
+        self.api = self.site.spawn(argv, name="api", cwd=ROOT)
+        kubeconfig = folder / "admin.kubeconfig"
+        self.api.wait_log("ready|serv", READY_TIMEOUT_S)
+        until(kubeconfig.exists, "the admin kubeconfig", READY_TIMEOUT_S)
+        self.site.kubeconfig.write_bytes(kubeconfig.read_bytes())
+
+    def start_hub(self) -> None:
+        argv = [
+            str(BIN / "skerry-hub"), "run", "--kubeconfig", str(self.site.kubeconfig),
+            "--broker", f"mqtt://127.0.0.1:{MQTT_PORT}",
+        ]  # fmt: skip
+        self.hub = self.site.spawn(argv, name="hub", cwd=ROOT)
+        self.hub.wait_log("ready", READY_TIMEOUT_S)
+
+    def stop_hub_side(self) -> None:
+        """Hub, API and broker are gone at once."""
+        for process in (self.hub, self.api, self.broker):
+            if process is not None and process.running:
+                process.kill()
+        self.hub = self.api = self.broker = None
+
+    def reachable(self) -> dict[str, bool]:
+        """Whether broker and API accept a connection at this moment."""
+        return {"broker": self.site.listens(MQTT_PORT), "api": self.site.listens(API_PORT)}
+
+    def kubectl(self, *args: str, stdin: str | None = None, check: bool = True) -> str:
+        return self.site.kubectl(*args, stdin=stdin, check=check)
+
+    def get(self, kind: str, *args: str) -> dict[str, Any]:
+        """`kubectl get KIND … -o json`."""
+        value = json.loads(self.kubectl("get", kind, *args, "-o", "json"))
+        assert isinstance(value, dict)
+        return value
+
+    def apply(self, *objects: dict[str, Any]) -> None:
+        """`kubectl apply` of these objects."""
+        whole = {"apiVersion": "v1", "kind": "List", "items": list(objects)}
+        self.kubectl("apply", "-f", "-", stdin=json.dumps(whole))
+
+    def wait_phase(self, pod: str, phase: str = "Running", timeout_s: float = POD_TIMEOUT_S) -> None:
+        """Until the hub shows the pod in this phase."""
+        self.kubectl(
+            "wait", f"pod/{pod}", f"--for=jsonpath={{.status.phase}}={phase}", f"--timeout={int(timeout_s)}s"
+        )
+
+    # --- boards -------------------------------------------------------------------------------------------------------
+
+    def join(self, name: str, **options: Any) -> Device:
+        """Create the node at the hub and a board for it; it is not booted yet."""
+        argv = [
+            str(BIN / "skerry-hub"), "join", name, "--kubeconfig", str(self.site.kubeconfig),
+            "--broker", f"mqtt://{self.site.address}:{MQTT_PORT}",
+        ]  # fmt: skip
+        config = self.site.run(argv).stdout
+        device: Device = self.site.device(name, agent_config=lambda board: agent_config(board, config), **options)
+        return device
+
+    def view(self, device: Device) -> dict[str, str]:
+        """Pod → uid of the container that the hub shows running on this device, straight from the API."""
+        shown = {}
+        for pod in self.get("pods", "-A")["items"]:
+            if pod["spec"].get("nodeName") == device.name:
+                for status in pod.get("status", {}).get("containerStatuses", []):
+                    if "running" in status.get("state", {}):
+                        name = f"{pod['metadata']['namespace']}/{pod['metadata']['name']}/{status['name']}"
+                        shown[name] = status["containerID"].rpartition("//")[2]
+        return shown
+
+
+def agent_config(board: Device, joined: str) -> str:
+    """What `skerry-hub join` printed, and where this board's parts lie."""
+    return (
+        f"{joined}\n"
+        "insecure = true\n"
+        f'data_dir = "{board.journal_path.parent}"\n'
+        f'run_dir = "{board.run_dir}"\n'
+        f'log_dir = "{board.disk / "log"}"\n'
+        f'containerd_socket = "{board.cri_socket}"\n'
+    )
+
+
+def truth(device: Device) -> dict[str, str]:
+    """Pod → id of the container that really runs there, from containerd itself."""
+    return {f"{c.namespace}/{c.pod}/{c.name}": c.id for c in device.containers() if not c.sandbox}
+
+
+def identities(device: Device) -> dict[str, tuple[str, int, int]]:
+    """Pod → (container id, pid, start time): equal before and after means never restarted."""
+    return {f"{c.namespace}/{c.pod}/{c.name}": c.identity for c in device.containers() if not c.sandbox}
+
+
+def status(device: Device) -> dict[str, Any]:
+    """`skerry status --output json` on the board."""
+    out = device.nsenter([str(BIN / "skerry"), "status", "--config", str(device.config_path), "--output", "json"])
+    value = json.loads(out.stdout)
+    assert isinstance(value, dict)
+    return value
+
+
+def pod(name: str, node: str, **spec: Any) -> dict[str, Any]:
+    """A small Pod manifest; `spec` overrides."""
+    container = {"name": "main", "image": "rig.local/hello:1", "env": [{"name": "PORT", "value": "0"}]}
+    body = {"nodeName": node, "terminationGracePeriodSeconds": 1, "containers": [container], **spec}
+    return {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name, "namespace": "default"}, "spec": body}
