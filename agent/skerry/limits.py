@@ -77,6 +77,14 @@ RUNTIME_BACKOFF_S = (0.2, 10.0)  # the runtime itself is away
 LOOK_BATCH_MAX = 16  # pods looked at one by one before a whole listing is cheaper
 STATUS_MESSAGE_CHARS_MAX = 1_024  # a container's message in a report
 CONTAINERS_SEEN_MAX = 4_000  # sandboxes and containers in one listing
+LOOK_CALLS_MAX = 8  # status calls under way at the same time in one look
+EXIT_SETTLE_S = (0.002, 5.0)  # first pause and longest wait until CRI shows an exit that containerd has told
+
+# --- volumes ----------------------------------------------------------------------------------------------------------
+VOLUME_FILES_BYTES_MAX = 16 * MIB  # tmpfs of one pod's ConfigMap and Secret volumes; a refresh needs room for both
+VOLUME_FILES_MAX = 4_096  # files and folders in it
+VOLUME_PATH_CHARS_MAX = 4_096  # PATH_MAX
+MOUNT_TIMEOUT_S = 30.0  # mount(8) or umount(8)
 
 # --- hub --------------------------------------------------------------------------------------------------------------
 SESSION_QUEUE_FRAMES_MAX = 64  # frames of one device waiting at the hub; over it they are dropped and counted
