@@ -1,0 +1,269 @@
+"""ports.Runtime over containerd: what each seam method asks of CRI, and when an error is success.
+
+Decides idempotency, by looking and never by the text of an error. Values are made and read in convert.py, failures get
+their meaning in channel.py, events come from events.py. Protobuf goes no further than this package.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from pathlib import Path
+from typing import TypeVar
+
+from skerry.containerd import convert, logs
+from skerry.containerd.channel import IMAGES, Connection, cut, nonsense
+from skerry.containerd.events import Owner, listen
+from skerry.containerd.stubs import cri
+from skerry.errors import ImagePullFailed, RuntimeFailed
+from skerry.limits import CONTAINERS_SEEN_MAX, LOOK_CALLS_MAX, PULL_TIMEOUT_S, RUNTIME_CALL_TIMEOUT_S
+from skerry.model.observed import ContainerSeen, PodSeen, SandboxSeen, pods_seen
+from skerry.model.pod import Pod, Resources
+from skerry.ports import Clock, ContainerSpec, RuntimeEvent
+
+T = TypeVar("T")
+NOT_FOUND = "NOT_FOUND"
+
+
+class Containerd:
+    """ports.Runtime. Connects at the first call and again whenever the connection broke; needs no closing but to be
+    tidy. `cgroup_parent` is the control group of all containers, `log_dir` gets one folder for each pod."""
+
+    def __init__(self, socket: Path, *, cgroup_parent: str, log_dir: Path, clock: Clock) -> None:
+        self._connection = Connection(socket)
+        self._cgroup_parent = cgroup_parent
+        self._log_dir = log_dir
+        self._clock = clock
+        self._owners: dict[str, Owner] = {}  # of each sandbox and container that was seen or made
+
+    async def close(self) -> None:
+        self._connection.close()
+
+    async def version(self) -> str:
+        told = await self._connection.cri("Version", cri.VersionRequest(), cri.VersionResponse)
+        if not told.runtime_name or not told.runtime_version:
+            raise nonsense("Version", "a name or version is empty")
+        return f"{cut(told.runtime_name)}://{cut(told.runtime_version)}"
+
+    # --- looking ------------------------------------------------------------------------------------------------------
+
+    async def look(self, pod_uid: str | None = None) -> dict[str, PodSeen]:
+        known = {key for key, owner in self._owners.items() if pod_uid in (None, owner.pod_uid)}
+        boxes, listed = await _both(self._sandboxes(pod_uid), self._containers(pod_uid))
+        seen = {box.id for box in boxes} | {container.id for container in listed}
+        for gone in known - seen:
+            self._owners.pop(gone, None)
+        calls = asyncio.Semaphore(LOOK_CALLS_MAX)
+        sandboxes, containers = await _both(
+            _all(self._sandbox_seen, boxes, calls), _all(self._container_seen, listed, calls)
+        )
+        self._owners.update((box.id, Owner(box.pod_uid, sandbox=True)) for box in sandboxes)
+        self._owners.update((c.id, Owner(c.pod_uid, sandbox=False)) for c in containers)
+        return pods_seen(sandboxes, containers)
+
+    def events(self) -> AsyncIterator[RuntimeEvent]:
+        return listen(self._connection, self._clock, self._owners, self._ended)
+
+    # --- images -------------------------------------------------------------------------------------------------------
+
+    async def image_present(self, image: str) -> bool:
+        """containerd completes the name as Docker does: hello:1 is docker.io/library/hello:1."""
+        request = cri.ImageStatusRequest(image=cri.ImageSpec(image=image))
+        reply = await self._connection.call(IMAGES, "ImageStatus", request, cri.ImageStatusResponse)
+        return reply.HasField("image")
+
+    async def pull_image(self, image: str) -> None:
+        request = cri.PullImageRequest(image=cri.ImageSpec(image=image))
+        try:
+            await self._connection.call(IMAGES, "PullImage", request, cri.PullImageResponse, PULL_TIMEOUT_S)
+        except RuntimeFailed as error:
+            raise ImagePullFailed(error.call, error.code, error.message) from error
+
+    # --- making -------------------------------------------------------------------------------------------------------
+
+    async def run_pod_sandbox(self, pod: Pod, attempt: int) -> str:
+        existing = await self._find_sandbox(pod.uid, attempt)
+        if existing is not None:
+            return existing.id
+        config = convert.sandbox_config(pod, attempt, self._cgroup_parent, self._log_dir)
+        request = cri.RunPodSandboxRequest(config=config)
+        try:
+            made = (await self._connection.cri("RunPodSandbox", request, cri.RunPodSandboxResponse)).pod_sandbox_id
+        except RuntimeFailed:
+            # Only a ready one is what was asked for: a failed call may leave remains of its own.
+            existing = await self._find_sandbox(pod.uid, attempt)
+            if existing is None or existing.state != cri.SANDBOX_READY:
+                raise
+            made = existing.id
+        return self._own(made, Owner(pod.uid, sandbox=True), "RunPodSandbox")
+
+    async def create_container(self, pod: Pod, sandbox_id: str, attempt: int, spec: ContainerSpec) -> str:
+        existing = await self._find_container(pod.uid, spec)
+        if existing is not None:
+            return existing.id
+        request = cri.CreateContainerRequest(
+            pod_sandbox_id=sandbox_id,
+            config=convert.container_config(pod, spec),
+            sandbox_config=convert.sandbox_config(pod, attempt, self._cgroup_parent, self._log_dir),
+        )
+        await asyncio.to_thread(logs.make_folder, convert.pod_log_dir(self._log_dir, pod) / spec.name)
+        try:
+            made = (await self._connection.cri("CreateContainer", request, cri.CreateContainerResponse)).container_id
+        except RuntimeFailed:
+            existing = await self._find_container(pod.uid, spec)
+            if existing is None:
+                raise
+            made = existing.id
+        return self._own(made, Owner(pod.uid, sandbox=False), "CreateContainer")
+
+    async def start_container(self, container_id: str) -> None:
+        request = cri.StartContainerRequest(container_id=container_id)
+        try:
+            await self._connection.cri("StartContainer", request, cri.StartContainerResponse)
+        except RuntimeFailed:
+            status = await self._status(container_id)
+            if status is None or status.state != cri.CONTAINER_RUNNING:
+                raise
+
+    async def update_container_resources(self, container_id: str, resources: Resources) -> None:
+        request = cri.UpdateContainerResourcesRequest(
+            container_id=container_id, linux=convert.resources(resources, update=True)
+        )
+        await self._connection.cri("UpdateContainerResources", request, cri.UpdateContainerResourcesResponse)
+
+    # --- unmaking: what is not there is success -----------------------------------------------------------------------
+
+    async def stop_container(self, container_id: str, grace_s: int) -> None:
+        request = cri.StopContainerRequest(container_id=container_id, timeout=grace_s)
+        timeout_s = RUNTIME_CALL_TIMEOUT_S + grace_s
+        await _or_gone(self._connection.cri("StopContainer", request, cri.StopContainerResponse, timeout_s))
+
+    async def remove_container(self, container_id: str) -> None:
+        status = await self._status(container_id)
+        request = cri.RemoveContainerRequest(container_id=container_id)
+        await _or_gone(self._connection.cri("RemoveContainer", request, cri.RemoveContainerResponse))
+        self._owners.pop(container_id, None)
+        if status is not None and status.log_path:
+            await asyncio.to_thread(logs.remove, self._log_dir, Path(status.log_path))
+
+    async def stop_pod_sandbox(self, sandbox_id: str) -> None:
+        request = cri.StopPodSandboxRequest(pod_sandbox_id=sandbox_id)
+        await _or_gone(self._connection.cri("StopPodSandbox", request, cri.StopPodSandboxResponse))
+
+    async def remove_pod_sandbox(self, sandbox_id: str) -> None:
+        request = cri.RemovePodSandboxRequest(pod_sandbox_id=sandbox_id)
+        await _or_gone(self._connection.cri("RemovePodSandbox", request, cri.RemovePodSandboxResponse))
+        self._owners.pop(sandbox_id, None)
+
+    # --- private ------------------------------------------------------------------------------------------------------
+
+    async def _sandboxes(self, pod_uid: str | None) -> list[cri.PodSandbox]:
+        request = cri.ListPodSandboxRequest(filter=cri.PodSandboxFilter(label_selector=convert.selector(pod_uid)))
+        reply = await self._connection.cri("ListPodSandbox", request, cri.ListPodSandboxResponse)
+        return _bounded("ListPodSandbox", list(reply.items))
+
+    async def _containers(self, pod_uid: str | None) -> list[cri.Container]:
+        request = cri.ListContainersRequest(filter=cri.ContainerFilter(label_selector=convert.selector(pod_uid)))
+        reply = await self._connection.cri("ListContainers", request, cri.ListContainersResponse)
+        return _bounded("ListContainers", list(reply.containers))
+
+    async def _find_sandbox(self, pod_uid: str, attempt: int) -> cri.PodSandbox | None:
+        return next((box for box in await self._sandboxes(pod_uid) if box.metadata.attempt == attempt), None)
+
+    async def _find_container(self, pod_uid: str, spec: ContainerSpec) -> cri.Container | None:
+        wanted = (spec.name, spec.attempt)
+        listed = await self._containers(pod_uid)
+        return next((c for c in listed if (c.metadata.name, c.metadata.attempt) == wanted), None)
+
+    async def _status(self, container_id: str) -> cri.ContainerStatus | None:
+        """None when there is none of that id."""
+        request = cri.ContainerStatusRequest(container_id=container_id)
+        reply = await _or_gone(self._connection.cri("ContainerStatus", request, cri.ContainerStatusResponse))
+        return None if reply is None else reply.status
+
+    async def _sandbox_status(self, sandbox_id: str) -> cri.PodSandboxStatus | None:
+        request = cri.PodSandboxStatusRequest(pod_sandbox_id=sandbox_id)
+        reply = await _or_gone(self._connection.cri("PodSandboxStatus", request, cri.PodSandboxStatusResponse))
+        return None if reply is None else reply.status
+
+    async def _sandbox_seen(self, box: cri.PodSandbox) -> SandboxSeen | None:
+        ip = ""
+        if box.state == cri.SANDBOX_READY:
+            status = await self._sandbox_status(box.id)
+            if status is None:
+                return None
+            ip = status.network.ip
+        return _sensible("ListPodSandbox", convert.sandbox_seen, box, ip)
+
+    async def _container_seen(self, listed: cri.Container) -> ContainerSeen | None:
+        status = await self._status(listed.id)
+        return None if status is None else _sensible("ContainerStatus", convert.container_seen, listed, status)
+
+    async def _ended(self, own_id: str, owner: Owner) -> bool:
+        """Whether CRI shows that a task has ended."""
+        if owner.sandbox:
+            box = await self._sandbox_status(own_id)
+            return box is None or box.state != cri.SANDBOX_READY
+        status = await self._status(own_id)
+        return status is None or status.state not in (cri.CONTAINER_CREATED, cri.CONTAINER_RUNNING)
+
+    def _own(self, made: str, owner: Owner, call: str) -> str:
+        if not made:
+            raise nonsense(call, "the id is empty")
+        self._owners[made] = owner
+        return made
+
+
+async def _or_gone(call: Awaitable[T]) -> T | None:
+    """None when the runtime says that it does not exist."""
+    try:
+        return await call
+    except RuntimeFailed as error:
+        if error.code == NOT_FOUND:
+            return None
+        raise
+
+
+A = TypeVar("A")
+B = TypeVar("B")
+
+
+async def _both(first: Awaitable[A], second: Awaitable[B]) -> tuple[A, B]:
+    """Both at the same time; when one fails the other is ended before its error goes on."""
+    tasks = (asyncio.ensure_future(first), asyncio.ensure_future(second))
+    try:
+        await asyncio.gather(*tasks)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+    return tasks[0].result(), tasks[1].result()
+
+
+async def _all(see: Callable[[A], Awaitable[B | None]], items: Iterable[A], calls: asyncio.Semaphore) -> list[B]:
+    """`see` of each item, as many at a time as `calls` allows; what has gone meanwhile is left out."""
+
+    async def one(item: A) -> B | None:
+        async with calls:
+            return await see(item)
+
+    tasks = [asyncio.ensure_future(one(item)) for item in items]
+    try:
+        return [seen for seen in await asyncio.gather(*tasks) if seen is not None]
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def _bounded(call: str, items: list[T]) -> list[T]:
+    if len(items) > CONTAINERS_SEEN_MAX:
+        raise nonsense(call, f"CONTAINERS_SEEN_MAX is {CONTAINERS_SEEN_MAX}, got {len(items)}")
+    return items
+
+
+def _sensible(call: str, read: Callable[[A, B], T], one: A, two: B) -> T:
+    try:
+        return read(one, two)
+    except convert.Nonsense as error:
+        raise nonsense(call, str(error)) from error
