@@ -137,7 +137,7 @@ def write_private(path: Path, data: bytes, mode: int = 0o600) -> None:
     """Replaces `path` by `data` in one step that a power cut cannot halve. Raises PkiError."""
     temporary = path.with_name(f".{path.name}.new")
     try:
-        with open(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode), "wb") as file:
+        with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode), "wb") as file:
             os.fchmod(file.fileno(), mode)
             file.write(data)
             file.flush()

@@ -17,6 +17,7 @@ Obj = dict[str, Any]
 IMMORTAL = ("default", "kube-system", "kube-public")
 _TOKEN_PATH = "/var/run/secrets/kubernetes.io/serviceaccount"  # noqa: S105 a mount path
 _TOKEN_S = 3607
+_PRIORITIES = {"system-node-critical": 2_000_001_000, "system-cluster-critical": 2_000_000_000}
 _MIRROR = "kubernetes.io/config.mirror"
 
 
@@ -42,8 +43,19 @@ def namespace_may_go(name: str) -> None:
 
 def create(store: Store, resource: Resource, obj: Obj) -> None:
     """Completes a new object by what others say. Raises ApiError 403. `obj` is changed."""
-    if resource is kinds.PODS and _MIRROR not in obj["metadata"].get("annotations", {}):
-        _service_account(store, obj)
+    if resource is kinds.PODS:
+        _priority(obj)
+        if _MIRROR not in obj["metadata"].get("annotations", {}):
+            _service_account(store, obj)
+
+
+def _priority(pod: Obj) -> None:
+    name = pod["spec"].get("priorityClassName")
+    if not name:
+        return
+    if name not in _PRIORITIES:
+        raise forbidden("pods", "", pod["metadata"].get("name", ""), f"no PriorityClass with name {name} was found")
+    pod["spec"]["priority"] = _PRIORITIES[name]
 
 
 def _service_account(store: Store, pod: Obj) -> None:
@@ -78,9 +90,7 @@ def _token_volume(spec: Obj) -> None:
         {"configMap": {"name": "kube-root-ca.crt", "items": [{"key": "ca.crt", "path": "ca.crt"}]}},
         {
             "downwardAPI": {
-                "items": [
-                    {"path": "namespace", "fieldRef": {"apiVersion": "v1", "fieldPath": "metadata.namespace"}}
-                ]
+                "items": [{"path": "namespace", "fieldRef": {"apiVersion": "v1", "fieldPath": "metadata.namespace"}}]
             }
         },
     ]

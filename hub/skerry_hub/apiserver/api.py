@@ -72,12 +72,16 @@ class Api:
         view = views.choose(request.header("accept"), request.param("includeObject"))
         if where.name and not where.watch:
             if truth(request, "watch"):
-                raise bad_request("a watch of one object is a watch of its collection with fieldSelector=metadata.name=")
+                raise bad_request(
+                    "a watch of one object is a watch of its collection with fieldSelector=metadata.name="
+                )
             reply.send(200, [_JSON], reads.get(self._store, where, view))
             return
         options = list_options(request, where.resource)
         if options.watch or where.watch:
-            await self._watch(reply, where, Watch(self._watchers, where.resource, where.namespace, where.name, options, view))
+            await self._watch(
+                reply, where, Watch(self._watchers, where.resource, where.namespace, where.name, options, view)
+            )
         else:
             reply.send(200, [_JSON], reads.collection(self._store, where, options, view))
 
@@ -119,7 +123,9 @@ class Api:
             raise method_not_allowed()
         found, version = reads.select(self._store, where, list_options(request, where.resource))
         gone = await verbs.delete_collection(self._store, where, found, options)
-        body = views.list_body(views.View(), where.resource, [views.dumps(o) for o in gone], {"resourceVersion": str(version)})
+        body = views.list_body(
+            views.View(), where.resource, [views.dumps(o) for o in gone], {"resourceVersion": str(version)}
+        )
         reply.send(200, [_JSON], body)
 
     def _send(self, request: Request, reply: Reply, where: Target, outcome: verbs.Outcome) -> None:
@@ -207,6 +213,3 @@ def _discovery_root(request: Request, core: bool) -> tuple[Headers, bytes]:
         if not form.kind:
             break
     return [_JSON, ("vary", "Accept")], views.dumps(discovery.api_versions() if core else discovery.api_groups())
-
-
-

@@ -37,11 +37,11 @@ def prepare(data: Path, host: str) -> Credentials:
     now = pki.utc_now()
     authority = pki.load(data / "ca.crt", data / "ca.key")
     if authority is None:
-        authority = pki.new_authority("skerry-hub api", limits.CERTIFICATE_DAYS, now)
+        authority = pki.new_authority("skerry-hub api authority", limits.CERTIFICATE_DAYS, now)
         pki.save(authority, data / "ca.crt", data / "ca.key")
     names = tuple(dict.fromkeys([host, "127.0.0.1", "::1", "localhost", "kubernetes", socket.gethostname()]))
     names = tuple(name for name in names if name and name not in ("0.0.0.0", "::") and name.isascii())  # noqa: S104
-    server = _pair(data, "server", authority, "skerry-hub api", (), names)
+    server = _pair(data, "server", authority, "kubernetes", (), names)
     admin = _pair(data, "admin", authority, "admin", ("system:masters",), ())
     return Credentials(authority, server, admin, _token(data / "admin.token"))
 

@@ -154,11 +154,8 @@ def _protobuf(body: bytes, kind: str, type_name: str) -> Decoded:
             return Decoded({"apiVersion": version, "kind": sent})
         obj = protobuf.decode(type_name, raw)
     except protobuf.BadProtobuf as why:
-        raise bad_request(
-            f"the object provided is unrecognized (must be of type {kind}): couldn't get version/kind; {why}"
-            if body[:4] == protobuf.MAGIC
-            else str(why)
-        ) from None
+        shown = body[:512].hex()
+        raise bad_request(f"the object provided is unrecognized (must be of type {kind}): {why} ({shown})") from None
     return Decoded({"apiVersion": version, "kind": sent, **obj})
 
 

@@ -61,9 +61,6 @@ def _container(c: Obj, host_network: bool) -> None:
         requests = resources.setdefault("requests", {})
         for name, amount in resources["limits"].items():
             requests.setdefault(name, amount)
-    context = c.get("securityContext")
-    if context is not None and context.get("privileged") and "allowPrivilegeEscalation" not in context:
-        pass  # the API leaves it to the runtime
 
 
 def _tag(image: str) -> str:
@@ -128,9 +125,7 @@ def pod_created(obj: Obj) -> None:
     tolerations = spec.setdefault("tolerations", [])
     for key in _TAINTS:
         if not any(_tolerates(t, key) for t in tolerations):
-            tolerations.append(
-                {"key": key, "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": _NO_TIME}
-            )
+            tolerations.append({"key": key, "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": _NO_TIME})
 
 
 def _tolerates(toleration: Obj, key: str) -> bool:
@@ -140,8 +135,7 @@ def _tolerates(toleration: Obj, key: str) -> bool:
 def qos(spec: Obj) -> str:
     """The quality-of-service class: Guaranteed, Burstable or BestEffort."""
     containers = spec.get("containers", []) + spec.get("initContainers", [])
-    asked = guaranteed = False
-    complete = True
+    asked, complete = False, True
     for c in containers:
         resources = c.get("resources") or {}
         limits, requests = resources.get("limits") or {}, resources.get("requests") or {}
@@ -150,5 +144,4 @@ def qos(spec: Obj) -> str:
         asked = asked or bool(mine)
         same = all(quantity.value(str(requests.get(n, "0"))) == quantity.value(str(limits[n])) for n in mine)
         complete = complete and len(mine) == 2 and same
-    guaranteed = asked and complete
-    return "Guaranteed" if guaranteed else "Burstable" if asked else "BestEffort"
+    return "Guaranteed" if asked and complete else "Burstable" if asked else "BestEffort"

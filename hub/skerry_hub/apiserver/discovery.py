@@ -64,7 +64,11 @@ def resources(group: str, version: str) -> Obj | None:
             if sub.group:
                 below.update(group=sub.group, version=sub.version)
             rows.append({**below, "kind": sub.kind, "verbs": list(sub.verbs)})
-    out: Obj = {"kind": "APIResourceList", "groupVersion": f"{group}/{version}" if group else version, "resources": rows}
+    out: Obj = {
+        "kind": "APIResourceList",
+        "groupVersion": f"{group}/{version}" if group else version,
+        "resources": rows,
+    }
     return out if not group else {"kind": "APIResourceList", "apiVersion": "v1", **out}
 
 

@@ -23,5 +23,3 @@ class DataInUse(DataError):
 
 class DatabaseError(DataError):
     """The database is corrupt, unreadable, or of a format this version does not know."""
-
-

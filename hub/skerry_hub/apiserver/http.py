@@ -139,6 +139,7 @@ class Connection(asyncio.Protocol):
         self._task: asyncio.Task[None] | None = None
         self._waiting_bytes = 0
         self._closing = False
+        self._last = False  # the server ends: no request after this one
         self.streaming = False
         self.writable = asyncio.Event()
         self.writable.set()
@@ -251,12 +252,10 @@ class Connection(asyncio.Protocol):
     def respond(self, status: int, headers: list[tuple[str, str]]) -> None:
         if self._closing:
             return
-        if self._owner_closing:
+        if self._last:
             headers.append(("connection", "close"))
         wire = [(k.encode("latin-1"), v.encode("latin-1", "replace")) for k, v in headers]
         self._transport.write(self._h11.send(h11.Response(status_code=status, headers=wire)) or b"")
-
-    _owner_closing = False
 
     def push(self, data: bytes) -> None:
         if data and not self._closing and (self._head is None or self._head.method != b"HEAD"):
@@ -271,7 +270,7 @@ class Connection(asyncio.Protocol):
         self._task = None
         self._head = None
         self._body.clear()
-        if self._h11.our_state is h11.DONE and self._h11.their_state is h11.DONE and not self._owner_closing:
+        if self._h11.our_state is h11.DONE and self._h11.their_state is h11.DONE and not self._last:
             self._h11.start_next_cycle()
             self._transport.resume_reading()
             self._arm(limits.IDLE_S if self.writable.is_set() else limits.WRITE_STALL_S)
@@ -309,7 +308,7 @@ class Connection(asyncio.Protocol):
 
     def shut(self) -> None:
         """The server ends: a stream is cancelled, an idle connection closed, a running request answered first."""
-        self._owner_closing = True
+        self._last = True
         if self._task is None:
             self._close()
         elif self.streaming:

@@ -13,6 +13,8 @@ from .status import Cause, forbidden_value, invalid_value
 Obj = dict[str, Any]
 _STATUS = ("get", "patch", "update")
 _CONFIG_BYTES_MAX = 1024 * 1024
+_REFERENCE = ("kind", "namespace", "name", "uid", "apiVersion", "resourceVersion", "fieldPath")
+_NOT_READY = "node.kubernetes.io/not-ready"
 
 
 def _pod_validate(obj: Obj) -> list[Cause]:
@@ -52,13 +54,20 @@ PODS = Resource(
 )  # fmt: skip
 
 
+def _node_create(obj: Obj) -> None:
+    """A node is not ready until the node lifecycle says so."""
+    taints = obj["spec"].setdefault("taints", [])
+    if not any(t["key"] == _NOT_READY and t["effect"] == "NoSchedule" for t in taints):
+        taints.append({"key": _NOT_READY, "effect": "NoSchedule"})
+
+
 def _node_validate(obj: Obj) -> list[Cause]:
     out = []
     for i, taint in enumerate(obj["spec"].get("taints", [])):
         path = f"metadata.taints[{i}]"
         out += [invalid_value(f"{path}.key", taint["key"], why) for why in validate.qualified_name(taint["key"])]
         if taint.get("effect") not in ("NoSchedule", "PreferNoSchedule", "NoExecute"):
-            out.append(validate_pods._choice(f"{path}.effect", taint.get("effect", ""), validate_pods._EFFECTS))
+            out.append(validate_pods.choice(f"{path}.effect", taint.get("effect", ""), validate_pods.EFFECTS))
     return out
 
 
@@ -73,6 +82,7 @@ NODES = Resource(
     short_names=("no",),
     subresources=(Subresource("status", "Node", _STATUS),),
     selectable={"spec.unschedulable": "false"},
+    prepare_create=_node_create,
     validate=_node_validate,
 )  # fmt: skip
 
@@ -188,6 +198,12 @@ SERVICE_ACCOUNTS = Resource(
 )  # fmt: skip
 
 
+_EVENT_FIELDS = (
+    *(f"involvedObject.{key}" for key in _REFERENCE),
+    *("reason", "reportingComponent", "source", "type"),
+)
+
+
 def _event_validate(obj: Obj) -> list[Cause]:
     involved = obj["involvedObject"].get("namespace", "") or "default"
     if involved != obj["metadata"].get("namespace"):
@@ -205,14 +221,7 @@ EVENTS = Resource(
     ),
     cells=rows.event,
     short_names=("ev",),
-    selectable={
-        path: ""
-        for path in (
-            "involvedObject.kind", "involvedObject.namespace", "involvedObject.name", "involvedObject.uid",
-            "involvedObject.apiVersion", "involvedObject.resourceVersion", "involvedObject.fieldPath", "reason",
-            "reportingComponent", "source", "type",
-        )
-    },
+    selectable=dict.fromkeys(_EVENT_FIELDS, ""),
     create_on_update=True,
     validate=_event_validate,
 )  # fmt: skip

@@ -40,7 +40,9 @@ class NamespaceDrain:
         self._store = store
         self._wake = asyncio.Event()
         self._terminating = {
-            name for (_, name), found in store.all(kinds.NAMESPACES.id) if found.fields.get("status.phase") == "Terminating"
+            name
+            for (_, name), found in store.all(kinds.NAMESPACES.id)
+            if found.fields.get("status.phase") == "Terminating"
         }
         if self._terminating:
             self._wake.set()
@@ -79,13 +81,16 @@ class NamespaceDrain:
                     left = True
                     continue
                 try:
-                    outcome = await verbs.delete(self._store, Target(resource, ns, item, ""), DeleteOptions(False, None, "", ""))
+                    outcome = await verbs.delete(
+                        self._store, Target(resource, ns, item, ""), DeleteOptions(False, None, "", "")
+                    )
                 except ApiError as why:
                     if why.code != 404:
                         raise
                     continue
-                left = left or bool((outcome.obj.get("metadata") or {}).get("deletionTimestamp")) and (
-                    self._store.latest((resource.id, ns, item)) is not None
+                left = left or (
+                    bool((outcome.obj.get("metadata") or {}).get("deletionTimestamp"))
+                    and (self._store.latest((resource.id, ns, item)) is not None)
                 )
         if not left:
             await self._remove(name)

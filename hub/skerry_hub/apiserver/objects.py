@@ -45,7 +45,9 @@ def normal(resource: Resource, obj: Obj) -> tuple[Obj, list[str]]:
     try:
         out, unknown = normalise(resource.type, obj)
     except WrongType as why:
-        raise bad_request(f'{resource.kind} in version "{resource.version}" cannot be handled as a {resource.kind}: {why}') from None
+        raise bad_request(
+            f'{resource.kind} in version "{resource.version}" cannot be handled as a {resource.kind}: {why}'
+        ) from None
     out.pop("kind", None)
     out.pop("apiVersion", None)
     out["metadata"].pop("managedFields", None)
@@ -59,19 +61,15 @@ def place(resource: Resource, obj: Obj, target: Target) -> None:
     given = meta.get("namespace", "")
     if given and given != target.namespace:
         if resource.namespaced:
-            raise bad_request(
-                f"the namespace of the provided object does not match the namespace sent on the request"
-            )
+            raise bad_request("the namespace of the provided object does not match the namespace sent on the request")
         meta.pop("namespace")
     if target.name and meta.get("name", target.name) != target.name:
-        raise bad_request(
-            f"the name of the object ({meta['name']}) does not match the name on the URL ({target.name})"
-        )
+        raise bad_request(f"the name of the object ({meta['name']}) does not match the name on the URL ({target.name})")
     if target.name:
         meta["name"] = target.name
     if resource.namespaced:
         meta["namespace"] = target.namespace
-    obj["metadata"] = _ordered(meta)
+    obj["metadata"] = ordered(meta)
 
 
 _META_ORDER = (
@@ -80,7 +78,8 @@ _META_ORDER = (
 )  # fmt: skip
 
 
-def _ordered(meta: Obj) -> Obj:
+def ordered(meta: Obj) -> Obj:
+    """Metadata in the order in which the API prints it."""
     return {key: meta[key] for key in _META_ORDER if key in meta}
 
 
@@ -93,10 +92,11 @@ def created(resource: Resource, obj: Obj, now: datetime) -> Obj:
         meta["name"] = generated(meta["generateName"])
         resource.defaults(obj)
     meta["uid"] = str(uuid.uuid4())
+    meta["resourceVersion"] = ""  # its place; the store fills it in
     meta["creationTimestamp"] = print_time(now)
     if resource.generation:
         meta["generation"] = 1
-    obj["metadata"] = _ordered(obj["metadata"])
+    obj["metadata"] = ordered(obj["metadata"])
     resource.prepare_create(obj)
     return obj
 
@@ -138,7 +138,7 @@ def updated(resource: Resource, new: Obj, old: Obj, status: bool) -> Obj:
         resource.prepare_update(new, old)
     if resource.generation and new.get("spec") != old.get("spec"):
         meta["generation"] = was.get("generation", 0) + 1
-    new["metadata"] = _ordered(meta)
+    new["metadata"] = ordered(meta)
     order = {key: i for i, key in enumerate(old)}
     return dict(sorted(new.items(), key=lambda item: order.get(item[0], len(order))))
 
@@ -190,7 +190,7 @@ def deleting(resource: Resource, obj: Obj, options: DeleteOptions, now: datetime
     else:
         return None, True
     meta["deletionGracePeriodSeconds"] = grace
-    obj["metadata"] = _ordered(meta)
+    obj["metadata"] = ordered(meta)
     return obj, grace == 0 and not finalizers
 
 
@@ -205,7 +205,11 @@ def _grace(obj: Obj, options: DeleteOptions) -> int:
 def finished(obj: Obj) -> bool:
     """Whether an update leaves an object that only waited for its finalizers."""
     meta = obj["metadata"]
-    return bool(meta.get("deletionTimestamp")) and not meta.get("finalizers") and not meta.get("deletionGracePeriodSeconds")
+    return (
+        bool(meta.get("deletionTimestamp"))
+        and not meta.get("finalizers")
+        and not meta.get("deletionGracePeriodSeconds")
+    )
 
 
 def bound(obj: Obj, node: str, annotations: Obj, now: datetime) -> Obj:
@@ -214,7 +218,7 @@ def bound(obj: Obj, node: str, annotations: Obj, now: datetime) -> Obj:
     meta = obj["metadata"]
     if annotations:
         meta["annotations"] = {**meta.get("annotations", {}), **annotations}
-        obj["metadata"] = _ordered(meta)
+        obj["metadata"] = ordered(meta)
     conditions = [c for c in obj["status"].get("conditions", []) if c["type"] != "PodScheduled"]
     scheduled = {"type": "PodScheduled", "status": "True", "lastTransitionTime": print_time(now)}
     obj["status"]["conditions"] = [*conditions, scheduled]

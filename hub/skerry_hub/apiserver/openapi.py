@@ -17,7 +17,15 @@ from .schema import Field, Message, Type, message, names
 Obj = dict[str, Any]
 V2_TYPE = "application/com.github.proto-openapi.spec.v2.v1.0+protobuf"
 _META = frozenset(
-    "ObjectMeta OwnerReference ManagedFieldsEntry LabelSelector LabelSelectorRequirement DeleteOptions Preconditions".split()  # noqa: SIM905
+    (
+        "ObjectMeta",
+        "OwnerReference",
+        "ManagedFieldsEntry",
+        "LabelSelector",
+        "LabelSelectorRequirement",
+        "DeleteOptions",
+        "Preconditions",
+    )
 )
 _SCALAR: dict[str, Obj] = {
     "string": {"type": "string"},
@@ -215,7 +223,8 @@ def v2_document() -> bytes:
             body = b"".join(_pb(_METHODS[verb], _v2_operation(operation)) for verb, operation in item.items())
             paths += _pb(2, _pb(1, path) + _pb(2, body))
     definitions = b"".join(
-        _pb(1, _pb(1, _name(name)) + _pb(2, _v2_schema(_definition(message(name), "#/definitions/")))) for name in names()
+        _pb(1, _pb(1, _name(name)) + _pb(2, _v2_schema(_definition(message(name), "#/definitions/"))))
+        for name in names()
     )
     info = _pb(1, "Kubernetes") + _pb(2, "v1.36.2")
     return _pb(1, "2.0") + _pb(2, info) + _pb(8, paths) + _pb(9, definitions)

@@ -142,8 +142,8 @@ def _merge_list(have: list[Any], given: list[Any], field: Field) -> list[Any]:
     key = field.merge_key
     assert key is not None
     if not key:
-        merged = list(dict.fromkeys([item for item in have + given if isinstance(item, (str, int))]))
-        mine, rest = _partition(merged, given, key)
+        union = list(dict.fromkeys([item for item in have + given if isinstance(item, (str, int))]))
+        mine, rest = _partition(union, given, key)
         return _interleave(_sort(rest, have, key), _sort(mine, given, key), have, key)
     if any(isinstance(item, dict) and item.get("$patch") == "replace" for item in given):
         return [item for item in given if not (isinstance(item, dict) and "$patch" in item)]
@@ -154,7 +154,7 @@ def _merge_list(have: list[Any], given: list[Any], field: Field) -> list[Any]:
             ident = _ident(item, key)
             have = [other for other in have if _ident(other, key) != ident]
     given = [item for item in given if not _deleting(item)]
-    merged = list(have)
+    merged: list[Any] = list(have)
     for item in given:
         ident = _ident(item, key)
         at = next((i for i, other in enumerate(merged) if _ident(other, key) == ident), None)

@@ -22,10 +22,11 @@ STRATEGIC = "application/strategic-merge-patch+json"
 APPLY = "application/apply-patch+yaml"
 SERVED = (JSON_PATCH, MERGE, STRATEGIC)
 OPERATIONS_MAX = 10_000
+_NO_MAP = "json: cannot unmarshal array into Go value of type map[string]interface {}"
 
 
 def apply(content_type: str, body: bytes, kind: str, original: Obj) -> Obj:
-    """`original` of type `kind` with the patch in `body`; the original is not changed. Raises ApiError 400, 415, 422."""
+    """`original` of type `kind` with the patch in `body`; it is not changed itself. Raises ApiError 400, 415, 422."""
     media = media_type(content_type)
     if media not in SERVED:
         error = unsupported_media(SERVED)
@@ -37,7 +38,7 @@ def apply(content_type: str, body: bytes, kind: str, original: Obj) -> Obj:
     if media == JSON_PATCH:
         return _json_patch(original, patch)
     if not isinstance(patch, dict):
-        raise bad_request("error decoding patch: json: cannot unmarshal array into Go value of type map[string]interface {}")
+        raise bad_request(f"error decoding patch: {_NO_MAP}")
     if media == MERGE:
         out = merge(original, patch)
         assert isinstance(out, dict)

@@ -33,11 +33,9 @@ def causes(new: Obj, old: Obj) -> list[Cause]:
 
 
 def _counts(spec: Obj, was: Obj) -> list[Cause]:
-    out = []
-    for kind in ("containers", "initContainers"):
-        if len(spec.get(kind, [])) != len(was.get(kind, [])):
-            out.append(forbidden_value(f"spec.{kind}", "pod updates may not add or remove containers"))
-    return out
+    why = "pod updates may not add or remove containers"
+    kinds = [kind for kind in ("containers", "initContainers") if len(spec.get(kind, [])) != len(was.get(kind, []))]
+    return [forbidden_value(f"spec.{kind}", why) for kind in kinds]
 
 
 def _deadline(spec: Obj, was: Obj) -> list[Cause]:

@@ -57,7 +57,7 @@ def target(path: str) -> Target:
     resource = kinds.find(group, version, rest[0])
     if resource is None or (namespace and not resource.namespaced):
         raise no_such_path()
-    name, sub = (rest[1:] + ["", ""])[:2]
+    name, sub = [*rest[1:], "", ""][:2]
     if resource.namespaced and name and not namespace:
         raise no_such_path()
     if sub and not any(s.name == sub for s in resource.subresources):
@@ -84,7 +84,11 @@ def list_options(request: Request, resource: Resource) -> ListOptions:
     fields = parse_fields(request.param("fieldSelector"), resource.field_paths())
     watch = truth(request, "watch")
     initial = truth(request, "sendInitialEvents") if request.param("sendInitialEvents") else None
-    text, match, token = request.param("resourceVersion"), request.param("resourceVersionMatch"), request.param("continue")
+    text, match, token = (
+        request.param("resourceVersion"),
+        request.param("resourceVersionMatch"),
+        request.param("continue"),
+    )
     causes = _version_causes(text, match, token, watch, initial, request)
     if causes:
         raise invalid("ListOptions", "meta.k8s.io", "", causes)
@@ -97,7 +101,15 @@ def list_options(request: Request, resource: Resource) -> ListOptions:
     timeout = _number(request.param("timeoutSeconds") or "0", "timeoutSeconds")
     timeout_s = min(float(timeout) or limits.WATCH_TIMEOUT_S, limits.WATCH_TIMEOUT_MAX_S)
     return ListOptions(
-        Selector(labels, fields), limit, after, version, match, watch, truth(request, "allowWatchBookmarks"), initial, timeout_s
+        Selector(labels, fields),
+        limit,
+        after,
+        version,
+        match,
+        watch,
+        truth(request, "allowWatchBookmarks"),
+        initial,
+        timeout_s,
     )
 
 
@@ -180,7 +192,8 @@ def write_options(request: Request, verb: str) -> WriteOptions:
     """The options of a create, update or patch; `verb` is the options' name. Raises ApiError 422."""
     causes = []
     dry = request.query.get("dryRun", [])
-    causes += [unsupported("dryRun", value, ("All",)) for value in dry if value != "All"]
+    if any(value != "All" for value in dry):
+        causes.append(unsupported("dryRun", dry, ("All",)))
     validation = request.param("fieldValidation")
     if validation not in ("", "Ignore", "Warn", "Strict"):
         causes.append(unsupported("fieldValidation", validation, ("", "Ignore", "Strict", "Warn")))
@@ -216,7 +229,8 @@ def delete_options(request: Request, body: Obj) -> DeleteOptions:
         causes.append(invalid_value("propagationPolicy", policy, why))
     elif policy is not None and policy not in _POLICIES[:3]:
         causes.append(unsupported("propagationPolicy", policy, _POLICIES))
-    causes += [unsupported("dryRun", value, ("All",)) for value in dry if value != "All"]
+    if any(value != "All" for value in dry):
+        causes.append(unsupported("dryRun", dry, ("All",)))
     if causes:
         raise invalid("DeleteOptions", "meta.k8s.io", "", causes)
     conditions = body.get("preconditions") or {}

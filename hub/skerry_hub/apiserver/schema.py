@@ -8,7 +8,7 @@ from functools import cache
 from .schema_types import TYPES
 
 SCALARS = frozenset(
-    "string int32 int64 bool bytes Time MicroTime Quantity IntOrString FieldsV1".split()  # noqa: SIM905
+    ["string", "int32", "int64", "bool", "bytes", "Time", "MicroTime", "Quantity", "IntOrString", "FieldsV1"]
 )
 
 
@@ -82,7 +82,13 @@ def message(name: str) -> Message:
             continue
         merge = next((f[1:] for f in flags if f[0] == "~"), None)
         field = Field(
-            label.rstrip("!"), int(number), _type(kind.lstrip("*")), kind[0] == "*", label[-1] == "!", merge, "^" in flags
+            label.rstrip("!"),
+            int(number),
+            _type(kind.lstrip("*")),
+            kind[0] == "*",
+            label[-1] == "!",
+            merge,
+            "^" in flags,
         )
         fields[field.name] = field
         numbers[field.number] = field

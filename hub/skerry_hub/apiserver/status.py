@@ -13,7 +13,12 @@ class ApiError(Exception):
     """A request that failed; `body` is the Status object, `code` its HTTP status, `headers` go with the reply."""
 
     def __init__(
-        self, code: int, reason: str, message: str, details: Obj | None = None, headers: tuple[tuple[str, str], ...] = ()
+        self,
+        code: int,
+        reason: str,
+        message: str,
+        details: Obj | None = None,
+        headers: tuple[tuple[str, str], ...] = (),
     ) -> None:
         super().__init__(message)
         self.code, self.reason, self.message, self.details, self.headers = code, reason, message, details, headers

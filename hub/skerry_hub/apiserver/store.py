@@ -64,7 +64,7 @@ class Write:
     """One change asked for: `obj` None removes. `expect` is the state that the decision was based on."""
 
     key: Key
-    expect: Stored | None | _Chained
+    expect: Stored | _Chained | None
     obj: Obj | None
     last: Obj | None = None  # what watchers are shown of a removed object; its version is set here
 

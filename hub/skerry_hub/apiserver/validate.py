@@ -121,34 +121,31 @@ def metadata(obj: Obj, name_rule: Any) -> list[Cause]:
         out += [invalid_value("metadata.annotations", key, why) for why in qualified_name(key.lower())]
         size += len(key) + len(text.encode("utf-8", "replace"))
     if size > _ANNOTATIONS_BYTES_MAX:
-        out.append(Cause("TooLong", "metadata.annotations", f"Too long: may not be more than {_ANNOTATIONS_BYTES_MAX} bytes"))
+        out.append(
+            Cause("TooLong", "metadata.annotations", f"Too long: may not be more than {_ANNOTATIONS_BYTES_MAX} bytes")
+        )
     out += _owners(meta.get("ownerReferences", []))
-    for finalizer in meta.get("finalizers", []):
+    for i, finalizer in enumerate(meta.get("finalizers", [])):
         out += [invalid_value("metadata.finalizers", finalizer, why) for why in qualified_name(finalizer)]
         if "/" not in finalizer and finalizer not in _STANDARD_FINALIZERS:
-            out.append(
-                invalid_value("metadata.finalizers", finalizer, "name is neither a standard finalizer name nor is it fully qualified")
-            )
+            why = "name is neither a standard finalizer name nor is it fully qualified"
+            out.append(invalid_value(f"metadata.finalizers[{i}]", finalizer, why))
     return out
 
 
 def _owners(owners: list[Obj]) -> list[Cause]:
     out = []
     controllers = []
-    for i, owner in enumerate(owners):
-        path = f"metadata.ownerReferences[{i}]"
-        path = "metadata.ownerReferences"
+    path = "metadata.ownerReferences"
+    for owner in owners:
         if not owner.get("apiVersion"):
             out.append(invalid_value(f"{path}.apiVersion", "", "version must not be empty"))
-        for key in ("kind", "name", "uid"):
-            if not owner.get(key):
-                out.append(invalid_value(f"{path}.{key}", "", "must not be empty"))
+        empty = [key for key in ("kind", "name", "uid") if not owner.get(key)]
+        out += [invalid_value(f"{path}.{key}", "", "must not be empty") for key in empty]
         if owner.get("controller"):
             controllers.append(owner)
     if len(controllers) > 1:
-        out.append(
-            invalid_value("metadata.ownerReferences", "", "Only one reference can have Controller set to true.")
-        )
+        out.append(invalid_value("metadata.ownerReferences", "", "Only one reference can have Controller set to true."))
     return out
 
 

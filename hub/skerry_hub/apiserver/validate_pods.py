@@ -21,11 +21,12 @@ _PROTOCOLS = ("SCTP", "TCP", "UDP")
 _HANDLERS = ("exec", "httpGet", "tcpSocket", "grpc", "sleep")
 _ENV_NAME = re.compile(r"[ -<>-~]+")
 _FIELD_PATHS = frozenset(
-    "metadata.name metadata.namespace metadata.uid metadata.labels metadata.annotations spec.nodeName "
-    "spec.serviceAccountName status.hostIP status.hostIPs status.podIP status.podIPs".split()  # noqa: SIM905
+    ["spec.nodeName", "spec.serviceAccountName"]
+    + [f"metadata.{key}" for key in ("name", "namespace", "uid", "labels", "annotations")]
+    + [f"status.{key}" for key in ("hostIP", "hostIPs", "podIP", "podIPs")]
 )
 _KEYED_PATH = re.compile(r"metadata\.(labels|annotations)\['(.+)'\]")
-_EFFECTS = ("NoSchedule", "PreferNoSchedule", "NoExecute")
+EFFECTS = ("NoSchedule", "PreferNoSchedule", "NoExecute")
 
 
 def spec(spec: Obj, path: str = "spec") -> list[Cause]:
@@ -38,9 +39,9 @@ def spec(spec: Obj, path: str = "spec") -> list[Cause]:
         for i, c in enumerate(spec.get(kind, [])):
             out += _container(c, f"{path}.{kind}[{i}]", names, seen)
     if spec.get("restartPolicy") not in _RESTART:
-        out.append(_choice(f"{path}.restartPolicy", spec.get("restartPolicy", ""), _RESTART))
+        out.append(choice(f"{path}.restartPolicy", spec.get("restartPolicy", ""), _RESTART))
     if spec.get("dnsPolicy") not in _DNS:
-        out.append(_choice(f"{path}.dnsPolicy", spec.get("dnsPolicy", ""), _DNS))
+        out.append(choice(f"{path}.dnsPolicy", spec.get("dnsPolicy", ""), _DNS))
     for key, least in (("terminationGracePeriodSeconds", 0), ("activeDeadlineSeconds", 1)):
         out += _at_least(spec, key, path, least)
     out += labels(spec.get("nodeSelector", {}), f"{path}.nodeSelector")
@@ -55,7 +56,8 @@ def spec(spec: Obj, path: str = "spec") -> list[Cause]:
     return out
 
 
-def _choice(path: str, value: Any, allowed: tuple[str, ...]) -> Cause:
+def choice(path: str, value: Any, allowed: tuple[str, ...]) -> Cause:
+    """The cause for a value that is missing or none of `allowed`."""
     return unsupported(path, value, allowed) if value else required(path)
 
 
@@ -87,7 +89,16 @@ def _volumes(volumes: list[Obj], path: str) -> tuple[set[str], list[Cause]]:
     return names, out
 
 
-_SOURCE_ORDER = ("emptyDir", "hostPath", "gitRepo", "secret", "nfs", "persistentVolumeClaim", "downwardAPI", "configMap")
+_SOURCE_ORDER = (
+    "emptyDir",
+    "hostPath",
+    "gitRepo",
+    "secret",
+    "nfs",
+    "persistentVolumeClaim",
+    "downwardAPI",
+    "configMap",
+)
 
 
 def _source(volume: Obj, path: str) -> list[Cause]:
@@ -103,9 +114,7 @@ def _source(volume: Obj, path: str) -> list[Cause]:
         out.append(required(f"{path}.persistentVolumeClaim.claimName"))
     for kind in ("secret", "configMap"):
         for i, item in enumerate((volume.get(kind) or {}).get("items", [])):
-            for key in ("key", "path"):
-                if not item.get(key):
-                    out.append(required(f"{path}.{kind}.items[{i}].{key}"))
+            out += [required(f"{path}.{kind}.items[{i}].{key}") for key in ("key", "path") if not item.get(key)]
             if ".." in item.get("path", "").split("/"):
                 out.append(invalid_value(f"{path}.{kind}.items[{i}].path", item["path"], "must not contain '..'"))
     return out
@@ -136,7 +145,7 @@ def _container(c: Obj, path: str, volumes: set[str], seen: set[str]) -> list[Cau
     out += _env_from(c.get("envFrom", []), f"{path}.envFrom")
     out += _mounts(c.get("volumeMounts", []), f"{path}.volumeMounts", volumes)
     if c.get("imagePullPolicy") not in _PULL:
-        out.append(_choice(f"{path}.imagePullPolicy", c.get("imagePullPolicy", ""), _PULL))
+        out.append(choice(f"{path}.imagePullPolicy", c.get("imagePullPolicy", ""), _PULL))
     out += _resources(c.get("resources") or {}, f"{path}.resources")
     return out
 
@@ -161,7 +170,7 @@ def _ports(ports: list[Obj], path: str) -> list[Cause]:
         if host and not 1 <= host <= 65535:
             out.append(invalid_value(f"{here}.hostPort", host, "must be between 1 and 65535, inclusive"))
         if port.get("protocol") not in _PROTOCOLS:
-            out.append(_choice(f"{here}.protocol", port.get("protocol", ""), _PROTOCOLS))
+            out.append(choice(f"{here}.protocol", port.get("protocol", ""), _PROTOCOLS))
     return out
 
 
@@ -307,7 +316,9 @@ def _toleration(t: Obj, path: str) -> list[Cause]:
     if t.get("key"):
         out += [invalid_value(f"{path}.key", t["key"], why) for why in qualified_name(t["key"])]
     elif t.get("operator") != "Exists":
-        out.append(invalid_value(f"{path}.operator", t.get("operator", ""), "operator must be Exists when `key` is empty"))
+        out.append(
+            invalid_value(f"{path}.operator", t.get("operator", ""), "operator must be Exists when `key` is empty")
+        )
     if t.get("tolerationSeconds") is not None and t.get("effect") != "NoExecute":
         why = "effect must be 'NoExecute' when `tolerationSeconds` is set"
         out.append(invalid_value(f"{path}.effect", t.get("effect", ""), why))
@@ -316,6 +327,6 @@ def _toleration(t: Obj, path: str) -> list[Cause]:
         out.append(invalid_value(f"{path}.operator", t["value"], "value must be empty when `operator` is 'Exists'"))
     elif operator not in ("", "Equal", "Exists"):
         out.append(unsupported(f"{path}.operator", operator, ("Equal", "Exists")))
-    if t.get("effect", "") not in ("", *_EFFECTS):
-        out.append(unsupported(f"{path}.effect", t["effect"], _EFFECTS))
+    if t.get("effect", "") not in ("", *EFFECTS):
+        out.append(unsupported(f"{path}.effect", t["effect"], EFFECTS))
     return out

@@ -12,7 +12,7 @@ from datetime import datetime, timezone
 from typing import Any
 
 from . import admission, decode, kinds, limits, objects, patches
-from .normalize import WrongType, normalise
+from .normalize import WrongType, normalise, print_time
 from .requests import DeleteOptions, Target, WriteOptions
 from .resources import Resource
 from .status import (
@@ -115,7 +115,9 @@ async def _create(store: Store, target: Target, obj: Obj, options: WriteOptions)
         if found is not None:
             gone = bool(found.obj()["metadata"].get("deletionTimestamp"))
             raise already_exists(resource.plural, resource.group, obj["metadata"]["name"], gone)
-        if not options.dry_run:
+        if options.dry_run:
+            del obj["metadata"]["resourceVersion"]
+        else:
             await store.commit(Write(key, None, obj), *admission.along(store, resource, obj, now()))
         return Outcome(201, shown(resource, obj))
 
@@ -172,17 +174,15 @@ def _patched_unknown(resource: Resource, patched: Obj, options: WriteOptions) ->
     text = decode.canonical(patched)
     try:
         found = _strange(normalise(resource.type, patched)[1], [])
-    except WrongType as why:
-        raise invalid("", "", "", [invalid_value("patch", text, str(why))]) from None
+    except WrongType as wrong:
+        raise invalid("", "", "", [invalid_value("patch", text, str(wrong))]) from None
     if found and options.validation == "Strict":
         why = f"strict decoding error: {', '.join(found)}"
         raise invalid("", "", "", [invalid_value("patch", text, why)])
     return [] if options.validation == "Ignore" else found
 
 
-async def _replace(
-    store: Store, target: Target, current: Stored, old: Obj, new: Obj, options: WriteOptions
-) -> Outcome:
+async def _replace(store: Store, target: Target, current: Stored, old: Obj, new: Obj, options: WriteOptions) -> Outcome:
     resource = target.resource
     if target.subresource == "finalize":
         finalizers = new["spec"].get("finalizers", [])
@@ -230,16 +230,14 @@ async def delete(store: Store, target: Target, options: DeleteOptions) -> Outcom
     return await _retry(attempt, target)
 
 
-async def _delete_namespace(
-    store: Store, target: Target, current: Stored, old: Obj, options: DeleteOptions
-) -> Outcome:
+async def _delete_namespace(store: Store, target: Target, current: Stored, old: Obj, options: DeleteOptions) -> Outcome:
     admission.namespace_may_go(target.name)
     resource = target.resource
     if old["metadata"].get("deletionTimestamp"):
         return Outcome(200, shown(resource, old))
     new = copy.deepcopy(old)
-    new["metadata"]["deletionTimestamp"] = objects.print_time(now())
-    new["metadata"] = objects._ordered(new["metadata"])
+    new["metadata"]["deletionTimestamp"] = print_time(now())
+    new["metadata"] = objects.ordered(new["metadata"])
     new["status"]["phase"] = "Terminating"
     if not options.dry_run:
         await store.commit(Write(target.key, current, new))
@@ -251,8 +249,8 @@ async def bind(store: Store, target: Target, body: bytes, content_type: str, opt
     binding = decode.decode_object(body, content_type, "Binding", "Binding").obj
     try:
         binding, _ = normalise("Binding", binding)
-    except WrongType as why:
-        raise bad_request(f'Binding in version "v1" cannot be handled as a Binding: {why}') from None
+    except WrongType as wrong:
+        raise bad_request(f'Binding in version "v1" cannot be handled as a Binding: {wrong}') from None
     node = binding["target"].get("name", "")
     if not node:
         raise invalid("Binding", "", target.name, [invalid_value("target.name", "", "must not be empty")])

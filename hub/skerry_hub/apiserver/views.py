@@ -1,4 +1,4 @@
-"""In which form a client wants objects: plain, Table, or metadata only; chosen by Accept, made from stored objects. Pure."""
+"""In which form a client wants objects (plain, Table, metadata): chosen by Accept, made from stored objects. Pure."""
 
 from __future__ import annotations
 
@@ -49,10 +49,6 @@ class View:
     version: str = "v1"
     include: str = ""
 
-    @property
-    def cacheable(self) -> tuple[str, str]:
-        return (self.form, self.version + self.include)
-
 
 def choose(header: str, include: str) -> View:
     """The view for an object request. Raises ApiError 400 and 406."""
@@ -65,8 +61,8 @@ def choose(header: str, include: str) -> View:
             continue
         if one.kind == "Table" and one.version in ("v1", "v1beta1"):
             if include not in ("", "None", "Metadata", "Object"):
-                why = f"includeObject: Invalid value: {json.dumps(include)}: must be 'Metadata', 'Object', 'None', or empty"
-                raise bad_request(f"Unable to convert to Table as requested: {why}")
+                why = f"Invalid value: {json.dumps(include)}: must be 'Metadata', 'Object', 'None', or empty"
+                raise bad_request(f"Unable to convert to Table as requested: includeObject: {why}")
             return View("table", one.version, include)
         if one.kind in ("PartialObjectMetadata", "PartialObjectMetadataList") and one.version in ("v1", "v1beta1"):
             return View("partial", one.version)

@@ -210,13 +210,13 @@ class Watch:
         if kind == "DELETED" and change.new is not None:  # still there, but no longer selected: its last good state
             assert change.old is not None
             return self._encode(kind, _at(change.old, change.rv))
-        cache = (kind, *self._view.cacheable)
+        cache = (kind, self._view.form + self._view.version + self._view.include)
         if self._view.form == "table":
             return self._encode(kind, change.new or change.old)
-        line = change.lines.get(cache)  # type: ignore[call-overload]
+        line = change.lines.get(cache)
         if line is None:
-            line = change.lines[cache] = self._encode(kind, change.new or change.old)  # type: ignore[index]
-        return bytes(line)
+            line = change.lines[cache] = self._encode(kind, change.new or change.old)
+        return line
 
     def _encode(self, kind: str, stored: Stored | None) -> bytes:
         assert stored is not None
@@ -230,7 +230,7 @@ class Watch:
 
     def _bookmark(self, rv: int, annotations: Obj | None = None) -> bytes:
         rv = max(rv, self._store.rv if not self._queue else rv)
-        meta: Obj = {"resourceVersion": str(rv), "creationTimestamp": None}
+        meta: Obj = {"resourceVersion": str(rv)}
         if annotations:
             meta["annotations"] = annotations
         if self._view.form == "table":
