@@ -152,7 +152,7 @@ Message = Hello | Welcome | Inventory | Delta | Ack | Reject | Report | Credit
 Coder = tuple[Callable[[Any], Any], Callable[[Any, str], Any]]
 
 
-def _text(chars_max: int) -> Coder:
+def text(chars_max: int) -> Coder:
     def read(value: Any, name: str) -> str:
         if not isinstance(value, str) or len(value) > chars_max:
             raise Malformed(f"{name}: text of at most {chars_max} characters expected")
@@ -206,7 +206,7 @@ def _id_out(value: str) -> str | bytes:
 def _id_in(value: Any, name: str) -> str:
     if isinstance(value, bytes) and len(value) == 16:
         return str(UUID(bytes=value))
-    return str(_text(NAME_CHARS_MAX)[1](value, name))
+    return str(text(NAME_CHARS_MAX)[1](value, name))
 
 
 def _items(count_max: int, out: Callable[[Any], Any], make: Callable[..., Any], *coders: Coder) -> Coder:
@@ -230,7 +230,7 @@ UINT: Coder = (int, _uint)
 FLAG: Coder = (bool, _flag)
 ID: Coder = (_id_out, _id_in)
 NONCE, DIGEST, JOURNAL_ID = _data(NONCE_BYTES), _data(DIGEST_WIRE_BYTES), _data(16)
-NAME, DETAIL, KIND = _text(NAME_CHARS_MAX), _text(TEXT_CHARS_MAX), _enum(Kind)
+NAME, DETAIL, KIND = text(NAME_CHARS_MAX), text(TEXT_CHARS_MAX), _enum(Kind)
 ENTRIES = _items(OBJECTS_MAX, tuple, lambda *parts: parts, KIND, ID, DIGEST)
 PUTS = _items(OBJECTS_MAX, lambda p: (p.kind, p.uid, p.digest, p.patched, p.data), Put, KIND, ID, DIGEST, FLAG, _data())
 DELETES = _items(OBJECTS_MAX, tuple, lambda *parts: parts, KIND, ID)
