@@ -71,7 +71,7 @@ def _seams(config: Config) -> tuple[Clock, Entropy, Host, Runtime, Link]:
     from skerry.containerd.adapter import Containerd
     from skerry.world.clock import SystemClock
     from skerry.world.entropy import SystemEntropy
-    from skerry.world.host import Board
+    from skerry.world.host import Host as SystemHost
     from skerry.world.link import MqttLink
     from skerry.world.mqtt_values import MqttOptions
     from skerry.world.volumes import Volumes
@@ -88,7 +88,7 @@ def _seams(config: Config) -> tuple[Clock, Entropy, Host, Runtime, Link]:
         keepalive_s=config.keepalive_s,
         insecure=config.insecure,
     )
-    return clock, SystemEntropy(), Board(volumes), runtime, MqttLink(config.node, options)
+    return clock, SystemEntropy(), SystemHost(volumes), runtime, MqttLink(config.node, options)
 
 
 async def _serve(

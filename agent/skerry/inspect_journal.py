@@ -28,7 +28,7 @@ from skerry.model.manifest import RefusedPod, read_pod
 from skerry.model.report import PodStatus, ReportKind
 from skerry.wire.codec import decode
 from skerry.wire.report import decode_report
-from skerry.world.store import Reader, open_reader
+from skerry.world.store import LmdbReader, open_reader
 
 Report = dict[str, Any]
 
@@ -93,14 +93,14 @@ def explain(config: Config, args: argparse.Namespace) -> Report:
 COMMANDS: dict[str, Callable[[Config, argparse.Namespace], Report]] = {"status": status, "explain": explain}
 
 
-def _desired(reader: Reader) -> Desired:
+def _desired(reader: LmdbReader) -> Desired:
     head = reader.get(DESIRED)
     if head is None:
         raise ConfigInvalid("data_dir", "holds no journal yet")
     return read_desired(head, [read_object(k, v) for k, v in reader.scan(OBJECT)])
 
 
-def _statuses(reader: Reader) -> dict[str, PodStatus]:
+def _statuses(reader: LmdbReader) -> dict[str, PodStatus]:
     found = (decode_report(ReportKind.POD_STATUS, v) for _, v in reader.scan(STATUS))
     return {s.uid: s for s in found if isinstance(s, PodStatus)}
 
