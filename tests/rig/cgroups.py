@@ -159,6 +159,10 @@ def _below(path: str, root: str) -> str:
 
 
 def _hand_down(folder: Path) -> None:
+    # Below the true root (which has no cgroup.type) a group with processes could hand down some controllers only, and
+    # its children would be threaded: no process of its own could enter them (EOPNOTSUPP).
+    if (folder / "cgroup.type").exists() and (folder / "cgroup.procs").read_text():
+        return
     control = folder / "cgroup.subtree_control"
     have = set(control.read_text().split())
     for controller in (folder / "cgroup.controllers").read_text().split():
