@@ -21,9 +21,12 @@ import lmdb
 from skerry.errors import StoreBroken, StoreFull
 from skerry.limits import COMMIT_MERGE_MAX
 from skerry.world.copies import CopyPair
-from skerry.world.recovery_probe import seal
+from skerry.world.recovery_probe import condemn, seal
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+# What a damaged environment answers; a read may never come across the same page, so the next start must be told.
+DAMAGED = (lmdb.CorruptedError, lmdb.PageNotFoundError, lmdb.PanicError, lmdb.BadTxnError, lmdb.InvalidError)
+ROOM_BYTES = 1 << 20
 READER_CHECK_COMMITS = 256  # a reader that was killed pins old pages; look for its slot this often
 
 
@@ -41,8 +44,9 @@ class Request:
 class CommitThread:
     """The only writer of the environment and the copies. Idle, it sleeps without a timeout."""
 
-    def __init__(self, env: lmdb.Environment, copies: CopyPair, ballast: Ballast, pages_max: int) -> None:
-        self._env, self._copies, self._ballast, self._pages_max = env, copies, ballast, pages_max
+    def __init__(self, folder: Path, env: lmdb.Environment, copies: CopyPair, ballast: Ballast, pages_max: int) -> None:
+        self._folder, self._env, self._copies = folder, env, copies
+        self._ballast, self._pages_max = ballast, pages_max
         self._queue: queue.SimpleQueue[Request | None] = queue.SimpleQueue()
         self._broken: str | None = None
         self._commits = 0
@@ -163,8 +167,10 @@ class CommitThread:
             if isinstance(problem, _Full):
                 raise
             map_full = isinstance(problem, (lmdb.MapFullError, lmdb.TxnFullError))
-            if map_full or disk_full(problem):
+            if map_full or disk_full(problem) or (_code(problem) == errno.EIO and not self._ballast.room()):
                 raise _Full(f"journal: {problem}", grows, map_full) from problem
+            if isinstance(problem, DAMAGED):
+                condemn(self._folder, str(problem))
             raise StoreBroken(f"journal: {problem}") from problem
         self._estimate += copied + size + (stat["depth"] + 3) * stat["psize"]
 
@@ -187,6 +193,18 @@ class Ballast:
             self._path.unlink(missing_ok=True)
             self._there = False
 
+    def room(self) -> bool:
+        """Whether ROOM_BYTES can still be had. LMDB calls the short write of a disk that fills up an EIO."""
+        trial = self._path.with_name("trial")
+        try:
+            _allocate(trial, ROOM_BYTES)
+        except OSError as problem:
+            return problem.errno not in FULL
+        finally:
+            with contextlib.suppress(OSError):
+                trial.unlink(missing_ok=True)
+        return True
+
     def make(self) -> None:
         """Make it if it is missing and there is four times its room; quietly not otherwise."""
         if self._there or not self._size:
@@ -195,11 +213,7 @@ class Ballast:
             disk = os.statvfs(self._path.parent)
             if disk.f_bavail * disk.f_frsize < 4 * self._size:
                 return
-            fd = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
-            try:
-                os.posix_fallocate(fd, 0, self._size)
-            finally:
-                os.close(fd)
+            _allocate(self._path, self._size)
             self._there = True
         except OSError:
             self.give_back()
@@ -213,9 +227,19 @@ def tree_pages(source: lmdb.Environment | lmdb.Transaction[memoryview]) -> int:
 
 def disk_full(problem: lmdb.Error | OSError) -> bool:
     """No room on the filesystem, in the quota or under the file size limit."""
-    if isinstance(problem, OSError):
-        return problem.errno in FULL
-    return isinstance(problem, lmdb.DiskError) or getattr(problem, "code", 0) in FULL
+    return isinstance(problem, lmdb.DiskError) or _code(problem) in FULL
+
+
+def _code(problem: lmdb.Error | OSError) -> int:
+    return (problem.errno if isinstance(problem, OSError) else problem.code) or 0
+
+
+def _allocate(path: Path, size: int) -> None:
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        os.posix_fallocate(fd, 0, size)
+    finally:
+        os.close(fd)
 
 
 class _Full(Exception):

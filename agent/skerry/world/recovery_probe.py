@@ -7,6 +7,7 @@ recover from is the journal's decision.
 
 from __future__ import annotations
 
+import contextlib
 import faulthandler
 import os
 import resource
@@ -27,6 +28,7 @@ from skerry.world.copies import sync_folder
 CRC_BYTES = 4
 ANSWER_BYTES_MAX = 4096
 SOUND = b"sound"
+CONDEMNED = "condemned"
 
 
 def seal(key: bytes, value: bytes) -> bytes:
@@ -43,7 +45,11 @@ def unseal(key: bytes, sealed: bytes) -> bytes:
 
 
 def walk(env_folder: Path, map_bytes: int) -> None:
-    """Read everything. Raises StoreBroken, lmdb.Error or OSError, or kills the process."""
+    """Read everything. Raises StoreBroken, lmdb.Error or OSError, or kills the process.
+
+    The compacting copy to nowhere reads the list of free pages too, which no record's CRC covers and which only a
+    later write would trip over, and counts that every page is either used or free (mdb_env_copyfd1).
+    """
     env = lmdb.open(str(env_folder), map_size=map_bytes, readonly=True, lock=False, create=False)
     with env.begin() as txn:
         before = b""
@@ -52,6 +58,8 @@ def walk(env_folder: Path, map_bytes: int) -> None:
             if key <= before:
                 raise StoreBroken(f"journal: key {key!r} is out of order")
             before = key
+    with open(os.devnull, "wb") as nowhere:  # noqa: PTH123 - not a file
+        env.copyfd(nowhere.fileno(), compact=True)
     env.close()
 
 
@@ -77,6 +85,21 @@ def probe(env_folder: Path, map_bytes: int, timeout_s: float, walker: Callable[[
     return "" if answer == SOUND else answer.decode(errors="replace") or "reading it failed"
 
 
+def condemn(folder: Path, why: str) -> None:
+    """Leave word that the environment must be set aside at the next opening, whatever the probe finds."""
+    with contextlib.suppress(OSError):
+        (folder / CONDEMNED).write_text(why)
+        sync_folder(folder)
+
+
+def condemned(folder: Path) -> str:
+    """The word that was left, or an empty string."""
+    try:
+        return (folder / CONDEMNED).read_text(errors="replace") or "condemned"
+    except OSError:
+        return ""
+
+
 def quarantine(env_folder: Path, shelf: Path) -> Path:
     """Move the environment to `shelf/<time>-<number>` and return that; over the bounds the oldest go, if need be this
     one too."""
@@ -84,6 +107,7 @@ def quarantine(env_folder: Path, shelf: Path) -> Path:
     number = max((_number(path) for path in shelf.iterdir()), default=0) + 1
     target = shelf / f"{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}-{number}"
     env_folder.rename(target)
+    (env_folder.parent / CONDEMNED).unlink(missing_ok=True)
     sync_folder(shelf)
     sync_folder(env_folder.parent)
     kept = sorted(shelf.iterdir(), key=_number)

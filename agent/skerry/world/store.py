@@ -29,7 +29,7 @@ from skerry.limits import (
 )
 from skerry.world.commits import Ballast, CommitThread, Request, disk_full, tree_pages
 from skerry.world.copies import CopyPair, read_copies, sync_folder
-from skerry.world.recovery_probe import probe, quarantine, unseal, walk
+from skerry.world.recovery_probe import condemned, probe, quarantine, unseal, walk
 
 T = TypeVar("T")
 MAP_BYTES = JOURNAL_BYTES_MAX if sys.maxsize > 2**32 else JOURNAL_BYTES_MAX_32
@@ -72,7 +72,7 @@ def open_store(
         env_folder, problem, moved = folder / ENV, "", None
         try:
             if (env_folder / "data.mdb").exists():
-                problem = probe(env_folder, map_bytes + reserve_bytes, probe_timeout_s, walker)
+                problem = condemned(folder) or probe(env_folder, map_bytes + reserve_bytes, probe_timeout_s, walker)
             if problem:
                 moved = _with_room(ballast, lambda: quarantine(env_folder, folder / SHELF))
             fresh = not _has_data(env_folder)
@@ -137,7 +137,7 @@ class LmdbStore(LmdbReader):
         super().__init__(folder, env)
         self._lock, self._map_bytes, self._closed = lock, map_bytes, False
         self._page_bytes = env.stat()["psize"]
-        self._thread = CommitThread(env, copies, ballast, map_bytes // self._page_bytes)
+        self._thread = CommitThread(folder, env, copies, ballast, map_bytes // self._page_bytes)
         self._thread.start()
 
     async def commit(self, puts: Mapping[bytes, bytes], deletes: Sequence[bytes], copy: bytes | None = None) -> None:
