@@ -193,13 +193,16 @@ ip link set lo up
 {self.script}
 mount --make-rshared /
 echo ready
+read -r go
 exec >/dev/null
 cat
 """
 
     def _go(self) -> None:
-        assert self._launcher.stdout is not None
-        self._launcher.stdout.close()
+        """The init is alone until it is in its group: what it starts before that would stay in the wrong one."""
+        assert self._launcher.stdin is not None
+        self._launcher.stdin.write(b"go\n")
+        self._launcher.stdin.flush()
 
 
 def _enter_lines(cgroup: str) -> str:
