@@ -135,8 +135,8 @@ class MqttConnection:
                     self._client.publish(will.topic, will.farewell, 1)
                 else:  # paho would queue it behind DISCONNECT: let the broker send the will instead
                     reason = 0x04
-            self._client.disconnect(ReasonCode(PacketTypes.DISCONNECT, identifier=reason))
-            await asyncio.wait({self.lost}, timeout=CLOSE_TIMEOUT_S)
+            if self._client.disconnect(ReasonCode(PacketTypes.DISCONNECT, identifier=reason)) == 0:
+                await asyncio.wait({self.lost}, timeout=CLOSE_TIMEOUT_S)
         self._lose(LinkLost("closed"))
         self._tear_down()
 

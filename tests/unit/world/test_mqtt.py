@@ -1,0 +1,466 @@
+"""The MQTT connection against peers that a real broker never is: silent, hostile, vanishing, packing its records full.
+
+tests/contract/test_link_real.py has the other half, on a real mosquitto.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import selectors
+import socket
+import ssl
+import struct
+import threading
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from contract.broker import MOSQUITTO, Broker, self_signed
+from skerry.errors import ConfigInvalid, LinkLost
+from skerry.limits import FRAME_BYTES_MAX, PACKET_BYTES_MAX
+from skerry.world.dial import Dialer, refuse_insecure
+from skerry.world.link import MqttLink, down_topic, up_topic, will_topic
+from skerry.world.mqtt import MqttConnection
+from skerry.world.mqtt_values import MqttOptions, Will
+
+CONNACK = bytes([0x20, 3, 0, 0, 0])
+real_broker = pytest.mark.skipif(MOSQUITTO is None, reason="mosquitto is not installed")
+
+
+def varint(number: int) -> bytes:
+    out = bytearray()
+    while True:
+        number, low = divmod(number, 128)
+        out.append(low | (0x80 if number else 0))
+        if not number:
+            return bytes(out)
+
+
+def publish(mid: int, payload: bytes, topic: bytes = b"t", qos: int = 1) -> bytes:
+    body = struct.pack(">H", len(topic)) + topic + (struct.pack(">H", mid) if qos else b"") + b"\0" + payload
+    return bytes([0x30 | qos << 1]) + varint(len(body)) + body
+
+
+Script = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
+
+
+@asynccontextmanager
+async def peer(script: Script, tls: ssl.SSLContext | None = None) -> AsyncIterator[int]:
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            await script(reader, writer)
+        except (ConnectionError, asyncio.IncompleteReadError):
+            pass
+        finally:
+            writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0, ssl=tls)
+    yield server.sockets[0].getsockname()[1]
+    server.close()
+
+
+async def packet(reader: asyncio.StreamReader) -> tuple[int, bytes]:
+    first, length, shift = (await reader.readexactly(1))[0], 0, 0
+    while True:
+        byte = (await reader.readexactly(1))[0]
+        length |= (byte & 127) << shift
+        shift += 7
+        if byte < 128:
+            return first, await reader.readexactly(length)
+
+
+def options(port: int, **more: Any) -> MqttOptions:
+    return MqttOptions("127.0.0.1", port, "c", **{"connect_timeout_s": 0.5, **more})
+
+
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("tls")
+    self_signed(folder)
+    return folder
+
+
+async def longest_stall(until: Awaitable[object]) -> tuple[float, object]:
+    """How long the loop was away while this ran, at worst."""
+    worst, stop = 0.0, False
+
+    async def tick() -> None:
+        nonlocal worst
+        while not stop:
+            before = time.monotonic()
+            await asyncio.sleep(0.001)
+            worst = max(worst, time.monotonic() - before - 0.001)
+
+    ticker = asyncio.ensure_future(tick())
+    result = (await asyncio.gather(until, return_exceptions=True))[0]
+    stop = True
+    await ticker
+    return worst, result
+
+
+@pytest.mark.parametrize("secure", [False, True])
+async def test_a_silent_peer_neither_stalls_the_loop_nor_holds_connect(certificate: Path, secure: bool) -> None:
+    from skerry.world import paho_client  # noqa: F401 - its import is not what is measured
+
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        tls = ssl.create_default_context(cafile=str(certificate / "cert.pem")) if secure else None
+        connection = MqttConnection(options(silent.getsockname()[1], tls=tls))
+        start = time.monotonic()
+        stall, result = await longest_stall(connection.connect())
+        assert isinstance(result, LinkLost)
+        assert 0.4 < time.monotonic() - start < 0.8
+        assert stall < 0.05
+
+
+async def test_a_look_up_that_hangs_is_left_behind_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    released, threads = threading.Event(), threading.active_count()
+
+    def hang(*_args: object, **_more: object) -> object:
+        released.wait(5)
+        raise OSError("no such host")
+
+    monkeypatch.setattr(socket, "getaddrinfo", hang)
+    dialer = Dialer("localhost", 1883)
+    for _ in range(3):
+        stall, result = await longest_stall(dialer.dial(0.1))
+        assert isinstance(result, LinkLost)
+        assert stall < 0.05
+    assert threading.active_count() == threads + 1
+    released.set()
+    await asyncio.sleep(0.1)
+    with pytest.raises(LinkLost, match="no such host"):
+        await dialer.dial(1)
+
+
+async def test_a_cancelled_connect_leaves_no_socket() -> None:
+    closed = asyncio.Event()
+
+    async def script(reader: asyncio.StreamReader, _writer: asyncio.StreamWriter) -> None:
+        while await reader.read(100):
+            pass
+        closed.set()
+
+    async with peer(script) as port:
+        connection = MqttConnection(options(port, connect_timeout_s=5))
+        task = asyncio.ensure_future(connection.connect())
+        await asyncio.sleep(0.1)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        await asyncio.wait_for(closed.wait(), 1)
+
+
+async def test_all_packets_of_one_tls_record_are_delivered(certificate: Path) -> None:
+    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    tls.load_cert_chain(certificate / "cert.pem", certificate / "key.pem")
+    count = 100
+
+    async def script(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await packet(reader)
+        writer.write(CONNACK + b"".join(publish(number + 1, b"%d" % number) for number in range(count)))
+        await asyncio.sleep(5)
+
+    async with peer(script, tls) as port:
+        client = ssl.create_default_context(cafile=str(certificate / "cert.pem"))
+        connection = MqttConnection(options(port, tls=client, inbox_max=1000, manual_ack=True))
+        await connection.connect()
+        got = [(await asyncio.wait_for(connection.recv(), 1)).payload for _ in range(count)]
+        assert got == [b"%d" % number for number in range(count)]
+        await connection.close()
+
+
+class CountingSelector(selectors.DefaultSelector):
+    count = 0
+
+    def select(self, timeout: float | None = None) -> Any:
+        type(self).count += 1
+        return super().select(timeout)
+
+
+def test_an_idle_connection_wakes_for_keepalives_only() -> None:
+    """Two keepalives in the window: a timer and the answer each, and the rest of the loop's own accounting."""
+    pings: list[float] = []
+
+    async def script(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await packet(reader)
+        writer.write(CONNACK)
+        while True:
+            first, _ = await packet(reader)
+            if first == 0xC0:
+                pings.append(time.monotonic())
+                writer.write(b"\xd0\0")
+
+    ready, server_loop = threading.Event(), asyncio.new_event_loop()
+    port = 0
+
+    def serve() -> None:
+        async def main() -> None:
+            nonlocal port
+            async with peer(script) as port:
+                ready.set()
+                await asyncio.sleep(4)
+
+        server_loop.run_until_complete(main())
+
+    thread = threading.Thread(target=serve, daemon=True)
+    thread.start()
+    ready.wait()
+
+    async def idle() -> int:
+        connection = MqttConnection(options(port, keepalive_s=1))
+        await connection.connect()
+        waiting = asyncio.ensure_future(connection.recv())
+        await asyncio.sleep(0.1)
+        before = CountingSelector.count
+        await asyncio.sleep(2.5)
+        woken = CountingSelector.count - before
+        await connection.close()
+        await asyncio.gather(waiting, return_exceptions=True)
+        return woken
+
+    loop = asyncio.SelectorEventLoop(CountingSelector())
+    woken = loop.run_until_complete(idle())
+    loop.close()
+    thread.join()
+    assert len(pings) == 2
+    assert woken <= 2 * 3 + 2, woken  # per keepalive: the timer, the write, the answer
+
+
+async def test_a_broker_that_vanishes_is_noticed_by_the_unanswered_ping() -> None:
+    async def script(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await packet(reader)
+        writer.write(CONNACK)
+        await asyncio.sleep(5)
+
+    async with peer(script) as port:
+        connection = MqttConnection(options(port, keepalive_s=1, ping_timeout_s=0.3))
+        await connection.connect()
+        start = time.monotonic()
+        with pytest.raises(LinkLost, match="PINGRESP"):
+            await connection.recv()
+        assert 1.2 < time.monotonic() - start < 1.8
+        assert isinstance(connection.lost.result(), LinkLost)
+
+
+HOSTILE = {
+    "refusal": (bytes([0x20, 3, 0, 0x87, 0]), "Not authorized"),
+    "refusal before MQTT 5": (bytes([0x20, 2, 0, 1]), "Unsupported protocol version"),
+    "unknown refusal": (bytes([0x20, 3, 0, 0xFE, 0]), "malformed|lost"),
+    "second CONNACK": (CONNACK + CONNACK, "unexpected CONNACK"),
+    "late refusal": (CONNACK + bytes([0x20, 3, 0, 0x87, 0]), "unexpected CONNACK"),
+    "unknown packet": (CONNACK + bytes([0x00, 0]), "lost"),
+    "endless length": (CONNACK + bytes([0x30, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF]), "lost"),
+    "larger than we take": (CONNACK + b"\x30" + varint(PACKET_BYTES_MAX + 1) + b"x" * 100, "lost"),
+    "truncated publish": (CONNACK + bytes([0x32, 2, 0xFF, 0xFF]), "lost"),
+    "topic that is no text": (CONNACK + publish(1, b"x", topic=b"\xff"), "UTF-8"),
+    "QoS 2": (CONNACK + publish(1, b"x", qos=2), "lost"),
+    "QoS 3": (CONNACK + publish(1, b"x", qos=3), "lost"),
+    "disconnect": (CONNACK + bytes([0xE0, 2, 0x8E, 0]), "Session taken over"),
+    "closed": (CONNACK, "lost"),
+}
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+async def test_a_hostile_broker_is_a_lost_link(name: str) -> None:
+    data, why = HOSTILE[name]
+
+    async def script(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await packet(reader)
+        writer.write(data)
+        await writer.drain()
+        if name != "closed":
+            await asyncio.sleep(1)
+
+    async with peer(script) as port:
+        connection = MqttConnection(options(port, manual_ack=True))
+        with pytest.raises(LinkLost, match=why):
+            await connect_and_read(connection)
+        await connection.close()
+
+
+async def connect_and_read(connection: MqttConnection) -> None:
+    await connection.connect()
+    while True:
+        await asyncio.wait_for(connection.recv(), 2)
+
+
+async def test_random_bytes_are_a_lost_link_or_nothing() -> None:
+    dice = random.Random(3)
+    reports: list[object] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _loop, context: reports.append(context))
+    for _ in range(150):
+        kind = dice.choice([0x20, 0x30, 0x32, 0x34, 0x40, 0x50, 0x62, 0x70, 0x90, 0xB0, 0xD0, 0xE0, 0xF0])
+        body = dice.randbytes(dice.choice([0, 1, 2, 3, 4, 5, 8, 20]))
+        data = bytes([kind]) + varint(len(body)) + body
+
+        async def script(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, data: bytes = data) -> None:
+            await packet(reader)
+            writer.write(CONNACK + data)
+            await writer.drain()
+
+        async with peer(script) as port:
+            connection = MqttConnection(options(port, manual_ack=True))
+            with pytest.raises(LinkLost):
+                await connect_and_read(connection)
+            await connection.close()
+    assert reports == []
+
+
+async def test_publishing_waits_for_the_brokers_receive_maximum() -> None:
+    """CONNACK says 3: never more are under way, and those who wait learn of the end."""
+    seen: list[int] = []
+    go = asyncio.Event()
+
+    async def script(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await packet(reader)
+        writer.write(bytes([0x20, 6, 0, 0, 3, 0x21, 0, 3]))
+        for _ in range(8):
+            _, body = await packet(reader)
+            seen.append(int(body[6:]))
+            if len(seen) == 3:
+                await go.wait()
+            if len(seen) <= 6:
+                writer.write(b"\x40\x02" + body[3:5])
+        await asyncio.sleep(0.2)
+
+    async with peer(script) as port:
+        connection = MqttConnection(options(port))
+        await connection.connect()
+        assert connection.offer.receive_max == 3
+        tasks = [asyncio.ensure_future(connection.publish("t", b"%d" % number)) for number in range(20)]
+        await asyncio.sleep(0.1)
+        assert sum(task.done() for task in tasks) < 7
+        go.set()
+        results = await asyncio.gather(*tasks, return_exceptions=True)
+        assert seen == sorted(seen)
+        assert [type(result) for result in results[:8]] == [type(None)] * 8
+        assert isinstance(results[-1], LinkLost)
+
+
+@pytest.mark.parametrize("host", ["localhost", "127.0.0.1", "127.8.9.1", "::1"])
+def test_plain_mqtt_on_this_machine_is_allowed(host: str) -> None:
+    refuse_insecure(host, insecure=False)
+
+
+@pytest.mark.parametrize("host", ["192.168.1.2", "0.0.0.0", "::", "fe80::1%eth0", "hub.example", "localhost.example"])
+def test_plain_mqtt_to_elsewhere_is_refused_unless_asked_for(host: str) -> None:
+    with pytest.raises(ConfigInvalid):
+        refuse_insecure(host, insecure=False)
+    refuse_insecure(host, insecure=True)
+    with pytest.raises(ConfigInvalid):
+        Dialer(host, 1883)
+
+
+async def test_a_name_that_resolves_elsewhere_is_not_dialled(monkeypatch: pytest.MonkeyPatch) -> None:
+    answer = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("192.0.2.1", 1883))]
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_args, **_more: answer)
+    with pytest.raises(LinkLost, match="loopback"):
+        await Dialer("localhost", 1883).dial(1)
+
+
+# --- on a real mosquitto ----------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def broker(tmp_path: Path) -> Iterator[Broker]:
+    broker = Broker(tmp_path)
+    yield broker
+    broker.stop()
+
+
+async def hub_at(broker: Broker, *topics: str, **more: Any) -> MqttConnection:
+    hub = MqttConnection(MqttOptions("127.0.0.1", broker.port, "hub", **more))
+    await hub.connect(topics)
+    return hub
+
+
+@real_broker
+async def test_the_hub_learns_of_a_lost_and_of_a_closed_device(broker: Broker) -> None:
+    hub = await hub_at(broker, will_topic("n1"))
+    device = MqttLink("n1", MqttOptions("127.0.0.1", broker.port, "n1", will=Will("", delay_s=0)))
+    await device.connect()
+    await device.close()
+    assert (await asyncio.wait_for(hub.recv(), 2)).payload == b"closed"
+    await device.connect()
+    assert device._connection is not None
+    assert device._connection._client is not None
+    device._connection._client.drop()  # without a word
+    assert (await asyncio.wait_for(hub.recv(), 3)).payload == b"lost"
+    await hub.close()
+
+
+@real_broker
+async def test_a_reconnect_within_the_will_delay_and_the_will_of_the_old_connection(broker: Broker) -> None:
+    """Clean Start ends the old session, and with it comes the will (MQTT 5, 3.1.4-3); before anything that the new
+    connection says."""
+    hub = await hub_at(broker, will_topic("n1"), up_topic("n1"))
+    device = MqttLink("n1", MqttOptions("127.0.0.1", broker.port, "n1", will=Will("", delay_s=60)))
+    await device.connect()
+    assert device._connection is not None
+    assert device._connection._client is not None
+    device._connection._client.drop()
+    await device.connect()
+    await device.send(b"hello")
+    got = [await asyncio.wait_for(hub.recv(), 2)]
+    while got[-1].payload != b"hello":
+        got.append(await asyncio.wait_for(hub.recv(), 2))
+    assert [message.payload for message in got] in ([b"hello"], [b"lost", b"hello"])
+    await device.close()
+    await hub.close()
+
+
+@real_broker
+async def test_a_full_hub_acknowledges_at_once_and_counts_what_it_drops(broker: Broker) -> None:
+    hub = await hub_at(broker, "t", inbox_max=5)
+    device = await hub_at_as(broker, "n1")
+    for number in range(50):
+        await device.publish("t", b"%d" % number)
+    await asyncio.sleep(0.3)
+    assert (hub.counts.received, hub.counts.dropped_full) == (50, 45)
+    assert [int((await hub.recv()).payload) for _ in range(5)] == [0, 1, 2, 3, 4]
+    assert broker.log().count("Received PUBACK from hub") == 50
+    await device.close()
+    await hub.close()
+
+
+async def hub_at_as(broker: Broker, name: str) -> MqttConnection:
+    connection = MqttConnection(MqttOptions("127.0.0.1", broker.port, name))
+    await connection.connect()
+    return connection
+
+
+@real_broker
+async def test_a_hub_may_take_messages_without_a_queue_and_unsubscribe(broker: Broker) -> None:
+    got: list[bytes] = []
+    hub = MqttConnection(
+        MqttOptions("127.0.0.1", broker.port, "hub"), deliver=lambda message: got.append(message.payload)
+    )
+    await hub.connect([up_topic("n1"), up_topic("n2")])
+    device = await hub_at_as(broker, "n1")
+    await device.publish(up_topic("n1"), b"1")
+    await device.publish(up_topic("n2"), b"2")
+    await asyncio.sleep(0.2)
+    await hub.unsubscribe([up_topic("n1")])
+    await device.publish(up_topic("n1"), b"3")
+    await device.publish(up_topic("n2"), b"4")
+    await asyncio.sleep(0.2)
+    assert got == [b"1", b"2", b"4"]
+    await device.close()
+    await hub.close()
+
+
+@real_broker
+async def test_far_too_large_frames_never_reach_the_device(broker: Broker) -> None:
+    """We announce a maximum packet size: the broker itself drops what is far beyond the bound, and goes on."""
+    hub = await hub_at_as(broker, "hub")
+    device = MqttLink("n1", MqttOptions("127.0.0.1", broker.port, "n1"))
+    await device.connect()
+    await hub.publish(down_topic("n1"), b"x" * (PACKET_BYTES_MAX + FRAME_BYTES_MAX))
+    await hub.publish(down_topic("n1"), b"next")
+    assert (await asyncio.wait_for(device.recv(), 3)).frame == b"next"
+    assert device.counts.received == 1
+    await device.close()
+    await hub.close()
