@@ -28,9 +28,12 @@ CPU_QUOTA_US_UNLIMITED = 10_000 * CPU_PERIOD_US  # for an update; -1 is right, b
 MEMORY_UNLIMITED = -1
 
 # containerd masks nothing unless it is told to; these are Kubernetes' default procMount.
-_PROC_MASKED = ("acpi", "asound", "interrupts", "kcore", "keys", "latency_stats", "sched_debug", "scsi")
-_PROC_MASKED += ("timer_list", "timer_stats")
-MASKED_PATHS = (*(f"/proc/{name}" for name in _PROC_MASKED), "/sys/devices/virtual/powercap", "/sys/firmware")
+MASKED_PATHS = (
+    *(f"/proc/{name}" for name in ("acpi", "asound", "interrupts", "kcore", "keys", "latency_stats", "sched_debug")),
+    *(f"/proc/{name}" for name in ("scsi", "timer_list", "timer_stats")),
+    "/sys/devices/virtual/powercap",
+    "/sys/firmware",
+)
 READ_ONLY_PATHS = tuple(f"/proc/{name}" for name in ("bus", "fs", "irq", "sys", "sysrq-trigger"))
 
 STATES = {
@@ -166,7 +169,8 @@ def container_seen(listed: cri.Container, status: cri.ContainerStatus) -> Contai
         message=cut(status.message)[:STATUS_MESSAGE_CHARS_MAX],
         created_ns=max(status.created_at, 0),
         started_ns=max(status.started_at, 0),
-        finished_ns=max(status.finished_at, 0),
+        # containerd notes the start once it has seen it, which for a short life is after the end.
+        finished_ns=max(status.finished_at, status.started_at) if status.finished_at > 0 else 0,
     )
 
 

@@ -1,0 +1,204 @@
+"""The Runtime contract on containerd, and what is containerd's own: foreign pods, completed names, crictl's labels.
+
+One board of the rig for the whole module; each test starts with no pods.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import os
+import shutil
+import signal
+import time
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import uvloop
+from contract.runtime import RuntimeContract, RuntimeEffects, clear, make_pod, make_spec, only, run
+from rig import Device, Site, images, until
+from rig.cri import Cri
+from skerry.containerd.adapter import Containerd
+from skerry.errors import RuntimeAway
+from skerry.model.observed import ContainerState
+from skerry.model.pod import Pod
+
+pytestmark = [
+    pytest.mark.e2e,
+    pytest.mark.skipif(os.geteuid() != 0 or not shutil.which("containerd"), reason="needs root and tools/setup"),
+]
+
+
+class Monotonic:
+    def now(self) -> float:
+        return time.monotonic()
+
+    def wall(self) -> float:
+        return time.time()
+
+    async def sleep_until(self, when: float) -> None:
+        await asyncio.sleep(max(0.0, when - time.monotonic()))
+
+
+class Board:
+    """contract.runtime.EffectsSite."""
+
+    image = images.HELLO
+    missing_image = "127.0.0.1:1/no/such:image"
+
+    def __init__(self, device: Device) -> None:
+        self.device = device
+        self.socket = device.outside(device.cri_socket)
+        self.logs = device.disk / "pod-logs"
+        self._runtimes: list[Containerd] = []
+        self._folders = itertools.count()
+
+    def runtime(self) -> Containerd:
+        made = Containerd(self.socket, cgroup_parent="/skerry", log_dir=self.logs, clock=Monotonic())
+        self._runtimes.append(made)
+        return made
+
+    async def close(self) -> None:
+        for runtime in self._runtimes:
+            await runtime.close()
+
+    async def away(self) -> None:
+        await asyncio.to_thread(self.device.kill_containerd)
+
+    async def back(self) -> None:
+        await asyncio.to_thread(self.device.start_containerd)
+
+    async def kill(self, container_id: str) -> None:
+        if self.device.containerd is None:  # it cannot tell the pid, the control group can
+            pids = [int(pid) for file in cgroup_files(container_id, "cgroup.procs") for pid in file.read_text().split()]
+        else:
+            pids = [c.pid for c in await asyncio.to_thread(self.device.containers) if c.id == container_id]
+        assert pids
+        for pid in set(pids):
+            os.kill(pid, signal.SIGKILL)
+
+    def folder(self) -> str:
+        made = self.device.disk / f"mount-{next(self._folders)}"
+        made.mkdir()
+        return str(made)
+
+    def cgroup_value(self, container_id: str, v1: str, v2: str) -> str:
+        return next(iter([*cgroup_files(container_id, v1), *cgroup_files(container_id, v2)])).read_text()
+
+    async def get(self, port: int) -> str:
+        address = self.device.nsenter(["ip", "-4", "-o", "address", "show", "cni0"]).stdout.split()[3].partition("/")[0]
+        argv = ["busybox", "wget", "-qO-", f"http://{address}:{port}/"]
+
+        def page() -> str:
+            return str(self.device.nsenter(argv, check=False).stdout)
+
+        return await asyncio.to_thread(until, page, "the pod to serve")
+
+    def log(self, pod: Pod, container: str, attempt: int) -> str:
+        return (self.logs / f"{pod.namespace}_{pod.name}_{pod.uid}" / container / f"{attempt}.log").read_text()
+
+
+def cgroup_files(container_id: str, name: str) -> list[Path]:
+    """A v1 hierarchy may be mounted at more than one place."""
+    return [file for file in Path("/sys/fs/cgroup").glob(f"**/{container_id}/{name}") if file.exists()]
+
+
+@pytest.fixture(scope="module")
+def device() -> Iterator[Device]:
+    with Site() as made:
+        board = made.device("board")
+        board.boot()
+        yield board
+
+
+@pytest.fixture
+async def site(device: Device) -> AsyncIterator[Board]:
+    board = Board(device)
+    yield board
+    await clear(board.runtime())
+    await board.close()
+
+
+class TestContract(RuntimeContract):
+    pass
+
+
+class TestEffects(RuntimeEffects):
+    pass
+
+
+async def test_pods_that_others_made_are_not_shown(site: Board) -> None:
+    with Cri(site.socket) as cri:
+        foreign, _ = cri.run_pod("foreign", images.HELLO)
+        assert await site.runtime().look() == {}
+        cri.remove_pod(foreign)
+
+
+async def test_a_short_image_name_is_the_one_kubernetes_means(site: Board) -> None:
+    device, runtime = site.device, site.runtime()
+    if not await runtime.image_present("docker.io/library/tide:1"):
+        await asyncio.to_thread(device.import_image, images.image("docker.io/library/tide:1", {}, ["/bin/sleep", "9"]))
+    assert await runtime.image_present("tide:1")
+    assert not await runtime.image_present("tide:2")
+    pod, spec = make_pod(), make_spec(site)
+    await run(runtime, pod, replace(spec, image="tide:1"))
+    assert (await only(runtime, pod)).state is ContainerState.RUNNING
+
+
+async def test_containers_carry_the_labels_that_crictl_and_ctr_show(site: Board) -> None:
+    pod = make_pod()
+    await run(site.runtime(), pod, make_spec(site))
+    (container,) = site.device.containers()
+    assert (container.name, container.pod, container.namespace) == ("main", pod.name, "default")
+    assert container.pod_uid == pod.uid
+
+
+async def test_many_pods_at_once_within_the_bound_of_calls(site: Board) -> None:
+    runtime, pods = site.runtime(), [make_pod() for _ in range(6)]
+    await asyncio.gather(*(run(runtime, pod, make_spec(site)) for pod in pods))
+    seen = await runtime.look()
+    assert set(seen) == {pod.uid for pod in pods}
+    assert len({one.sandboxes[0].ip for one in seen.values()}) == 6
+
+
+async def test_an_exec_that_ends_is_no_event(site: Board) -> None:
+    runtime, pod = site.runtime(), make_pod()
+    _, container_id = await run(runtime, pod, make_spec(site))
+    events = runtime.events()
+    assert (await events.__anext__()).pod_uid == ""
+    site.device.ctr("tasks", "exec", "--exec-id", "probe", container_id, "/bin/true")
+    await asyncio.sleep(0.3)
+    nothing = asyncio.ensure_future(events.__anext__())
+    await asyncio.sleep(0.3)
+    assert not nothing.done()
+    await site.kill(container_id)
+    assert (await asyncio.wait_for(nothing, 5)).pod_uid == pod.uid
+    await events.aclose()  # type: ignore[attr-defined]
+
+
+async def test_a_runtime_whose_socket_is_missing_is_away() -> None:
+    runtime = Containerd(Path("/run/no/such.sock"), cgroup_parent="/x", log_dir=Path("/tmp/x"), clock=Monotonic())
+    with pytest.raises(RuntimeAway):
+        await runtime.version()
+
+
+def test_it_works_on_uvloop(device: Device) -> None:
+    async def story() -> None:
+        board = Board(device)
+        runtime, pod = board.runtime(), make_pod()
+        events = runtime.events()
+        await events.__anext__()
+        await run(runtime, pod, make_spec(board))
+        assert (await asyncio.wait_for(events.__anext__(), 5)).pod_uid == pod.uid
+        assert (await only(runtime, pod)).state is ContainerState.RUNNING
+        await events.aclose()  # type: ignore[attr-defined]
+        await clear(runtime)
+        await board.close()
+
+    loop = uvloop.new_event_loop()
+    try:
+        loop.run_until_complete(story())
+    finally:
+        loop.close()
