@@ -1,0 +1,28 @@
+"""Fixtures of the end-to-end tests: one fleet and one board per file, real parts throughout."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from fleet import Fleet
+from rig import Device
+
+
+@pytest.fixture(scope="module")
+def fleet() -> Iterator[Fleet]:
+    with Fleet() as whole:
+        whole.start()
+        yield whole
+
+
+@pytest.fixture(scope="module")
+def board(fleet: Fleet) -> Iterator[Device]:
+    """edge-1, booted, connected, its agent running and its node Ready."""
+    device = fleet.join("edge-1")
+    device.boot(network=True)
+    device.start_agent()
+    fleet.kubectl("wait", "node/edge-1", "--for=condition=Ready", "--timeout=30s")
+    yield device
+    device.power_off()
+    assert device.leftovers() == []

@@ -1,0 +1,128 @@
+"""A pod's life with the network up: deploy, update, delete, refusal, back-off, and a hub that is killed."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from fleet import Fleet, identities, pod, truth
+from rig import Device, until
+
+pytestmark = pytest.mark.e2e
+
+
+def test_apply_runs_a_real_container_and_delete_ends_it(fleet: Fleet, board: Device) -> None:
+    fleet.apply(pod("life", "edge-1"))
+    fleet.wait_phase("life")
+    assert "default/life/main" in truth(board)
+    until(lambda: fleet.view(board) == truth(board), "hub and board to agree")
+    shown = fleet.get("pod", "life")
+    assert shown["status"]["podIP"]
+    assert shown["status"]["containerStatuses"][0]["ready"] is True
+    fleet.kubectl("delete", "pod", "life", "--timeout=30s")
+    until(lambda: truth(board) == {}, "the container to be gone")
+    until(lambda: board.sandboxes() == [], "the sandbox to be gone")
+
+
+def test_a_new_image_restarts_only_that_container(fleet: Fleet, board: Device) -> None:
+    two = [
+        {"name": "stays", "image": "rig.local/hello:1", "env": [{"name": "PORT", "value": "8001"}]},
+        {"name": "moves", "image": "rig.local/hello:1", "env": [{"name": "PORT", "value": "8002"}]},
+    ]
+    fleet.apply(pod("pair", "edge-1", containers=two))
+    fleet.wait_phase("pair")
+    until(lambda: len(truth(board)) == 2, "both containers")
+    before = identities(board)
+    fleet.kubectl("patch", "pod", "pair", "-p", '{"spec":{"containers":[{"name":"moves","image":"hello:none"}]}}')
+
+    def moved() -> bool:
+        now = identities(board)
+        return "default/pair/moves" not in now and "default/pair/stays" in now
+
+    until(moved, "the changed container to stop")
+    back = '{"spec":{"containers":[{"name":"moves","image":"rig.local/hello:1"}]}}'
+    fleet.kubectl("patch", "pod", "pair", "-p", back)
+    until(lambda: len(truth(board)) == 2, "the changed container to run again")
+    after = identities(board)
+    assert after["default/pair/stays"] == before["default/pair/stays"]
+    assert after["default/pair/moves"] != before["default/pair/moves"]
+    fleet.kubectl("delete", "pod", "pair", "--timeout=30s")
+
+
+def test_labels_and_annotations_restart_nothing(fleet: Fleet, board: Device) -> None:
+    fleet.apply(pod("still", "edge-1"))
+    fleet.wait_phase("still")
+    until(lambda: "default/still/main" in truth(board), "the container")
+    before = identities(board)
+    for i in range(5):
+        fleet.kubectl("label", "pod", "still", f"turn={i}", "--overwrite")
+        fleet.kubectl("annotate", "pod", "still", f"note={i}", "--overwrite")
+    fleet.kubectl("wait", "pod/still", "--for=condition=Ready", "--timeout=10s")
+    assert identities(board) == before
+    fleet.kubectl("delete", "pod", "still", "--timeout=30s")
+
+
+def test_an_unsupported_field_is_refused_with_its_path_in_status_and_event(fleet: Fleet, board: Device) -> None:
+    fleet.apply(pod("asks-much", "edge-1", hostPID=True))
+    fleet.wait_phase("asks-much", "Failed")
+    shown = fleet.get("pod", "asks-much")["status"]
+    assert "spec.hostPID" in shown["message"]
+    assert shown["reason"] == "Unsupported"
+
+    def told() -> bool:
+        events = fleet.get("events", "--field-selector", "involvedObject.name=asks-much")["items"]
+        return any("spec.hostPID" in e["message"] and e["type"] == "Warning" for e in events)
+
+    until(told, "an Event that names the field")
+    fleet.kubectl("delete", "pod", "asks-much", "--timeout=30s")
+    assert truth(board) == {}
+
+
+def test_a_container_that_exits_is_restarted_with_backoff_and_counted(fleet: Fleet, board: Device) -> None:
+    brief = [{"name": "main", "image": "rig.local/hello:1", "command": ["/bin/sh", "-c", "exit 3"]}]
+    fleet.apply(pod("brief", "edge-1", containers=brief))
+
+    def looping() -> bool:
+        (c,) = fleet.get("pod", "brief")["status"].get("containerStatuses") or [{}]
+        waiting = c.get("state", {}).get("waiting", {})
+        return bool(waiting.get("reason") == "CrashLoopBackOff" and c["restartCount"] >= 1)
+
+    until(looping, "CrashLoopBackOff", 30)
+    (c,) = fleet.get("pod", "brief")["status"]["containerStatuses"]
+    assert c["lastState"]["terminated"]["exitCode"] == 3
+    fleet.kubectl("delete", "pod", "brief", "--timeout=30s")
+
+
+def test_a_job_like_pod_ends_succeeded_and_stays_so(fleet: Fleet, board: Device) -> None:
+    once = [{"name": "main", "image": "rig.local/hello:1", "command": ["/bin/true"]}]
+    fleet.apply(pod("once", "edge-1", containers=once, restartPolicy="Never"))
+    fleet.wait_phase("once", "Succeeded")
+    (c,) = fleet.get("pod", "once")["status"]["containerStatuses"]
+    assert c["state"]["terminated"]["exitCode"] == 0
+    assert c["restartCount"] == 0
+    fleet.kubectl("delete", "pod", "once", "--timeout=30s")
+
+
+def test_a_killed_hub_restarts_nothing(fleet: Fleet, board: Device) -> None:
+    fleet.apply(pod("calm", "edge-1"))
+    fleet.wait_phase("calm")
+    until(lambda: "default/calm/main" in truth(board), "the container")
+    before = identities(board)
+    assert fleet.hub is not None
+    fleet.hub.kill()
+    fleet.start_hub()
+    fleet.apply(pod("after", "edge-1"))
+    fleet.wait_phase("after")
+    assert identities(board)["default/calm/main"] == before["default/calm/main"]
+    fleet.kubectl("delete", "pod", "calm", "after", "--timeout=30s")
+
+
+def test_explain_tells_what_was_decided_from_the_journal(fleet: Fleet, board: Device) -> None:
+    fleet.apply(pod("told", "edge-1"))
+    fleet.wait_phase("told")
+    argv = [*board.agent_argv(board)[:1], "explain", "told", "--config", str(board.config_path), "--output", "json"]
+    (known,) = json.loads(board.nsenter(argv).stdout)
+    whats = [d["what"] for d in known["decisions"]]
+    assert any(w.startswith("RunPodSandbox") for w in whats)
+    assert any(w.startswith("RunContainer main") for w in whats)
+    fleet.kubectl("delete", "pod", "told", "--timeout=30s")
