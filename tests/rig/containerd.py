@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -58,7 +59,10 @@ def snapshotter(folder: Path) -> str:
     argv = ["unshare", "--mount", "sh", "-c", script, "sh", str(probe)]
     done = subprocess.run(argv, capture_output=True, check=False)
     shutil.rmtree(probe, ignore_errors=True)
-    return "overlayfs" if done.returncode == 0 else "native"
+    if done.returncode == 0:
+        return "overlayfs"
+    print(f"rig: no overlay can be mounted in {folder}, containerd copies layers instead", file=sys.stderr)
+    return "native"
 
 
 def _conflist(subnet: str) -> dict[str, object]:

@@ -12,6 +12,7 @@ import socket
 import subprocess
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 from .device import Device
 from .namespaces import Namespace
@@ -70,9 +71,9 @@ class Site:
             process.wait()
         self.run_.close()
 
-    def device(self, name: str, **options: object) -> Device:
+    def device(self, name: str, **options: Any) -> Device:
         """A new board, still off; the options are those of Device."""
-        return Device(self, name, **options)  # type: ignore[arg-type]
+        return Device(self, name, **options)
 
     def spawn(
         self, argv: list[str], name: str, env: dict[str, str] | None = None, cwd: str | Path | None = None
