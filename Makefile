@@ -4,7 +4,7 @@ SHELL := /bin/bash
 PYTHON := .venv/bin/python
 PYTEST := $(PYTHON) -m pytest
 # What mypy reads, and the kinds of test in the order in which they say most for their time.
-SOURCES := $(wildcard agent native hub bench tests)
+SOURCES := $(foreach folder,agent native hub bench tests,$(if $(wildcard $(folder)/*.py $(folder)/*/*.py),$(folder)))
 TESTS := $(wildcard tests/unit tests/contract tests/properties tests/sim tests/faults tests/e2e)
 export PYTHONDONTWRITEBYTECODE := 1
 export SEEDS
