@@ -231,7 +231,9 @@ def disk_full(problem: lmdb.Error | OSError) -> bool:
 
 
 def _code(problem: lmdb.Error | OSError) -> int:
-    return (problem.errno if isinstance(problem, OSError) else problem.code) or 0
+    """errno, or LMDB's own negative number; 0 where py-lmdb does not say."""
+    code = problem.errno if isinstance(problem, OSError) else getattr(problem, "code", 0)
+    return code or 0
 
 
 def _allocate(path: Path, size: int) -> None:

@@ -210,7 +210,7 @@ def test_an_idle_connection_wakes_for_keepalives_only() -> None:
     ready.wait()
 
     async def idle() -> int:
-        connection = MqttConnection(options(port, keepalive_s=1))
+        connection = MqttConnection(options(port, keepalive_s=1, ping_timeout_s=0.3))
         await connection.connect()
         waiting = asyncio.ensure_future(connection.recv())
         await asyncio.sleep(0.1)

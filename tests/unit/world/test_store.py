@@ -12,13 +12,14 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import lmdb
 import pytest
 from skerry.errors import StoreBroken, StoreBusy, StoreFull
 from skerry.limits import QUARANTINE_ITEMS_MAX
 from skerry.world import copies, recovery_probe
-from skerry.world.store import open_reader, open_store
+from skerry.world.store import LmdbStore, open_reader, open_store
 
 COMMITTER = """
 import asyncio, sys
@@ -254,6 +255,7 @@ async def test_a_full_disk_refuses_growth_and_lets_deletions_through(small_disk:
     assert not (small_disk / "journal" / "ballast").exists()
     hog.unlink()
     await store.commit({b"grow": b"x" * 400_000}, [])
+    await store.commit({}, [b"first"])  # the ballast is made after the commit that found room was answered
     assert (small_disk / "journal" / "ballast").stat().st_blocks * 512 >= 256 << 10
     store.close()
     opened = open_store(small_disk / "journal", ballast_bytes=256 << 10)
@@ -291,6 +293,79 @@ async def test_eio_from_fsync_ends_all_committing(tmp_path: Path, monkeypatch: p
     assert store.get(b"a") == b"1"
     assert store.copies() == [b"c1"]
     store.close()
+
+
+class FailingEnv:
+    """An environment whose transactions do everything but commit."""
+
+    def __init__(self, env: lmdb.Environment, problem: lmdb.Error) -> None:
+        self._env, self._problem = env, problem
+        self._txn: Any = None
+
+    def begin(self, **how: Any) -> FailingEnv:
+        self._txn = self._env.begin(**how)
+        return self
+
+    def commit(self) -> None:
+        raise self._problem
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._txn if hasattr(self._txn, name) else self._env, name)
+
+
+async def failing_commit(store: LmdbStore, problem: lmdb.Error) -> None:
+    thread = store._thread
+    env, thread._env = thread._env, FailingEnv(thread._env, problem)  # type: ignore[assignment]
+    try:
+        await store.commit({b"a": b"2"}, [b"b"], copy=b"c3")
+    finally:
+        thread._env = env
+
+
+def lmdb_error(kind: type[lmdb.Error], code: int) -> lmdb.Error:
+    problem = kind("mdb_txn_commit", code)
+    problem.code = code  # type: ignore[misc] # as the C module does
+    return problem
+
+
+async def test_a_copy_whose_commit_failed_is_taken_back(tmp_path: Path) -> None:
+    store = open_store(tmp_path).store
+    await store.commit({b"a": b"1"}, [], copy=b"c1")
+    await store.commit({b"b": b"1"}, [], copy=b"c2")
+    with pytest.raises(StoreFull):
+        await failing_commit(store, lmdb_error(lmdb.DiskError, errno.ENOSPC))
+    assert store.copies() == [b"c2"]
+    assert list(store.scan(b"")) == [(b"a", b"1"), (b"b", b"1")]
+    await store.commit({b"a": b"4"}, [], copy=b"c4")
+    assert store.copies() == [b"c4", b"c2"]
+    store.close()
+
+
+async def test_eio_from_lmdb_ends_all_committing_while_there_is_room(tmp_path: Path) -> None:
+    store = open_store(tmp_path).store
+    with pytest.raises(StoreBroken):
+        await failing_commit(store, lmdb_error(lmdb.Error, errno.EIO))
+    with pytest.raises(StoreBroken):
+        await store.commit({b"a": b"4"}, [])
+    store.close()
+    opened = open_store(tmp_path)  # the process starts again; the disk's word is not held against the file
+    assert opened.problem == ""
+    opened.store.close()
+
+
+async def test_damage_that_only_a_write_meets_condemns_the_next_opening(tmp_path: Path) -> None:
+    store = open_store(tmp_path).store
+    await store.commit({b"a": b"1"}, [])
+    with pytest.raises(StoreBroken):
+        await failing_commit(store, lmdb_error(lmdb.CorruptedError, -30796))
+    store.close()
+    opened = open_store(tmp_path)
+    assert opened.quarantined is not None
+    assert "mdb_txn_commit" in opened.problem
+    opened.store.close()
+    opened = open_store(tmp_path)
+    assert opened.problem == ""
+    opened.store.close()
 
 
 async def test_a_cancelled_caller_leaves_the_store_working(tmp_path: Path) -> None:
