@@ -14,6 +14,7 @@ OBJECT_BYTES_MAX = 1 * MIB + 64 * KIB  # one object as CBOR: a ConfigMap's own l
 FRAME_BYTES_MAX = OBJECT_BYTES_MAX + 64 * KIB  # one MQTT payload; holds any object
 DELTA_BYTES_TARGET = 128 * KIB  # a Delta is closed once it holds this much, so that many objects travel in several
 REPORT_ITEMS_MAX = 64  # items in one Report
+REPORT_BYTES_TARGET = 64 * KIB  # a Report is closed once its items hold this much
 CODEC_DEPTH_MAX = 64  # nesting of a decoded value
 CODEC_ITEMS_MAX = 100_000  # items in one decoded value
 TEXT_CHARS_MAX = 2_048  # a reason, message or detail from outside; longer is cut
