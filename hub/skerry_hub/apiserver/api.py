@@ -99,7 +99,7 @@ class Api:
         if request.method == "POST" and where.subresource == "binding":
             options = write_options(request, "Create")
             outcome = await verbs.bind(self._store, where, request.body, kind, options)
-        elif request.method == "POST" and not where.name and not where.watch:
+        elif request.method == "POST" and not where.name and not where.watch and _scoped(where):
             options = write_options(request, "Create")
             outcome = await verbs.create(self._store, where, request.body, kind, options)
         elif request.method == "PUT" and where.name and _allows(where, "update"):
@@ -119,7 +119,7 @@ class Api:
         if where.name:
             self._send(request, reply, where, await verbs.delete(self._store, where, options))
             return
-        if "deletecollection" not in where.resource.verbs:
+        if "deletecollection" not in where.resource.verbs or not _scoped(where):
             raise method_not_allowed()
         found, version = reads.select(self._store, where, list_options(request, where.resource))
         gone = await verbs.delete_collection(self._store, where, found, options)
@@ -143,6 +143,11 @@ class Api:
 def _quoted(text: str) -> str:
     escaped = text.replace("\\", "\\\\").replace('"', '\\"')
     return '"' + "".join(c if c.isprintable() else "?" for c in escaped)[:1000] + '"'
+
+
+def _scoped(where: Target) -> bool:
+    """Whether the path names the one namespace that a write needs."""
+    return bool(where.namespace) or not where.resource.namespaced
 
 
 def _sub_verbs(where: Target) -> tuple[str, ...]:

@@ -122,6 +122,19 @@ def pod_created(obj: Obj) -> None:
     obj["status"] = {"phase": "Pending", "qosClass": qos(spec)}
     spec.setdefault("priority", 0)
     spec.setdefault("preemptionPolicy", "PreemptLowerPriority")
+    _tolerate(spec)
+
+
+def pod_updated(new: Obj, old: Obj) -> None:
+    """What the server keeps or adds when a pod is updated."""
+    new["status"].setdefault("qosClass", old["status"].get("qosClass", "BestEffort"))
+    for key in ("priority", "preemptionPolicy"):
+        if key in old["spec"]:
+            new["spec"].setdefault(key, old["spec"][key])
+    _tolerate(new["spec"])
+
+
+def _tolerate(spec: Obj) -> None:
     tolerations = spec.setdefault("tolerations", [])
     for key in _TAINTS:
         if not any(_tolerates(t, key) for t in tolerations):

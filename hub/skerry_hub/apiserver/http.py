@@ -80,10 +80,10 @@ class Reply:
     def write(self, data: bytes) -> None:
         self._connection.push(data)
 
-    async def drain(self, stall_s: float = limits.WRITE_STALL_S) -> None:
-        """Waits until the client has read enough. Raises asyncio.TimeoutError after `stall_s`."""
+    async def drain(self) -> None:
+        """Waits until the client has read enough. Raises asyncio.TimeoutError after WRITE_STALL_S."""
         if not self._connection.writable.is_set():
-            await asyncio.wait_for(self._connection.writable.wait(), stall_s)
+            await asyncio.wait_for(self._connection.writable.wait(), limits.WRITE_STALL_S)
 
     def end(self) -> None:
         self._connection.finish()
@@ -169,6 +169,8 @@ class Connection(asyncio.Protocol):
         self.writable.set()
 
     def data_received(self, data: bytes) -> None:
+        if self._closing:
+            return
         if self._task is not None:  # the next request, early: it waits, and not without bound
             self._waiting_bytes += len(data)
             if self._waiting_bytes > limits.HEAD_BYTES_MAX:
@@ -240,7 +242,9 @@ class Connection(asyncio.Protocol):
         try:
             await self._owner.app(request, reply)
         except asyncio.CancelledError:
-            if not self._closing:
+            if self.streaming:  # the server ends: the stream ends well
+                self.finish()
+            elif not self._closing:
                 self.abort()
             raise
         except Exception:
@@ -287,6 +291,10 @@ class Connection(asyncio.Protocol):
             out = self._h11.send(h11.Response(status_code=why.status, headers=headers)) or b""
             out += self._h11.send(h11.Data(data=body)) or b""
             self._transport.write(out + (self._h11.send(h11.EndOfMessage()) or b""))
+            self._closing = True  # what still comes is thrown away, so that the answer is not lost to a reset
+            self._disarm()
+            self._timer = asyncio.get_running_loop().call_later(limits.LINGER_S, self._close)
+            return
         self._close()
 
     def hand_over(self, headers: Headers, factory: ProtocolFactory) -> None:

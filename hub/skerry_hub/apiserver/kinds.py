@@ -21,14 +21,6 @@ def _pod_validate(obj: Obj) -> list[Cause]:
     return validate_pods.spec(obj["spec"])
 
 
-def _pod_create(obj: Obj) -> None:
-    defaults.pod_created(obj)
-
-
-def _pod_update(new: Obj, old: Obj) -> None:
-    new["status"].setdefault("qosClass", old["status"].get("qosClass", "BestEffort"))
-
-
 PODS = Resource(
     "", "v1", "pods", "pod", "Pod", True,
     columns=(
@@ -47,8 +39,8 @@ PODS = Resource(
     generation=True,
     graceful=True,
     defaults=defaults.pod,
-    prepare_create=_pod_create,
-    prepare_update=_pod_update,
+    prepare_create=defaults.pod_created,
+    prepare_update=defaults.pod_updated,
     validate=_pod_validate,
     validate_update=pod_updates.causes,
 )  # fmt: skip

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from skerry_hub import pki
 
-from . import credentials, kinds, limits
+from . import credentials, events, kinds, limits
 from .api import Api
 from .errors import DataError, DataInUse, ListenError
 from .http import Connections
@@ -49,6 +49,7 @@ async def serve(
     host, port = parse_listen(listen, insecure)
     _make_folder(data)
     with _locked(data):
+        (data / "admin.kubeconfig").unlink(missing_ok=True)  # it says that the server serves
         found = await asyncio.get_running_loop().run_in_executor(None, credentials.prepare, data, host)
         store = Store(data / DATABASE, kinds.index_of)
         try:
@@ -81,7 +82,7 @@ async def _serve(
     except (OSError, OverflowError) as why:
         text = os.strerror(why.errno) if isinstance(why, OSError) and why.errno else str(why)
         raise ListenError(f"cannot listen on {host}:{port}: {text}") from None
-    drain = loop.create_task(NamespaceDrain(store).run())
+    chores = [loop.create_task(NamespaceDrain(store).run()), loop.create_task(events.run(store))]
     try:
         real_port = server.sockets[0].getsockname()[1]
         shown = f"[{host}]" if ":" in host else host
@@ -92,9 +93,9 @@ async def _serve(
     finally:
         server.close()
         await connections.close()
-        drain.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await drain
+        for chore in chores:
+            chore.cancel()
+        await asyncio.gather(*chores, return_exceptions=True)
 
 
 def parse_listen(text: str, insecure: bool) -> tuple[str, int]:

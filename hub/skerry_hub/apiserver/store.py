@@ -77,6 +77,7 @@ class TooOld(Exception):
     """Changes that far back are no longer kept."""
 
 
+Batch = tuple[list[Change], "asyncio.Future[list[Stored | None]]"]  # the changes of one commit, and who waits for it
 IndexOf = Callable[[str, Obj], tuple[dict[str, str], dict[str, str]]]
 
 
@@ -95,7 +96,7 @@ class Store:
         self._read_all()
         self._next_rv = self.rv
         self._pending: dict[Key, Stored | None] = {}
-        self._queue: list[tuple[list[Change], asyncio.Future[list[Stored | None]]]] = []
+        self._queue: list[Batch] = []
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="sqlite")
         self._busy: asyncio.Task[None] | None = None
         self._closed = False
@@ -206,7 +207,7 @@ class Store:
             assert old is not None
             shown = old.obj()
         shown["metadata"]["resourceVersion"] = str(rv)
-        raw = json.dumps(shown, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "surrogatepass")
+        raw = json.dumps(shown, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "replace")
         if len(raw) > limits.OBJECT_BYTES_MAX and w.obj is not None:
             raise ApiError(413, "RequestEntityTooLarge", f"etcdserver: request is too large: {len(raw)} bytes")
         self._next_rv = rv
@@ -226,16 +227,19 @@ class Store:
             except sqlite3.Error as why:
                 self._fail(batch, why)
                 break
-            if forget:
-                self._forget(forget)
-            for changes, future in batch:
-                for change in changes:
-                    self._apply(change)
-                if not future.done():
-                    future.set_result([change.new for change in changes])
+            self._commit_done(batch, forget)
         self._busy = None
 
-    def _fail(self, batch: list[tuple[list[Change], asyncio.Future[list[Stored | None]]]], why: sqlite3.Error) -> None:
+    def _commit_done(self, batch: list[Batch], forget: int) -> None:
+        if forget:
+            self._forget(forget)
+        for changes, future in batch:
+            for change in changes:
+                self._apply(change)
+            if not future.done():
+                future.set_result([change.new for change in changes])
+
+    def _fail(self, batch: list[Batch], why: sqlite3.Error) -> None:
         """What waits was decided upon what did not come about: all of it fails, nothing of it is seen."""
         waiting, self._queue = batch + self._queue, []
         self._pending.clear()

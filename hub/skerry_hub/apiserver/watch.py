@@ -80,7 +80,11 @@ class Watchers:
 
 
 class Watch:
-    """One client's watch. It joins the publication before it reads what exists, so that nothing falls between."""
+    """One client's watch.
+
+    It is added to `Watchers` and run without an await in between, so that nothing falls between what it reads and what
+    is published.
+    """
 
     def __init__(
         self, watchers: Watchers, resource: Resource, ns: str, name: str, options: ListOptions, view: views.View
@@ -108,8 +112,6 @@ class Watch:
         except asyncio.TimeoutError:
             self._watchers.counters.ended_slow += 1
             stream.abort()
-        finally:
-            self._watchers.remove(self)
 
     async def _run(self, stream: Stream) -> None:
         loop = asyncio.get_running_loop()
@@ -146,7 +148,6 @@ class Watch:
     async def _begin(self, stream: Stream) -> None:
         """What exists, or what happened since the asked version. Raises ApiError 410."""
         options, store = self._options, self._store
-        self._watchers.add(self)
         self._rv = store.rv
         if options.version is not None and options.version > store.rv:
             raise expired(f"too large resource version: {options.version}, current: {store.rv}")
@@ -185,8 +186,6 @@ class Watch:
     async def _write_changes(self, stream: Stream, changes: list[Change]) -> None:
         out, size = [], 0
         for change in changes:
-            if change.rv <= self._rv and change.rv > self._store.rv:
-                continue
             line = self._change_line(change)
             self._rv = max(self._rv, change.rv)
             if line:
