@@ -82,8 +82,7 @@ LOOK_CALLS_MAX = 8  # status calls under way at the same time in one look
 EXIT_SETTLE_S = (0.002, 5.0)  # first pause and longest wait until CRI shows an exit that containerd has told
 
 # --- volumes ----------------------------------------------------------------------------------------------------------
-VOLUME_FILES_BYTES_MAX = 16 * MIB  # tmpfs of one pod's ConfigMap and Secret volumes; a refresh needs room for both
-VOLUME_FILES_MAX = 4_096  # files and folders in it
+VOLUME_FILES_MAX = 16_384  # files, folders and links in the tmpfs of ConfigMap and Secret volumes
 VOLUME_PATH_CHARS_MAX = 4_096  # PATH_MAX
 MOUNT_TIMEOUT_S = 30.0  # mount(8) or umount(8)
 
