@@ -7,6 +7,7 @@ field that a later Kubernetes adds is refused, never ignored in silence. Source:
 from __future__ import annotations
 
 import posixpath
+from base64 import b64decode
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -37,19 +38,31 @@ _E = TypeVar("_E", RestartPolicy, PullPolicy)
 
 ITEMS_MAX = 1_000  # entries of any list that has no bound of its own
 
-# Fields of a pod's spec that change nothing on a device, each with the reason.
-IGNORED = frozenset(
+# Fields of a pod's spec that change nothing on a device, each with the reason (docs/pods.md shows this table).
+_SCHEDULED = "the pod has been scheduled"
+_PREEMPTED = "nothing is preempted on a device"
+_ACCOUNT = "no service account token is mounted on a device"
+IGNORED = {
+    "nodeName": "the pod is here",
+    "nodeSelector": _SCHEDULED,
+    "affinity": _SCHEDULED,
+    "topologySpreadConstraints": _SCHEDULED,
+    "tolerations": _SCHEDULED,
+    "schedulerName": _SCHEDULED,
+    "priority": _PREEMPTED,
+    "priorityClassName": _PREEMPTED,
+    "preemptionPolicy": _PREEMPTED,
+    "serviceAccount": _ACCOUNT,
+    "serviceAccountName": _ACCOUNT,
+    "automountServiceAccountToken": _ACCOUNT,
+    "enableServiceLinks": "the device knows no Service, so there is nothing to link",
+}
+POD_READ = frozenset(
     {
-        "nodeName",  # it is here
-        "nodeSelector", "affinity", "topologySpreadConstraints", "tolerations", "schedulerName",  # it was scheduled
-        "priority", "priorityClassName", "preemptionPolicy",  # nothing is preempted on a device
-        "serviceAccount", "serviceAccountName", "automountServiceAccountToken",  # no token is mounted, docs/pods.md
-        "enableServiceLinks",  # no Service is known to the device, so there is nothing to link
+        "containers", "volumes", "restartPolicy", "terminationGracePeriodSeconds", "hostname",
+        "dnsPolicy", "os", "hostUsers",  # only what needs nothing
     }
 )  # fmt: skip
-POD_READ = frozenset(
-    {"containers", "volumes", "restartPolicy", "terminationGracePeriodSeconds", "hostname", "dnsPolicy"}
-)
 CONTAINER_READ = frozenset(
     {
         "name", "image", "imagePullPolicy", "command", "args", "workingDir", "env", "envFrom", "ports", "volumeMounts",
@@ -57,6 +70,9 @@ CONTAINER_READ = frozenset(
         "terminationMessagePath", "terminationMessagePolicy",  # only their defaults, which need nothing
     }
 )  # fmt: skip
+VOLUME_READ = frozenset({"name", "configMap", "secret", "emptyDir", "hostPath"})
+ACCOUNT_VOLUME = "kube-api-access-"  # how the API server's admission names the volume it adds for the token
+ACCOUNT_PATH = "/var/run/secrets/kubernetes.io/serviceaccount"
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,12 +88,13 @@ class RefusedPod:
 
 @dataclass(frozen=True, slots=True)
 class ConfigData:
-    """A ConfigMap's or Secret's keys."""
+    """A ConfigMap's or Secret's keys. Those in `binary` make files, never variables, as in Kubernetes."""
 
     namespace: str
     name: str
     secret: bool
     data: tuple[tuple[str, bytes], ...]
+    binary: frozenset[str] = frozenset()
 
 
 def read_pod(obj: Object, value: object, secret_env: bool) -> Pod | RefusedPod:
@@ -95,25 +112,37 @@ def read_pod(obj: Object, value: object, secret_env: bool) -> Pod | RefusedPod:
 
 def read_config(obj: Object, value: object) -> ConfigData:
     """The ConfigMap or Secret in a decoded body. Raises Refused."""
-    root = Field(value, "")
-    pairs: dict[str, bytes] = {}
-    for section in ("data", "binaryData"):
-        field = root[section]
-        for key in field.names():
-            said = field[key].value
-            if not isinstance(said, (str, bytes)):
-                field[key].refuse("text or bytes are expected")
-            pairs[key] = said.encode() if isinstance(said, str) else said
+    root, secret = Field(value, ""), obj.kind is Kind.SECRET
+    pairs = {key: _bytes(root["data"][key], encoded=secret) for key in root["data"].names()}
+    binary = {key: _bytes(root["binaryData"][key], encoded=True) for key in root["binaryData"].names()}
     meta = root["metadata"]
-    secret = obj.kind is Kind.SECRET
-    return ConfigData(meta["namespace"].text(), meta["name"].text(), secret, tuple(sorted(pairs.items())))
+    data = tuple(sorted((pairs | binary).items()))
+    return ConfigData(meta["namespace"].text(), meta["name"].text(), secret, data, frozenset(binary))
+
+
+def _bytes(field: Field, encoded: bool) -> bytes:
+    """Bytes stand for themselves; text is text, or base64 where the API's JSON form encodes bytes."""
+    said = field.value
+    if isinstance(said, bytes):
+        return said
+    if not isinstance(said, str):
+        field.refuse("text or bytes are expected")
+    try:
+        return b64decode(said, validate=True) if encoded else said.encode()
+    except ValueError:
+        field.refuse("is not base64" if encoded else "is not Unicode")
 
 
 def _pod(uid: str, root: Field, secret_env: bool) -> Pod:
-    meta, spec = root["metadata"], root["spec"].only(POD_READ | IGNORED)
+    meta, spec = root["metadata"], root["spec"].only(POD_READ | IGNORED.keys())
     spec["dnsPolicy"].one_of("ClusterFirst", "Default", default="ClusterFirst")
-    volumes = tuple(_volume(f) for f in spec["volumes"].each(VOLUMES_MAX))
+    spec["os"].only(("name",))["name"].one_of("linux", default="linux")
+    if not spec["hostUsers"].flag(True):
+        spec["hostUsers"].refuse("user namespaces are not supported by this device", "Unsupported")
+    volumes = tuple(_volume(f) for f in spec["volumes"].each(VOLUMES_MAX) if not _for_token(f))
     names = {v.name for v in volumes}
+    if len(names) < len(volumes):
+        spec["volumes"].refuse("two volumes have the same name")
     containers = tuple(_container(f, names, secret_env) for f in spec["containers"].each(CONTAINERS_MAX))
     if not containers:
         spec["containers"].refuse("at least one container is required")
@@ -121,7 +150,8 @@ def _pod(uid: str, root: Field, secret_env: bool) -> Pod:
         spec["containers"].refuse("two containers have the same name")
     deleting = None
     if not meta["deletionTimestamp"].absent:
-        deleting = meta["deletionGracePeriodSeconds"].number(0, GRACE_S_MAX, GRACE_S_DEFAULT)
+        said = meta["deletionGracePeriodSeconds"].number(0, (1 << 63) - 1, GRACE_S_DEFAULT)
+        deleting = min(said, GRACE_S_MAX)  # refusing here would cut short the grace of a pod that runs
     return Pod(
         uid=uid,
         namespace=meta["namespace"].text(),
@@ -143,6 +173,7 @@ def _choice(field: Field, of: type[_E], default: _E) -> _E:
 
 def _container(field: Field, volumes: set[str], secret_env: bool) -> Container:
     field.only(CONTAINER_READ)
+    mounts = [m for m in field["volumeMounts"].each(VOLUMES_MAX) if not _for_token(m)]
     field["terminationMessagePath"].one_of("/dev/termination-log", default="/dev/termination-log")
     field["terminationMessagePolicy"].one_of("File", default="File")
     image = field["image"].text()
@@ -158,7 +189,7 @@ def _container(field: Field, volumes: set[str], secret_env: bool) -> Container:
         env=tuple(_env(f, secret_env) for f in field["env"].each(ENV_MAX)),
         env_from=tuple(_env_from(f, secret_env) for f in field["envFrom"].each(ENV_MAX)),
         ports=tuple(_port(f) for f in field["ports"].each(ITEMS_MAX)),
-        mounts=tuple(_mount(f, volumes) for f in field["volumeMounts"].each(VOLUMES_MAX)),
+        mounts=tuple(_mount(f, volumes) for f in mounts),
         resources=_resources(field["resources"]),
     )
 
@@ -184,7 +215,7 @@ def _env(field: Field, secret_env: bool) -> EnvVar:
     secret = not source["secretKeyRef"].absent
     if secret:
         _secret_env(source["secretKeyRef"], secret_env)
-    ref = source["secretKeyRef" if secret else "configMapKeyRef"]
+    ref = source["secretKeyRef" if secret else "configMapKeyRef"].only(("name", "key", "optional"))
     return EnvVar(name, "", KeyRef(ref["name"].text(), ref["key"].text(), secret, ref["optional"].flag()))
 
 
@@ -193,7 +224,7 @@ def _env_from(field: Field, secret_env: bool) -> EnvFrom:
     secret = not field["secretRef"].absent
     if secret:
         _secret_env(field["secretRef"], secret_env)
-    ref = field["secretRef" if secret else "configMapRef"]
+    ref = field["secretRef" if secret else "configMapRef"].only(("name", "optional"))
     return EnvFrom(ref["name"].text(), secret, field["prefix"].text(""), ref["optional"].flag())
 
 
@@ -206,6 +237,13 @@ def _port(field: Field) -> Port:
         host_ip=field["hostIP"].text(""),
         name=field["name"].text(""),
     )
+
+
+def _for_token(field: Field) -> bool:
+    """Whether the API server added this volume, or its mount, for the service account token (IGNORED)."""
+    said = field.value if isinstance(field.value, dict) else {}
+    mine = str(said.get("name", "")).startswith(ACCOUNT_VOLUME)
+    return mine and (said.get("mountPath") == ACCOUNT_PATH or ("projected" in said and len(said) == 2))
 
 
 def _mount(field: Field, volumes: set[str]) -> Mount:
@@ -228,14 +266,14 @@ def _resources(field: Field) -> Resources:
     cpu, memory = quantity(limits["cpu"], 1000), quantity(limits["memory"])
     return Resources(
         cpu_limit_millis=cpu,
-        cpu_request_millis=quantity(requests["cpu"], 1000) or cpu,
+        cpu_request_millis=cpu if requests["cpu"].value is None else quantity(requests["cpu"], 1000),
         memory_limit_bytes=memory,
-        memory_request_bytes=quantity(requests["memory"]) or memory,
+        memory_request_bytes=memory if requests["memory"].value is None else quantity(requests["memory"]),
     )
 
 
 def _volume(field: Field) -> Volume:
-    field.only(frozenset({"name", "configMap", "secret", "emptyDir", "hostPath"}))
+    field.only(VOLUME_READ)
     name = field["name"].text()
     if not name or "/" in name or name.startswith("."):
         field["name"].refuse("is not a DNS label")
@@ -258,6 +296,7 @@ def _object_volume(name: str, source: Field, secret: bool) -> ObjectVolume:
     source.only(frozenset({key, "items", "defaultMode", "optional"}))
     items = []
     for item in source["items"].each(ITEMS_MAX):
+        item.only(("key", "path", "mode"))
         path = item["path"].text()
         if path.startswith("/") or ".." in path.split("/") or posixpath.normpath(path) in (".", ""):
             item["path"].refuse("must be relative and stay inside the volume")
@@ -273,4 +312,3 @@ def _host_path(name: str, source: Field) -> HostPath:
         source["path"].refuse("must be absolute and without '..'")
     types = ("", "Directory", "DirectoryOrCreate", "File", "FileOrCreate", "Socket", "CharDevice", "BlockDevice")
     return HostPath(name, path, source["type"].one_of(*types, default=""))
-

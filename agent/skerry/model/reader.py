@@ -5,7 +5,7 @@ Every error is a Refused whose path is the one that `kubectl explain` would show
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
@@ -25,11 +25,12 @@ class Field:
         raise Refused(self.path, problem, reason)
 
     def __getitem__(self, name: str) -> Field:
+        path = f"{self.path}.{name}" if self.path else name
         if self.value is None:
-            return Field(None, f"{self.path}.{name}")
+            return Field(None, path)
         if not isinstance(self.value, dict):
             self.refuse("an object is expected")
-        return Field(self.value.get(name), f"{self.path}.{name}" if self.path else name)
+        return Field(self.value.get(name), path)
 
     @property
     def absent(self) -> bool:
@@ -98,8 +99,9 @@ class Field:
             self.refuse(f"{said!r} is not supported here, only {', '.join(allowed)}", "Unsupported")
         return said
 
-    def only(self, known: frozenset[str]) -> Field:
-        """Refuse every field of an object that is neither known nor absent."""
+    def only(self, known: Collection[str]) -> Field:
+        """Refuse every field of an object that is neither known nor absent. False counts as absent, so a field whose
+        default in the API is true must be known."""
         for name in self.names():
             if name not in known and not self[name].absent and self[name].value is not False:
                 self[name].refuse("is not supported by this device", "Unsupported")
