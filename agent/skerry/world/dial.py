@@ -13,6 +13,7 @@ import ipaddress
 import socket
 import threading
 import time
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from skerry.errors import ConfigInvalid, LinkLost
@@ -48,13 +49,14 @@ class Dialer:
         self._host, self._port, self._tls, self._insecure = host, port, tls, insecure
         self._worker: threading.Thread | None = None
 
-    async def dial(self, timeout_s: float) -> socket.socket:
-        """A connected, non-blocking socket, an `ssl.SSLSocket` with TLS. Raises LinkLost within `timeout_s`."""
+    async def dial(self, timeout_s: float, prepare: Callable[[], object] | None = None) -> socket.socket:
+        """A connected, non-blocking socket, an `ssl.SSLSocket` with TLS. Raises LinkLost within `timeout_s`.
+        `prepare` runs first, in the thread: what else would stall the loop, such as a large import."""
         if self._worker is not None and self._worker.is_alive():
             raise LinkLost(f"{self._host}: the last attempt to connect is still under way")
         loop = asyncio.get_running_loop()
         answer: asyncio.Future[socket.socket] = loop.create_future()
-        args = (loop, answer, time.monotonic() + timeout_s)
+        args = (loop, answer, time.monotonic() + timeout_s, prepare)
         self._worker = threading.Thread(target=self._work, args=args, name="skerry-dial", daemon=True)
         self._worker.start()
         try:
@@ -67,9 +69,17 @@ class Dialer:
             raise LinkLost(f"{self._host}:{self._port}: no connection within {timeout_s:g} s")
         return answer.result()
 
-    def _work(self, loop: asyncio.AbstractEventLoop, answer: asyncio.Future[socket.socket], deadline: float) -> None:
+    def _work(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        answer: asyncio.Future[socket.socket],
+        deadline: float,
+        prepare: Callable[[], object] | None,
+    ) -> None:
         outcome: socket.socket | LinkLost
         try:
+            if prepare is not None:
+                prepare()
             outcome = self._open(deadline)
         except LinkLost as lost:
             outcome = lost

@@ -64,7 +64,7 @@ class MqttConnection:
         assert self._client is None, "a connection is not used twice"
         deadline = time.monotonic() + self._options.connect_timeout_s
         try:
-            sock = await self._dialer.dial(self._options.connect_timeout_s)
+            sock = await self._dialer.dial(self._options.connect_timeout_s, _import_paho)
             if self.lost.done():  # closed meanwhile
                 sock.close()
                 self._alive()
@@ -374,3 +374,8 @@ class MqttConnection:
         if self._writing:
             self._writing = False
             self._loop.remove_writer(self._fd)
+
+
+def _import_paho() -> None:
+    """In the dialler's thread: on a small board it takes as long as connecting."""
+    import skerry.world.paho_client  # noqa: F401
