@@ -79,6 +79,7 @@ def _prepare(db: sqlite3.Connection, path: Path) -> None:
         raise DatabaseError(f"{path}: has format {version}, this version of skerry reads format {FORMAT}")
     answer = db.execute("PRAGMA quick_check(1)").fetchone()[0]
     if answer != "ok":
+        answer = " ".join(str(answer).split())
         raise DatabaseError(f"{path}: is corrupt: {answer}; restore a backup (docs/api-server.md)")
 
 

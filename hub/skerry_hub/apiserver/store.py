@@ -19,7 +19,8 @@ from pathlib import Path
 from typing import Any
 
 from . import limits
-from .database import Row, create_or_open, load, write
+from .database import Loaded, Row, create_or_open, load, write
+from .errors import DatabaseError
 from .status import ApiError
 
 Obj = dict[str, Any]
@@ -87,6 +88,7 @@ class Store:
     def __init__(self, path: Path, index: IndexOf) -> None:
         """Opens or creates the database at `path`. Raises DatabaseError."""
         self._index, self._db = index, create_or_open(path)
+        self._path = path
         self._objects: dict[str, dict[tuple[str, str], Stored]] = {}
         self._sorted: dict[str, list[tuple[str, str]] | None] = {}
         self._changes: deque[Change] = deque()
@@ -103,7 +105,17 @@ class Store:
         self.listeners: list[Callable[[Change], None]] = []
 
     def _read_all(self) -> None:
-        loaded = load(self._db)
+        try:
+            self._take(load(self._db))
+        except (ValueError, AttributeError, TypeError) as why:
+            self._db.close()
+            text = f"{self._path}: holds an object that cannot be read: {why}; restore a backup (docs/api-server.md)"
+            raise DatabaseError(text) from None
+        except DatabaseError:
+            self._db.close()
+            raise
+
+    def _take(self, loaded: Loaded) -> None:
         self.rv, self.forgotten_rv = loaded.rv, loaded.forgotten_rv
         for resource, ns, name, rv, raw in loaded.objects:
             self._objects.setdefault(resource, {})[ns, name] = self._stored(resource, rv, raw)

@@ -1,0 +1,225 @@
+"""The HTTP layer alone, on plain TCP: any bytes end in an answer or a closed connection, and an upgrade gets the wire."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from skerry_hub.apiserver import limits
+from skerry_hub.apiserver.http import Connections, Reply, Request
+
+Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
+
+
+class Shout(asyncio.Protocol):
+    """What owns the wire after an upgrade: answers everything in capitals."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self.wire = transport
+
+    def data_received(self, data: bytes) -> None:
+        self.wire.write(data.upper())
+
+
+class App:
+    """Echoes; streams until it is cancelled; upgrades."""
+
+    def __init__(self) -> None:
+        self.seen: list[Request] = []
+        self.cancelled = asyncio.Event()
+
+    async def __call__(self, request: Request, reply: Reply) -> None:
+        self.seen.append(request)
+        if request.path == "/stream":
+            reply.start(200, [("transfer-encoding", "chunked")])
+            reply.write(b"first")
+            try:
+                await asyncio.Event().wait()
+            except asyncio.CancelledError:
+                self.cancelled.set()
+                raise
+        elif request.path == "/shout":
+            reply.upgrade([("connection", "Upgrade"), ("upgrade", "SPDY/3.1")], Shout)
+        else:
+            reply.send(200, [("content-type", "text/plain")], request.method.encode() + b" " + request.body)
+
+
+@contextlib.asynccontextmanager
+async def served(app: App) -> AsyncIterator[tuple[Connections, int]]:
+    connections = Connections(app)
+    server = await asyncio.get_running_loop().create_server(connections.new, "127.0.0.1", 0)
+    try:
+        yield connections, server.sockets[0].getsockname()[1]
+    finally:
+        server.close()
+        await connections.close()
+
+
+async def talk(port: int, data: bytes, half: bool = False) -> bytes:
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(data)
+    if half:
+        writer.write_eof()
+    try:
+        return await asyncio.wait_for(reader.read(), 5)
+    finally:
+        writer.close()
+
+
+GET = b"GET /a?x=1&x=2 HTTP/1.1\r\nHost: h\r\n\r\n"
+
+
+async def test_requests_on_one_connection_are_answered_in_order_even_when_sent_at_once() -> None:
+    app = App()
+    async with served(app) as (_, port):
+        put = b"PUT /b HTTP/1.1\r\nHost: h\r\nContent-Length: 3\r\nX-V: 1\r\nX-V: 2\r\nConnection: close\r\n\r\nabc"
+        out = await talk(port, GET + put)
+    assert out.count(b"HTTP/1.1 200") == 2
+    assert out.index(b"GET ") < out.index(b"PUT abc")
+    assert app.seen[0].query == {"x": ["1", "2"]}
+    assert app.seen[1].header("x-v") == "1", "repeated lines are never joined"
+    assert app.seen[1].header_list("x-v") == ["1", "2"]
+
+
+async def test_a_chunked_body_and_expect_100_are_understood() -> None:
+    app = App()
+    async with served(app) as (_, port):
+        head = b"POST /c HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\nExpect: 100-continue\r\nConnection: close\r\n\r\n"
+        out = await talk(port, head + b"2\r\nab\r\n1\r\nc\r\n0\r\n\r\n")
+    assert out.endswith(b"POST abc")
+
+
+async def test_an_upgrade_hands_over_the_wire_and_what_was_already_sent() -> None:
+    async with served(App()) as (_, port):
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        head = b"POST /shout HTTP/1.1\r\nHost: h\r\nConnection: Upgrade\r\nUpgrade: SPDY/3.1\r\nContent-Length: 0\r\n\r\n"
+        writer.write(head + b"early \x00\xff")
+        answer = await reader.readuntil(b"\r\n\r\n")
+        assert answer.startswith(b"HTTP/1.1 101 ")
+        assert b"spdy/3.1" in answer.lower()
+        assert await reader.readexactly(8) == b"EARLY \x00\xff"
+        for word in (b"later", b"x" * 300_000):
+            writer.write(word)
+            assert await reader.readexactly(len(word)) == word.upper()
+        writer.close()
+
+
+async def test_an_upgraded_connection_ends_with_the_server() -> None:
+    app = App()
+    async with served(app) as (connections, port):
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(b"GET /shout HTTP/1.1\r\nHost: h\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\nhi")
+        await reader.readuntil(b"HI")
+        await connections.close()
+        with contextlib.suppress(ConnectionResetError):
+            assert await asyncio.wait_for(reader.read(), 5) == b""
+        writer.close()
+
+
+async def test_a_stream_is_cancelled_when_its_client_goes() -> None:
+    app = App()
+    async with served(app) as (connections, port):
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(b"GET /stream HTTP/1.1\r\nHost: h\r\n\r\n")
+        await reader.readuntil(b"first")
+        writer.close()
+        await asyncio.wait_for(app.cancelled.wait(), 5)
+        assert not connections.tasks or await asyncio.wait(connections.tasks, timeout=5)
+    assert not connections.open
+
+
+async def test_a_stream_ends_well_when_the_server_ends() -> None:
+    app = App()
+    async with served(app) as (connections, port):
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(b"GET /stream HTTP/1.1\r\nHost: h\r\n\r\n")
+        await reader.readuntil(b"first")
+        await connections.close()
+        assert (await asyncio.wait_for(reader.read(), 5)).endswith(b"0\r\n\r\n"), "the last chunk is sent"
+        writer.close()
+
+
+@pytest.mark.parametrize(
+    ("data", "status"),
+    [
+        (b"GET / HTTP/1.1\r\nHost: h\r\nX: " + b"a" * (limits.HEAD_BYTES_MAX * 5), 431),
+        (b"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 99999999\r\n\r\n", 413),
+        (b"\x16\x03\x01 not http\r\n\r\n", 400),
+        (b"GET / HTTP/1.1\r\n\r\n", 400),
+        (b"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n", 400),
+        (b"GET /?" + b"&".join(b"a=1" for _ in range(300)) + b" HTTP/1.1\r\nHost: h\r\n\r\n", 400),
+    ],
+)
+async def test_what_cannot_be_served_hears_why_and_is_cut(data: bytes, status: int) -> None:
+    async with served(App()) as (_, port):
+        out = await talk(port, data)
+        assert out.startswith(b"HTTP/1.1 %d " % status)
+        assert (await talk(port, GET, half=True)).startswith(b"HTTP/1.1 200"), "others are served on"
+
+
+async def test_a_body_that_grows_past_the_limit_is_cut(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "BODY_BYTES_MAX", 1000)
+    async with served(App()) as (_, port):
+        chunk = b"200\r\n" + b"x" * 512 + b"\r\n"
+        out = await talk(port, b"POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n" + chunk * 3)
+        assert out.startswith(b"HTTP/1.1 413 ")
+
+
+@pytest.mark.parametrize("data", [b"", b"GET / HT", b"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 5\r\n\r\nab"])
+async def test_a_slow_client_is_cut_alone(monkeypatch: pytest.MonkeyPatch, data: bytes) -> None:
+    monkeypatch.setattr(limits, "HEAD_S", 0.2)
+    monkeypatch.setattr(limits, "BODY_S", 0.2)
+    app = App()
+    async with served(app) as (connections, port):
+        assert await talk(port, data) == b""
+        assert app.seen == []
+        assert (await talk(port, GET, half=True)).startswith(b"HTTP/1.1 200")
+    assert not connections.open
+
+
+async def test_one_byte_at_a_time_does_not_prolong_the_head(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "HEAD_S", 0.4)
+    async with served(App()) as (_, port):
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        for byte in GET * 3:
+            writer.write(bytes([byte]))
+            await asyncio.sleep(0.03)
+            if writer.transport.is_closing() or reader.at_eof():
+                break
+        else:
+            pytest.fail("the connection lived on")
+
+
+async def test_more_connections_than_allowed_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "CONNECTIONS_MAX", 1)
+    async with served(App()) as (connections, port):
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(GET)
+        await reader.readuntil(b"GET ")
+        with contextlib.suppress(ConnectionResetError):
+            assert await talk(port, GET) == b""
+        assert connections.refused == 1
+        writer.close()
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+@given(st.lists(st.one_of(st.binary(max_size=200), st.sampled_from([GET, b"\r\n", b"HTTP/1.1", b"POST /stream "])), max_size=5))
+async def test_any_bytes_are_answered_or_cut(parts: list[bytes]) -> None:
+    app = App()
+    problems: list[dict[str, object]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda loop, context: problems.append(context))
+    async with served(app) as (_, port):
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        with contextlib.suppress(OSError):
+            for part in parts:
+                writer.write(part)
+                await asyncio.sleep(0)
+            writer.write_eof()
+            await asyncio.wait_for(reader.read(), 5)
+        writer.close()
+    assert problems == []
