@@ -6,7 +6,7 @@ import random
 import time
 
 import pytest
-from fleet import Fleet, identities, pod, status, truth
+from fleet import Fleet, identities, kill, pod, status, truth
 from rig import Device, until
 
 pytestmark = pytest.mark.e2e
@@ -40,7 +40,7 @@ def test_what_happened_offline_is_told_later(fleet: Fleet, board: Device) -> Non
     until(lambda: "default/restarted/main" in truth(board), "the container")
     board.cut()
     (first,) = [c for c in board.containers() if not c.sandbox]
-    board.nsenter(["kill", "-9", _inner_pid(board, first.id)])
+    kill(board, first.id)
     until(lambda: truth(board).get("default/restarted/main") not in (None, first.id), "the restart, offline")
     board.connect()
 
@@ -95,11 +95,3 @@ def test_a_cold_boot_without_network_runs_every_journaled_pod(fleet: Fleet, boar
         (c,) = fleet.get("pod", n)["status"]["containerStatuses"]
         assert c["restartCount"] == 1
     fleet.kubectl("delete", "pod", *names, "--timeout=30s")
-
-
-def _inner_pid(board: Device, container_id: str) -> str:
-    """The process id inside the board, as `ctr tasks` shows it."""
-    for line in board.ctr("tasks", "list").splitlines()[1:]:
-        if line.split()[0] == container_id:
-            return line.split()[1]
-    raise AssertionError(f"no task {container_id}")

@@ -152,6 +152,15 @@ def status(device: Device) -> dict[str, Any]:
     return value
 
 
+def kill(device: Device, container_id: str) -> None:
+    """SIGKILL a container's process from inside the board."""
+    for line in device.ctr("tasks", "list").splitlines()[1:]:
+        if line.split()[0] == container_id:
+            device.nsenter(["kill", "-9", line.split()[1]])
+            return
+    raise AssertionError(f"no container {container_id} runs on {device.name}")
+
+
 def pod(name: str, node: str, **spec: Any) -> dict[str, Any]:
     """A small Pod manifest; `spec` overrides."""
     container = {"name": "main", "image": "rig.local/hello:1", "env": [{"name": "PORT", "value": "0"}]}
