@@ -197,7 +197,7 @@ class Ballast:
         """Whether ROOM_BYTES can still be had. LMDB calls the short write of a disk that fills up an EIO."""
         trial = self._path.with_name("trial")
         try:
-            _allocate(trial, ROOM_BYTES)
+            allocate(trial, ROOM_BYTES)
         except OSError as problem:
             return problem.errno not in FULL
         finally:
@@ -213,10 +213,19 @@ class Ballast:
             disk = os.statvfs(self._path.parent)
             if disk.f_bavail * disk.f_frsize < 4 * self._size:
                 return
-            _allocate(self._path, self._size)
+            allocate(self._path, self._size)
             self._there = True
         except OSError:
             self.give_back()
+
+
+def allocate(path: Path, size: int) -> None:
+    """Make sure that the file's first `size` bytes have their room on the disk, keeping what it holds."""
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        os.posix_fallocate(fd, 0, size)
+    finally:
+        os.close(fd)
 
 
 def tree_pages(source: lmdb.Environment | lmdb.Transaction[memoryview]) -> int:
@@ -234,14 +243,6 @@ def _code(problem: lmdb.Error | OSError) -> int:
     """errno, or LMDB's own negative number; 0 where py-lmdb does not say."""
     code = problem.errno if isinstance(problem, OSError) else getattr(problem, "code", 0)
     return code or 0
-
-
-def _allocate(path: Path, size: int) -> None:
-    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        os.posix_fallocate(fd, 0, size)
-    finally:
-        os.close(fd)
 
 
 class _Full(Exception):

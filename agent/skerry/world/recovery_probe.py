@@ -14,6 +14,7 @@ import resource
 import select
 import shutil
 import signal
+import struct
 import time
 import zlib
 from collections.abc import Callable
@@ -26,6 +27,10 @@ from skerry.limits import QUARANTINE_BYTES_MAX, QUARANTINE_ITEMS_MAX
 from skerry.world.copies import sync_folder
 
 CRC_BYTES = 4
+# LMDB 0.9's first two pages, in this machine's word size: page header, then MDB_meta (mdb.c). `N` is a size_t.
+PAGE_HEAD = struct.Struct("@NHHI")
+META = struct.Struct("@IIPN" + "IHHNNNNN" * 2 + "NN")
+META_MAGIC, META_VERSION = 0xBEEFC0DE, 1
 ANSWER_BYTES_MAX = 4096
 SOUND = b"sound"
 CONDEMNED = "condemned"
@@ -50,6 +55,7 @@ def walk(env_folder: Path, map_bytes: int) -> None:
     The compacting copy to nowhere reads the list of free pages too, which no record's CRC covers and which only a
     later write would trip over, and counts that every page is either used or free (mdb_env_copyfd1).
     """
+    check_metas(env_folder / "data.mdb")
     env = lmdb.open(str(env_folder), map_size=map_bytes, readonly=True, lock=False, create=False)
     with env.begin() as txn:
         before = b""
@@ -61,6 +67,17 @@ def walk(env_folder: Path, map_bytes: int) -> None:
     with open(os.devnull, "wb") as nowhere:  # noqa: PTH123 - not a file
         env.copyfd(nowhere.fileno(), compact=True)
     env.close()
+
+
+def check_metas(data: Path) -> None:
+    """Raise StoreBroken unless both meta pages are of one age. LMDB writes them in turn and takes the newest that
+    looks right: with one damaged, it would silently go back a commit that was acknowledged."""
+    with data.open("rb") as file:
+        first = _meta(file.read(PAGE_HEAD.size + META.size))
+        file.seek(first[0])
+        second = _meta(file.read(PAGE_HEAD.size + META.size))
+    if first[0] != second[0] or abs(first[1] - second[1]) > 1:
+        raise StoreBroken(f"journal: meta pages of transactions {first[1]} and {second[1]}")
 
 
 def probe(env_folder: Path, map_bytes: int, timeout_s: float, walker: Callable[[Path, int], None] = walk) -> str:
@@ -147,6 +164,16 @@ def _read_all(fd: int, deadline: float) -> bytes | None:
         if not chunk:
             return data
         data += chunk
+
+
+def _meta(data: bytes) -> tuple[int, int]:
+    """Page size and transaction number."""
+    if len(data) < PAGE_HEAD.size + META.size:
+        raise StoreBroken("journal: data.mdb is cut off")
+    fields = META.unpack_from(data, PAGE_HEAD.size)
+    if fields[:2] != (META_MAGIC, META_VERSION):
+        raise StoreBroken(f"journal: a meta page has magic {fields[0]:#x}, version {fields[1]}")
+    return fields[4], fields[-1]
 
 
 def _number(path: Path) -> int:

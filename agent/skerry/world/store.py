@@ -27,7 +27,7 @@ from skerry.limits import (
     JOURNAL_RESERVE_BYTES,
     PROBE_TIMEOUT_S,
 )
-from skerry.world.commits import Ballast, CommitThread, Request, disk_full, tree_pages
+from skerry.world.commits import Ballast, CommitThread, Request, allocate, disk_full, tree_pages
 from skerry.world.copies import CopyPair, read_copies, sync_folder
 from skerry.world.recovery_probe import condemned, probe, quarantine, unseal, walk
 
@@ -37,6 +37,7 @@ KEY_BYTES_MAX = 511  # LMDB's own
 ENV = "env"
 SHELF = "quarantine"
 LOCK = "lock"
+LOCK_FILE_BYTES = 8192  # LMDB's own for its 126 readers
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,6 +188,7 @@ def _lock(folder: Path) -> int:
 def _open_env(env_folder: Path, map_bytes: int) -> lmdb.Environment:
     new = not _has_data(env_folder)
     env_folder.mkdir(mode=0o700, exist_ok=True)
+    allocate(env_folder / "lock.mdb", LOCK_FILE_BYTES)  # LMDB maps it sparse: on a full disk that is a SIGBUS
     env = lmdb.open(str(env_folder), map_size=map_bytes, mode=0o600, max_spare_txns=1, readahead=False)
     env.reader_check()
     if new:

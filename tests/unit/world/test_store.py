@@ -68,8 +68,8 @@ def test_kill_9_at_any_moment_keeps_what_was_acknowledged(tmp_path: Path) -> Non
     assert acknowledged > 200
 
 
-def filled(folder: Path, count: int = 300) -> None:
-    store = open_store(folder).store
+def filled(folder: Path, count: int = 300, **how: Any) -> None:
+    store = open_store(folder, **how).store
 
     async def fill() -> None:
         for start in range(0, count, 50):
@@ -119,6 +119,23 @@ def test_a_damaged_file_is_quarantined_or_harmless_and_never_a_crash(tmp_path: P
         assert store.get(b"new") == b"life"
         store.close()
     assert found >= 15
+
+
+def test_a_damaged_meta_page_never_takes_an_acknowledged_commit_back(tmp_path: Path) -> None:
+    filled(tmp_path / "whole", 50)
+    whole = (tmp_path / "whole" / "env" / "data.mdb").read_bytes()
+    expected, dice, found = [(b"%04d" % number, b"%d" % number * 100) for number in range(50)], random.Random(5), 0
+    page = os.sysconf("SC_PAGE_SIZE")
+    for number in range(60):
+        folder, data = tmp_path / str(number), bytearray(whole)
+        (folder / "env").mkdir(parents=True)
+        data[(number % 2) * page + dice.randrange(152)] ^= 1 << dice.randrange(8)
+        (folder / "env" / "data.mdb").write_bytes(data)
+        opened = open_store(folder)
+        found += bool(opened.problem)
+        assert opened.problem or list(opened.store.scan(b"")) == expected
+        opened.store.close()
+    assert found > 10
 
 
 def test_a_crash_or_a_hang_of_the_probe_condemns(tmp_path: Path) -> None:
@@ -273,6 +290,29 @@ def test_a_journal_opens_on_a_full_disk(small_disk: Path) -> None:
     assert opened.problem == ""
     assert len(list(opened.store.scan(b""))) == 50
     opened.store.close()
+
+
+@pytest.mark.parametrize("lost", ["env", "lock.mdb", "lock.mdb emptied"])
+def test_a_journal_is_set_aside_or_opens_on_a_full_disk_without_a_bus_error(small_disk: Path, lost: str) -> None:
+    """LMDB maps its lock file sparse; without room for the page a full disk kills the process."""
+    folder = small_disk / "journal"
+    filled(folder, 50, ballast_bytes=256 << 10)
+    assert (folder / "ballast").exists()
+    match lost:
+        case "env":
+            (folder / "condemned").write_text("by the test")
+        case "lock.mdb":
+            (folder / "env" / "lock.mdb").unlink()
+        case _:
+            (folder / "env" / "lock.mdb").write_bytes(b"")
+    with pytest.raises(OSError, match="No space"):
+        (small_disk / "hog").write_bytes(b"x" * (8 << 20))
+    code = "import sys, pathlib; from skerry.world.store import open_store; o = open_store(pathlib.Path(sys.argv[1]))"
+    code += "; print(len(list(o.store.scan(b''))), o.problem, o.store.copies()); o.store.close()"
+    done = subprocess.run([sys.executable, "-c", code, str(folder)], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    expected = "0 by the test [b'the copy']" if lost == "env" else "50  [b'the copy']"
+    assert done.stdout.strip() == expected
 
 
 async def test_eio_from_fsync_ends_all_committing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
