@@ -17,33 +17,58 @@ _UNTAGGED = ("", "latest")
 
 
 def pod(obj: Obj) -> None:
-    """Fills spec, as decoding does: nothing here looks at other objects."""
+    """Fills a pod, as decoding does: nothing here looks at other objects."""
     spec = obj["spec"]
+    pod_spec(spec)
+    spec.setdefault("enableServiceLinks", True)
+    for name in ("initContainers", "containers"):
+        for container in spec.get(name, []):
+            _requests(container)
+
+
+def pod_spec(spec: Obj) -> None:
+    """Fills what is filled in a pod's spec and in a template's alike."""
     for name in ("initContainers", "containers", "ephemeralContainers"):
         for container in spec.get(name, []):
-            _container(container, bool(spec.get("hostNetwork")))
+            _container(container)
     for volume in spec.get("volumes", []):
         _volume(volume)
     for key, value in (
         ("restartPolicy", "Always"),
         ("terminationGracePeriodSeconds", 30),
         ("dnsPolicy", "ClusterFirst"),
-        ("securityContext", {}),
         ("schedulerName", "default-scheduler"),
-        ("enableServiceLinks", True),
     ):
         spec.setdefault(key, value)
-    if spec.get("serviceAccountName") or spec.get("serviceAccount"):
-        name = spec.get("serviceAccountName") or spec["serviceAccount"]
-        spec["serviceAccountName"] = spec["serviceAccount"] = name
+    spec.setdefault("securityContext", {})
+    if spec.get("hostNetwork"):
+        _host_ports(spec)
+    account = spec.get("serviceAccountName") or spec.get("serviceAccount")
+    if account:
+        spec["serviceAccountName"] = spec["serviceAccount"] = account
     for constraint in spec.get("topologySpreadConstraints", []):
         constraint.setdefault("whenUnsatisfiable", "DoNotSchedule")
 
 
-def _container(c: Obj, host_network: bool) -> None:
+def _host_ports(spec: Obj) -> None:
+    for name in ("initContainers", "containers"):
+        for container in spec.get(name, []):
+            for port in container.get("ports", []):
+                if not port.get("hostPort") and port.get("containerPort"):
+                    port["hostPort"] = port["containerPort"]
+
+
+def _requests(container: Obj) -> None:
+    """What is limited and not requested is requested up to the limit."""
+    resources = container["resources"]
+    if resources.get("limits"):
+        requests = resources.setdefault("requests", {})
+        for name, amount in resources["limits"].items():
+            requests.setdefault(name, amount)
+
+
+def _container(c: Obj) -> None:
     for port in c.get("ports", []):
-        if host_network and not port.get("hostPort") and port.get("containerPort"):
-            port["hostPort"] = port["containerPort"]
         port.setdefault("protocol", "TCP")
     for variable in c.get("env", []):
         _field_ref((variable.get("valueFrom") or {}).get("fieldRef"))
@@ -56,11 +81,7 @@ def _container(c: Obj, host_network: bool) -> None:
     c.setdefault("terminationMessagePath", "/dev/termination-log")
     c.setdefault("terminationMessagePolicy", "File")
     c.setdefault("imagePullPolicy", "Always" if _tag(c.get("image", "")) in _UNTAGGED else "IfNotPresent")
-    resources = c.setdefault("resources", {})
-    if resources.get("limits"):
-        requests = resources.setdefault("requests", {})
-        for name, amount in resources["limits"].items():
-            requests.setdefault(name, amount)
+    c.setdefault("resources", {})
 
 
 def _tag(image: str) -> str:

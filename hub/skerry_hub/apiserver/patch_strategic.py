@@ -72,12 +72,12 @@ def _fresh(item: Any, field: Field | None) -> Any:
 
 
 def _directive(patch: Obj) -> Obj:
-    verb = patch.pop("$patch")
+    verb = patch["$patch"]
     if verb == "replace":
-        return patch
+        return {key: value for key, value in patch.items() if key != "$patch"}
     if verb == "delete":
         return {}
-    raise BadPatch(f"unknown patch type found: {verb} in map: {_go(patch)}")
+    raise BadPatch(f"unknown patch type: {_go(verb)} in map: {_go(patch)}")
 
 
 def _retain_keys(original: Obj, patch: Obj) -> None:
@@ -149,7 +149,7 @@ def _merge_list(have: list[Any], given: list[Any], field: Field) -> list[Any]:
         return [item for item in given if not (isinstance(item, dict) and "$patch" in item)]
     for item in [item for item in given if isinstance(item, dict) and "$patch" in item]:
         if item["$patch"] not in ("delete", "merge"):
-            raise BadPatch(f"unknown patch type found: {item['$patch']} in map: {_go(item)}")
+            raise BadPatch(f"unknown patch type: {_go(item['$patch'])} in map: {_go(item)}")
         if item["$patch"] == "delete":
             ident = _ident(item, key)
             have = [other for other in have if _ident(other, key) != ident]

@@ -157,7 +157,7 @@ def truth(request: Request, name: str) -> bool:
 
 
 def _number(text: str, name: str) -> int:
-    if not re.fullmatch(r"\d{1,18}", text):
+    if not re.fullmatch(r"[0-9]{1,18}", text):
         raise bad_request(f"invalid {name}: {text!r} is no number")
     return int(text)
 
@@ -219,7 +219,7 @@ def delete_options(request: Request, body: Obj) -> DeleteOptions:
     policy, orphan, dry = body.get("propagationPolicy"), body.get("orphanDependents"), body.get("dryRun") or []
     if not body:
         text = request.param("gracePeriodSeconds")
-        grace = int(text) if re.fullmatch(r"-?\d{1,10}", text) else None
+        grace = int(text) if re.fullmatch(r"-?[0-9]{1,10}", text) else None
         policy = request.param("propagationPolicy") or None
         orphan = truth(request, "orphanDependents") if request.param("orphanDependents") else None
         dry = request.query.get("dryRun", [])

@@ -1,4 +1,4 @@
-"""The HTTP layer alone, on plain TCP: any bytes end in an answer or a closed connection, and an upgrade gets the wire."""
+"""The HTTP layer alone, on plain TCP: any bytes end in an answer or a cut, and an upgrade gets the wire."""
 
 from __future__ import annotations
 
@@ -89,7 +89,8 @@ async def test_requests_on_one_connection_are_answered_in_order_even_when_sent_a
 async def test_a_chunked_body_and_expect_100_are_understood() -> None:
     app = App()
     async with served(app) as (_, port):
-        head = b"POST /c HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\nExpect: 100-continue\r\nConnection: close\r\n\r\n"
+        head = b"POST /c HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\nExpect: 100-continue\r\n"
+        head += b"Connection: close\r\n\r\n"
         out = await talk(port, head + b"2\r\nab\r\n1\r\nc\r\n0\r\n\r\n")
     assert out.endswith(b"POST abc")
 
@@ -97,7 +98,9 @@ async def test_a_chunked_body_and_expect_100_are_understood() -> None:
 async def test_an_upgrade_hands_over_the_wire_and_what_was_already_sent() -> None:
     async with served(App()) as (_, port):
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
-        head = b"POST /shout HTTP/1.1\r\nHost: h\r\nConnection: Upgrade\r\nUpgrade: SPDY/3.1\r\nContent-Length: 0\r\n\r\n"
+        head = (
+            b"POST /shout HTTP/1.1\r\nHost: h\r\nConnection: Upgrade\r\nUpgrade: SPDY/3.1\r\nContent-Length: 0\r\n\r\n"
+        )
         writer.write(head + b"early \x00\xff")
         answer = await reader.readuntil(b"\r\n\r\n")
         assert answer.startswith(b"HTTP/1.1 101 ")
@@ -208,7 +211,11 @@ async def test_more_connections_than_allowed_are_refused(monkeypatch: pytest.Mon
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
-@given(st.lists(st.one_of(st.binary(max_size=200), st.sampled_from([GET, b"\r\n", b"HTTP/1.1", b"POST /stream "])), max_size=5))
+@given(
+    st.lists(
+        st.one_of(st.binary(max_size=200), st.sampled_from([GET, b"\r\n", b"HTTP/1.1", b"POST /stream "])), max_size=5
+    )
+)
 async def test_any_bytes_are_answered_or_cut(parts: list[bytes]) -> None:
     app = App()
     problems: list[dict[str, object]] = []

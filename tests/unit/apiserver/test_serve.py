@@ -23,7 +23,6 @@ from skerry.errors import SkerryError
 from skerry_hub import pki
 from skerry_hub.apiserver.errors import DatabaseError, DataError, DataInUse, ListenError
 from skerry_hub.apiserver.serve import DATABASE, ServedAt, parse_listen, serve
-
 from unit.apiserver.serving import Client, running
 
 MAPS = "/api/v1/namespaces/default/configmaps"
@@ -138,7 +137,9 @@ def test_a_folder_is_served_once(tmp_path: Path) -> None:
         assert isinstance(refusal(tmp_path), DataInUse)
 
 
-@pytest.mark.parametrize("listen", ["", "127.0.0.1", "127.0.0.1:", ":80", "127.0.0.1:x", "127.0.0.1:70000", "nohost.invalid:1"])
+@pytest.mark.parametrize(
+    "listen", ["", "127.0.0.1", "127.0.0.1:", ":80", "127.0.0.1:x", "127.0.0.1:70000", "nohost.invalid:1"]
+)
 def test_a_bad_address_is_refused(tmp_path: Path, listen: str) -> None:
     assert isinstance(refusal(tmp_path, listen), ListenError)
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from skerry_hub.apiserver import limits, store
+from skerry_hub.apiserver import database, limits, store
 from skerry_hub.apiserver.status import ApiError
 from skerry_hub.apiserver.store import CHAINED, Change, Stale, Store, TooOld, Write
 
@@ -42,7 +42,11 @@ async def test_versions_grow_by_one_and_listeners_hear_after_the_commit(fresh: S
     assert fresh.get(KEY) is second
     await fresh.commit(Write(KEY, second, None))
     assert fresh.get(KEY) is None
-    assert [(c.rv, c.old is None, c.new is None) for c in heard] == [(1, True, False), (2, False, False), (3, False, True)]
+    assert [(c.rv, c.old is None, c.new is None) for c in heard] == [
+        (1, True, False),
+        (2, False, False),
+        (3, False, True),
+    ]
     assert heard[2].old is not None
     assert heard[2].old.obj() == {"metadata": {"name": "a", "resourceVersion": "3"}, "value": 2}
 
@@ -85,9 +89,11 @@ async def test_a_refused_part_refuses_the_whole(fresh: Store, monkeypatch: pytes
     assert fresh.rv == 1
 
 
-async def test_a_failed_commit_fails_all_that_waits_and_changes_nothing(fresh: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_failed_commit_fails_all_that_waits_and_changes_nothing(
+    fresh: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
     await fresh.commit(Write(KEY, None, thing("a", 1)))
-    real = store.write
+    real = database.write
 
     def full(*args: Any) -> None:
         raise sqlite3.OperationalError("database or disk is full")
@@ -120,7 +126,9 @@ async def test_lists_of_the_past_are_exact(fresh: Store) -> None:
     assert [key[1] for key, _ in fresh.all("things")] == ["b", "c", "d"]
 
 
-async def test_old_changes_are_forgotten_here_and_after_a_restart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_old_changes_are_forgotten_here_and_after_a_restart(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(limits, "CHANGES_MAX", 50)
     opened = Store(tmp_path / "db", index)
     for i in range(120):
