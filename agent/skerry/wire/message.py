@@ -132,6 +132,7 @@ class Report:
     nonce: bytes
     journal_id: bytes
     items: tuple[OutboxItem, ...]
+    after: int  # last sequence of the Report before in this session, so that the hub sees when one was lost
     extra: Mapping[int, Any] = field(default_factory=lambda: NO_EXTRA)
 
 
@@ -206,7 +207,24 @@ def _id_out(value: str) -> str | bytes:
 def _id_in(value: Any, name: str) -> str:
     if isinstance(value, bytes) and len(value) == 16:
         return str(UUID(bytes=value))
-    return str(text(NAME_CHARS_MAX)[1](value, name))
+    said = str(text(NAME_CHARS_MAX)[1](value, name))
+    if not said.isascii():
+        raise Malformed(f"{name}: ASCII text or 16 bytes expected")
+    return said
+
+
+def _uid_in(value: Any, name: str) -> str:
+    """A uid names records and folders on the device, so it must be fit for that."""
+    uid = _id_in(value, name)
+    if not uid or uid in (".", "..") or not all("!" <= c <= "~" and c != "/" for c in uid):
+        raise Malformed(f"{name}: a uid of printable characters without '/' expected")
+    return uid
+
+
+def _nonce_or_none(value: Any, name: str) -> bytes:
+    if not isinstance(value, bytes) or len(value) not in (0, NONCE_BYTES):
+        raise Malformed(f"{name}: {NONCE_BYTES} bytes or none expected")
+    return value
 
 
 def _items(count_max: int, out: Callable[[Any], Any], make: Callable[..., Any], *coders: Coder) -> Coder:
@@ -229,11 +247,16 @@ def _items(count_max: int, out: Callable[[Any], Any], make: Callable[..., Any], 
 UINT: Coder = (int, _uint)
 FLAG: Coder = (bool, _flag)
 ID: Coder = (_id_out, _id_in)
+UID: Coder = (_id_out, _uid_in)  # of an object
 NONCE, DIGEST, JOURNAL_ID = _data(NONCE_BYTES), _data(DIGEST_WIRE_BYTES), _data(16)
+NONCE_OR_NONE: Coder = (bytes, _nonce_or_none)
+CODE = _enum(RejectCode)
 NAME, DETAIL, KIND = text(NAME_CHARS_MAX), text(TEXT_CHARS_MAX), _enum(Kind)
-ENTRIES = _items(OBJECTS_MAX, tuple, lambda *parts: parts, KIND, ID, DIGEST)
-PUTS = _items(OBJECTS_MAX, lambda p: (p.kind, p.uid, p.digest, p.patched, p.data), Put, KIND, ID, DIGEST, FLAG, _data())
-DELETES = _items(OBJECTS_MAX, tuple, lambda *parts: parts, KIND, ID)
+ENTRIES = _items(OBJECTS_MAX, tuple, lambda *parts: parts, KIND, UID, DIGEST)
+PUTS = _items(
+    OBJECTS_MAX, lambda p: (p.kind, p.uid, p.digest, p.patched, p.data), Put, KIND, UID, DIGEST, FLAG, _data()
+)
+DELETES = _items(OBJECTS_MAX, tuple, lambda *parts: parts, KIND, UID)
 OUTBOX = _items(
     REPORT_ITEMS_MAX, lambda i: (i.seq, i.kind, i.subject, i.body), OutboxItem, UINT, _enum(ReportKind), ID, _data()
 )
@@ -286,8 +309,8 @@ TABLE: dict[int, tuple[type[Any], tuple[tuple[int, str, Coder], ...]]] = {
             (6, "credit", UINT),
         ),
     ),
-    6: (Reject, ((1, "nonce", _data()), (2, "code", _enum(RejectCode)), (3, "detail", DETAIL), (4, "retry_ms", UINT))),
-    7: (Report, ((1, "nonce", NONCE), (2, "journal_id", JOURNAL_ID), (3, "items", OUTBOX))),
+    6: (Reject, ((1, "nonce", NONCE_OR_NONE), (2, "code", CODE), (3, "detail", DETAIL), (4, "retry_ms", UINT))),
+    7: (Report, ((1, "nonce", NONCE), (2, "journal_id", JOURNAL_ID), (3, "items", OUTBOX), (4, "after", UINT))),
     8: (Credit, ((1, "nonce", NONCE), (2, "frames", UINT))),
 }
 TYPE_OF = {cls: kind for kind, (cls, _) in TABLE.items()}
