@@ -38,6 +38,8 @@ def check(data: bytes) -> None:
             at += value
             if at > end:
                 raise Malformed("a string is cut short", start)
+            if major == TEXT and not _utf8(data[at - value : at]):
+                raise Malformed("text that is not UTF-8", start)
         elif major in (ARRAY, MAP):
             if value > end - at:
                 raise Malformed("a container promises more items than there are bytes", start)
@@ -51,6 +53,16 @@ def check(data: bytes) -> None:
             raise Malformed("a simple value other than false, true, null or a float", start)
     if at != end:
         raise Malformed("bytes after the value", at)
+
+
+def _utf8(text: bytes) -> bool:
+    if text.isascii():
+        return True
+    try:
+        text.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 def _head(data: bytes, at: int, info: int) -> tuple[int, int]:
