@@ -18,6 +18,7 @@ from skerry.wire.message import Delta, Put, RejectCode
 
 # ConfigMaps and Secrets travel before the pods that name them.
 ORDER = {Kind.CONFIG_MAP: 0, Kind.SECRET: 0, Kind.POD: 1}
+ITEM_BYTES = 32  # what a put or deletion costs beside its uid and data
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +36,8 @@ def next_step(
     """The next step from `base` (key → short digest) towards `target`; None when there is nothing to send.
 
     `bodies` are those of the base that the hub still knows. A step is closed at DELTA_BYTES_TARGET, so a long way
-    takes several. Deletions come first: they free room. With `additions_only` nothing is changed or deleted.
+    takes several. Deletions come first: they free room. With `additions_only` nothing is changed or deleted. What is
+    beyond a device's limits is left out, so that the rest arrives; telling the user is the edge controller's part.
     """
     deletes = () if additions_only else tuple(sorted(k for k in base if k not in target))
     wanted = [
@@ -47,15 +49,20 @@ def next_step(
         return None
     after = {k: d for k, d in base.items() if k not in set(deletes)}
     puts: list[Put] = []
-    size = 0
+    size = sum(len(uid) + ITEM_BYTES for _, uid in deletes)
+    pods = sum(k[0] is Kind.POD for k in after)
     for o in sorted(wanted, key=lambda o: (ORDER[o.kind], o.key)):
+        full = o.key not in after and (len(after) == OBJECTS_MAX or (o.kind is Kind.POD and pods == PODS_MAX))
+        if full or len(o.body) > OBJECT_BYTES_MAX:
+            continue
         put = _put(o, bodies.get(o.key) if o.key in base else None)
-        if puts and size + len(put.data) > DELTA_BYTES_TARGET:
+        size += len(put.data) + len(put.uid) + ITEM_BYTES
+        if (puts or deletes) and size > DELTA_BYTES_TARGET:
             break
-        size += len(put.data)
+        pods += o.kind is Kind.POD and o.key not in after
         puts.append(put)
         after[o.key] = short(o.digest)
-    return Step(tuple(puts), deletes, after)
+    return Step(tuple(puts), deletes, after) if puts or deletes else None
 
 
 def _put(o: Object, known: bytes | None) -> Put:
@@ -85,6 +92,8 @@ def judge(delta: Delta, own: Desired) -> Change | Fault | None:
         return Fault(RejectCode.STALE, f"generation {delta.generation} after {own.generation}")
     if delta.base != own.digest:
         return Fault(RejectCode.BASE, "the base is not the set I have")
+    if not delta.store or not delta.epoch:
+        return Fault(RejectCode.FOREIGN, "names no store or no epoch")
     foreign = _foreign(delta, own)
     if isinstance(foreign, Fault):
         return foreign
@@ -92,6 +101,9 @@ def judge(delta: Delta, own: Desired) -> Change | Fault | None:
     if isinstance(puts, Fault):
         return puts
     deletes = frozenset(delta.deletes)
+    named = [*delta.deletes, *((p.kind, p.uid) for p in delta.puts)]
+    if len(set(named)) < len(named):
+        return Fault(RejectCode.MALFORMED, "names an object twice")
     if not deletes <= own.objects.keys():
         return Fault(RejectCode.BASE, "deletes what I do not have")
     same = foreign and not delta.adopt
