@@ -4,6 +4,9 @@
                         ▲                          │
                         └── back-off ◄── Reject, silence
 
+Only the answer to the Hello of this nonce makes it LIVE, so a hub that meant to ask for something is never taken for
+one that had nothing to ask. Back-off grows until something is achieved or a session lasted as long as the longest one.
+
 `loops.link` owns the connection and the journal and carries out the effects; `view` is what it lets the session read.
 """
 
@@ -20,6 +23,7 @@ from skerry.limits import (
     CREDIT_FRAMES,
     HELLO_TIMEOUT_S,
     OBJECTS_MAX,
+    REPORT_BYTES_TARGET,
     REPORT_ITEMS_MAX,
     SESSION_BACKOFF_S,
 )
@@ -108,6 +112,7 @@ class DeviceSession:
         self.deadline: float | None = None  # when `tick` wants to be called
         self._nonce = b""
         self._failures = 0
+        self._live_since = 0.0
         self._credit = CREDIT_FRAMES
         self._sent_seq = 0  # last outbox sequence handed to the connection in this session
         self._unacked: list[int] = []  # last sequence of each Report not yet acknowledged
@@ -158,7 +163,7 @@ class DeviceSession:
             case Welcome():
                 return self._welcomed(got, view, now)
             case Ack():
-                return self._acked(got, view, now)
+                return self._acked(got, view, now, jitter)
             case Credit():
                 self._credit = min(got.frames, CREDIT_FRAMES)
                 return self.flush(view, now)
@@ -167,7 +172,7 @@ class DeviceSession:
 
     def committed(self, view: View, now: float) -> list[Effect]:
         """The change of the last Commit is durable: acknowledge it."""
-        self._committing = False
+        self._committing, self._failures = False, 0
         if self.state is not State.LIVE:
             return []
         ack = Ack(self._nonce, generation=view.desired.generation, digest=view.desired.digest)
@@ -176,20 +181,22 @@ class DeviceSession:
     def not_committed(self, why: str, now: float, jitter: float) -> list[Effect]:
         """The journal had no room: say so and come back later."""
         self._committing = False
+        if self.state is not State.LIVE:
+            return []
         return [Send(Reject(self._nonce, RejectCode.FULL, why[:200])), *self._pause(now, jitter, 0, "journal full")]
 
     def flush(self, view: View, now: float) -> list[Effect]:
         """Send what the outbox holds, as far as the credit reaches."""
         effects: list[Effect] = []
         while self.state is State.LIVE and len(self._unacked) < self._credit:
-            items = tuple(view.outbox(self._sent_seq, REPORT_ITEMS_MAX))
+            items, after = self._batch(view), self._sent_seq
             if not items:
                 break
             self._sent_seq = items[-1].seq
             self._unacked.append(self._sent_seq)
             if self.deadline is None:
                 self.deadline = now + ACK_TIMEOUT_S
-            effects.append(Send(Report(self._nonce, view.journal_id, items)))
+            effects.append(Send(Report(self._nonce, view.journal_id, items, after)))
         return effects
 
     def tick(self, view: View, now: float, wall: float, nonce: bytes, jitter: float) -> list[Effect]:
@@ -203,10 +210,21 @@ class DeviceSession:
 
     # --- private ------------------------------------------------------------------------------------------------------
 
+    def _batch(self, view: View) -> tuple[OutboxItem, ...]:
+        """The items of the next Report: one at least, then as many as fit REPORT_BYTES_TARGET."""
+        items, size = tuple(view.outbox(self._sent_seq, REPORT_ITEMS_MAX)), 0
+        for count, item in enumerate(items):
+            size += len(item.body)
+            if count and size > REPORT_BYTES_TARGET:
+                return items[:count]
+        return items
+
     def _pause(self, now: float, jitter: float, retry_ms: int, why: str) -> list[Effect]:
         first, last = SESSION_BACKOFF_S
+        if self.state is State.LIVE and now - self._live_since >= last:
+            self._failures = 0
         if retry_ms:
-            delay = min(retry_ms / 1000, last) * (0.5 + jitter / 2)
+            delay = max(first, min(retry_ms / 1000, last)) * (0.5 + jitter / 2)
         else:
             delay = first / 2 + jitter * min(last, first * 2**self._failures)
             self._failures = min(self._failures + 1, 16)
@@ -214,7 +232,9 @@ class DeviceSession:
         return [Note(f"{why}; Hello again in {delay:.1f} s")]
 
     def _live(self, now: float) -> None:
-        self.state, self.deadline, self._failures = State.LIVE, None, 0
+        """The Hello is answered. A repeated answer leaves the deadline of unacknowledged Reports alone."""
+        if self.state is State.GREETING:
+            self.state, self.deadline, self._live_since = State.LIVE, None, now
 
     def _rejected(self, got: Reject, now: float, jitter: float) -> list[Effect]:
         if self.state is State.DOWN or (got.nonce and got.nonce != self._nonce):
@@ -226,17 +246,17 @@ class DeviceSession:
     def _welcomed(self, got: Welcome, view: View, now: float) -> list[Effect]:
         self._live(now)
         self._credit = min(got.credit, CREDIT_FRAMES)
-        effects: list[Effect] = []
+        effects: list[Effect] = [Retell()] if got.reports else []  # durable before anything shows the hub that it came
         if got.inventory:
             entries = tuple((k[0], k[1], short(o.digest)) for k, o in sorted(view.desired.objects.items()))
             assert len(entries) <= OBJECTS_MAX
             effects.append(Send(Inventory(self._nonce, entries)))
-        if got.reports:
-            effects.append(Retell())
         return effects + self.flush(view, now)
 
-    def _acked(self, got: Ack, view: View, now: float) -> list[Effect]:
-        if self.state is State.GREETING:
+    def _acked(self, got: Ack, view: View, now: float, jitter: float) -> list[Effect]:
+        if got.generation is not None or got.digest is not None:
+            if (got.generation, got.digest) != (view.desired.generation, view.desired.digest):
+                return self._pause(now, jitter, 0, "the hub takes my set for another")
             self._live(now)
         if got.credit is not None:
             self._credit = min(got.credit, CREDIT_FRAMES)
@@ -245,13 +265,17 @@ class DeviceSession:
             if got.seq >= view.outbox_next:
                 return [Note(f"Ack of sequence {got.seq}, which was never sent")]
             self._unacked = [seq for seq in self._unacked if seq > got.seq]
-            self.deadline = now + ACK_TIMEOUT_S if self._unacked else None
-            effects.append(Trim(got.seq))
+            if self.state is State.LIVE:
+                self.deadline = now + ACK_TIMEOUT_S if self._unacked else None
+            if got.seq >= view.outbox_first:
+                self._failures = 0
+                effects.append(Trim(got.seq))
+            self._sent_seq = max(self._sent_seq, got.seq)
         return effects + self.flush(view, now)
 
     def _delta(self, got: Delta, view: View, now: float, jitter: float) -> list[Effect]:
         if self.state is State.GREETING:
-            self._live(now)
+            return [Note("a Delta before the answer to my Hello")]
         assert not self._committing, "loops.link commits one change at a time"
         own = view.desired
         verdict = judge(got, own)
