@@ -5,10 +5,14 @@
 
 State is compared by content. What the device has (`base`) is learned from its Inventory, or remembered in memory from
 Deltas that it acknowledged; nothing of it is on disk, and losing it costs one Inventory. Knows no broker and no API.
+
+No state is without a way out: AWAY hails with back-off for ever (a will may be older than the session it ends), GREETED
+ends by the device's own HELLO_TIMEOUT_S, and in LIVE whatever needs an answer has a deadline.
 """
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
@@ -28,6 +32,8 @@ from skerry.wire.message import (
     Report,
     Welcome,
 )
+
+NONCES_MAX = 16  # of earlier Hellos, to know a repeated one
 
 
 class State(str, Enum):
@@ -122,7 +128,6 @@ class HubSession:
     def __init__(self, node: str) -> None:
         self.node = node
         self.state = State.AWAY
-        self.deadline: float | None = None
         self.base: Base | None = None  # None: unknown, an Inventory is needed
         self.held: bool | None = None  # None: not decided since this process started
         self._hello: Hello | None = None
@@ -133,10 +138,26 @@ class HubSession:
         self._flying_base: Base | None = None
         self._target: Target | None = None
         self._stored: dict[bytes, int] = {}  # journal id → last sequence stored by this process
-        self._waiting_since: float | None = None  # for our resourceVersion to reach the device's
-        self._epoch_asked = False
+        self._told = b""  # the journal id whose statuses were all told to this process
+        self._received = 0  # last sequence received in this session
+        self._reports_due = False  # a Welcome asked for every status, and nothing shows yet that it arrived
         self._inventory_due = False
+        self._nonces: deque[bytes] = deque(maxlen=NONCES_MAX)
+        self._answer_by: float | None = None  # for an Inventory or the Ack of a Delta
+        self._wait_until: float | None = None  # for our resourceVersion to reach the device's
+        self._hail_at: float | None = None
         self._hails = 0
+
+    @property
+    def deadline(self) -> float | None:
+        """When `tick` wants to be called."""
+        match self.state:
+            case State.AWAY:
+                return self._hail_at
+            case State.GREETED:
+                return None
+            case State.LIVE:
+                return min((t for t in (self._answer_by, self._wait_until) if t is not None), default=None)
 
     # --- what the device says -----------------------------------------------------------------------------------------
 
@@ -144,34 +165,30 @@ class HubSession:
         match got:
             case Hello():
                 return self._greeted(got, now)
-            case Inventory():
-                return self._inventory(got, now) if self._mine(got.nonce) else self._no_session()
-            case Ack():
-                return self._acked(got, now) if self._mine(got.nonce) else self._no_session()
-            case Report():
-                return self._report(got) if self._mine(got.nonce) else self._no_session()
             case Reject():
-                return self._rejected(got) if self._mine(got.nonce) else []
+                return self._rejected(got, now) if self._mine(got.nonce) else []
+            case Inventory() | Ack() | Report():
+                return self._answered(got, now) if self._mine(got.nonce) else self._no_session(got.nonce)
             case _:
                 return [Note(f"{type(got).__name__} came from a device")]
 
-    def lost(self) -> list[Effect]:
+    def lost(self, now: float) -> list[Effect]:
         """The device's will arrived, or the broker connection is gone."""
         was = self.state
-        self._end()
+        self._end(now)
         return [Presence(False)] if was is not State.AWAY else []
 
     def hail(self, now: float) -> list[Effect]:
         """Ask a device that may be there to say Hello: after this process or its broker connection started.
 
-        Repeated with back-off by `tick` until the device answers or its will says that it is away.
+        Repeated with back-off by `tick` until the device says Hello.
         """
         if self.state is not State.AWAY:
             return []
         first, last = HAIL_BACKOFF_S
-        self.deadline = now + min(last, first * 2**self._hails)
+        self._hail_at = now + min(last, first * 2**self._hails)
         self._hails = min(self._hails + 1, 16)
-        return self._no_session()
+        return self._no_session(b"")
 
     # --- what the API and the clock say -------------------------------------------------------------------------------
 
@@ -184,42 +201,65 @@ class HubSession:
 
     def stored(self, journal_id: bytes, seq: int) -> list[Effect]:
         """Every outbox item up to seq is at the API: the device may forget it."""
-        self._stored = {journal_id: max(seq, self._stored.get(journal_id, 0))}
-        if self._hello is None or self._hello.journal_id != journal_id:
+        if self._hello is not None and self._hello.journal_id != journal_id:
             return []
+        self._stored = {journal_id: max(seq, self._stored.get(journal_id, 0))}
+        if self._hello is None:
+            return []
+        self._received = max(self._received, seq)
         return [Send(Ack(self._hello.nonce, journal_id=journal_id, seq=seq))]
 
     def tick(self, now: float) -> list[Effect]:
         if self.deadline is None or now < self.deadline:
             return []
-        self.deadline = None
         if self.state is State.AWAY:
             return self.hail(now)
-        if self._flying is not None or self._inventory_due:
-            self._end()
+        if self._answer_by is not None and now >= self._answer_by:
+            self._end(now)
             return [Note("the device does not answer"), Presence(False), *self.hail(now)]
-        return self._advance(now) if self.state is State.LIVE else []
+        return self._advance(now)
 
     # --- private ------------------------------------------------------------------------------------------------------
 
     def _mine(self, nonce: bytes) -> bool:
         return self._hello is not None and self._hello.nonce == nonce
 
-    def _no_session(self) -> list[Effect]:
-        return [Send(Reject(b"", RejectCode.NO_SESSION))]
+    def _answered(self, got: Inventory | Ack | Report, now: float) -> list[Effect]:
+        """What only a device sends that has the answer to its Hello."""
+        assert self._hello is not None
+        if self._reports_due:
+            self._reports_due, self._told = False, self._hello.journal_id
+        match got:
+            case Inventory():
+                return self._inventory(got, now)
+            case Ack():
+                return self._acked(got, now)
+            case Report():
+                return self._report(got)
 
-    def _end(self) -> None:
-        self.state, self.deadline, self._hello, self._flying = State.AWAY, None, None, None
-        self._inventory_due = False
+    def _no_session(self, nonce: bytes) -> list[Effect]:
+        """Ask for a Hello. With the nonce of what came, so that it cannot end a session that began meanwhile."""
+        return [Send(Reject(nonce, RejectCode.NO_SESSION))]
+
+    def _end(self, now: float) -> None:
+        self.state, self._hello, self._flying, self._answer_by = State.AWAY, None, None, None
+        self._inventory_due = self._reports_due = False
+        if self._hail_at is None:
+            self._hail_at, self._hails = now + HAIL_BACKOFF_S[0], 0
 
     def _greeted(self, hello: Hello, now: float) -> list[Effect]:
         if hello.node != self.node:
             return [Note(f"Hello of {hello.node} on the topic of {self.node}")]
+        if hello.nonce in self._nonces:
+            return [Note("a repeated Hello")]
         fresh = self.state is State.AWAY
-        self.state, self.deadline, self._flying = State.GREETED, None, None
-        self._hello, self._generation = hello, hello.generation
+        self._end(now)
+        self._nonces.append(hello.nonce)
+        self.state, self._hello, self._generation = State.GREETED, hello, hello.generation
         self._origin, self._version = (hello.store, hello.epoch), hello.resource_version
-        self._waiting_since, self._epoch_asked, self._inventory_due, self._hails = None, False, False, 0
+        self._hail_at, self._hails, self._received = None, 0, max(0, hello.outbox_first - 1)
+        if self._stored.get(hello.journal_id, 0) >= max(1, hello.outbox_next):
+            self._stored, self._told = {}, b""  # the journal went back: those sequences were given to other items
         if self.base is not None and self.base.digest != hello.digest:
             self.base = None
         effects: list[Effect] = [Presence(True)] if fresh else []
@@ -234,23 +274,21 @@ class HubSession:
             self.base = Base(self._target.digests, {k: o.body for k, o in self._target.objects.items()})
         elif self.base is None and hello.digest == set_digest(()):
             self.base = Base()
-        known = self._stored.get(hello.journal_id)
-        reports = known is None
-        if reports:
-            self._stored = {hello.journal_id: 0}
+        self._reports_due = hello.journal_id != self._told
         self._inventory_due = self.base is None
-        self.deadline = now + ACK_TIMEOUT_S if self._inventory_due else None
-        if self.base is None or reports:
-            answer: Message = Welcome(hello.nonce, inventory=self.base is None, reports=reports, credit=CREDIT_FRAMES)
+        self._answer_by = now + ACK_TIMEOUT_S if self._inventory_due else None
+        if self._inventory_due or self._reports_due:
+            answer: Message = Welcome(hello.nonce, self._inventory_due, self._reports_due, CREDIT_FRAMES)
         else:
-            assert known is not None
-            repeat = known >= hello.outbox_first  # its last Ack was lost
+            known = self._stored.get(hello.journal_id, 0)
+            repeat = known > self._received  # its last Ack was lost
+            self._received = max(self._received, known)
             answer = Ack(
                 hello.nonce,
                 hello.generation,
                 hello.digest,
                 journal_id=hello.journal_id if repeat else None,
-                seq=min(known, hello.outbox_next - 1) if repeat else None,
+                seq=known if repeat else None,
                 credit=CREDIT_FRAMES,
             )
         return [Send(answer), Applied(hello.generation, hello.digest), *self._advance(now)]
@@ -258,17 +296,19 @@ class HubSession:
     def _inventory(self, got: Inventory, now: float) -> list[Effect]:
         digests = {(kind, uid): digest for kind, uid, digest in got.entries}
         assert self._hello is not None
-        if self._flying is not None or set_digest(digests.items()) != self._hello.digest:
-            return [*self._no_session(), Note("an Inventory that does not give the digest of its Hello")]
-        self.base, self._inventory_due, self.deadline = Base(digests), False, None
+        if not self._inventory_due:
+            return [Note("an Inventory that nobody asked for")]
+        if set_digest(digests.items()) != self._hello.digest:
+            return [*self._no_session(got.nonce), Note("an Inventory that does not give the digest of its Hello")]
+        self.base, self._inventory_due, self._answer_by = Base(digests), False, None
         return self._advance(now)
 
     def _acked(self, got: Ack, now: float) -> list[Effect]:
         if self._flying is None or got.generation != self._flying.generation:
             return [Note("an Ack of nothing in flight")]
         if got.digest != self._flying.digest:
-            return [*self._no_session(), Note("an Ack with another digest")]
-        flown, self._flying, self.deadline = self._flying, None, None
+            return [*self._no_session(got.nonce), Note("an Ack with another digest")]
+        flown, self._flying, self._answer_by = self._flying, None, None
         self.base, self._generation = self._flying_base, flown.generation
         if flown.adopt or self._origin in (("", ""), (flown.store, flown.epoch)):
             self._origin, self._version = (flown.store, flown.epoch), flown.resource_version
@@ -276,13 +316,26 @@ class HubSession:
         return [applied, *self._advance(now)]
 
     def _report(self, got: Report) -> list[Effect]:
-        return [StoreReports(got.journal_id, got.items)] if got.items else []
+        """What is new in it. After a lost one the session starts anew: an Ack would cover the lost one too."""
+        assert self._hello is not None
+        if got.journal_id != self._hello.journal_id:
+            return [*self._no_session(got.nonce), Note("a Report of another journal than its Hello's")]
+        if got.after > self._received:
+            return [*self._no_session(got.nonce), Note(f"no Report of the sequences before {got.after}")]
+        new = tuple(i for i in got.items if i.seq > self._received)
+        if new:
+            self._received = max(i.seq for i in new)
+            return [StoreReports(got.journal_id, new)]
+        known = self._stored.get(got.journal_id, 0)
+        if not got.items or max(i.seq for i in got.items) > known:
+            return [Note("a repeated Report")]
+        return [Send(Ack(got.nonce, journal_id=got.journal_id, seq=known))]
 
-    def _rejected(self, got: Reject) -> list[Effect]:
+    def _rejected(self, got: Reject, now: float) -> list[Effect]:
         """The device pauses and says Hello again by itself; its base is asked for anew."""
         self.base = None
         effects: list[Effect] = [Note(f"the device rejects: {got.code.name} {got.detail}"), Presence(False)]
-        self._end()
+        self._end(now)
         return effects
 
     def _advance(self, now: float) -> list[Effect]:
@@ -302,7 +355,7 @@ class HubSession:
         if step is None and not adopt:
             return effects
         puts, deletes, after = (step.puts, step.deletes, dict(step.after)) if step else ((), (), self.base.digests)
-        self._flying_base = Base(after, {k: target.objects[k].body for k in after if k in target.objects})
+        self._flying_base = Base(after, _bodies(after, target, self.base))
         self._flying = Delta(
             nonce=hello.nonce,
             store=target.store,
@@ -315,21 +368,20 @@ class HubSession:
             deletes=deletes,
             adopt=adopt,
         )
-        self.deadline = now + ACK_TIMEOUT_S
+        self._answer_by = now + ACK_TIMEOUT_S
         return [*effects, Send(self._flying)]
 
     def _behind(self, target: Target, now: float) -> list[Effect] | None:
         """Whether to wait because the device has seen a later resourceVersion of this same store and epoch."""
         same = self._origin == (target.store, target.epoch)
         if not same or self._version <= target.resource_version:
-            self._waiting_since = None
+            self._wait_until = None
             return None
-        if self._waiting_since is None:
-            self._waiting_since = now
-        self.deadline = self._waiting_since + RESTORED_WAIT_S
-        if now < self.deadline or self._epoch_asked:
+        if self._wait_until is None:
+            self._wait_until = now + RESTORED_WAIT_S
+        if now < self._wait_until:
             return []
-        self.deadline, self._epoch_asked = None, True
+        self._wait_until = now + RESTORED_WAIT_S  # asked again unless the new epoch or version comes first
         return [OpenEpoch(f"{self.node} has seen {self._version}, this API is at {target.resource_version}")]
 
     def _hold(self, held: bool, target: Target) -> list[Effect]:
@@ -338,3 +390,15 @@ class HubSession:
         self.held = held
         why = f"the device's set comes from another API or an older backup; skerry-hub adopt {self.node}"
         return [Held(held, why if held else "")]
+
+
+def _bodies(after: Mapping[Key, bytes], target: Target, base: Base) -> dict[Key, bytes]:
+    """The bodies of a set, as far as they are known: an object that a step leaves alone keeps the one it has."""
+    bodies: dict[Key, bytes] = {}
+    for key, digest in after.items():
+        wanted = target.objects.get(key)
+        if wanted is not None and short(wanted.digest) == digest:
+            bodies[key] = wanted.body
+        elif key in base.bodies:
+            bodies[key] = base.bodies[key]
+    return bodies
