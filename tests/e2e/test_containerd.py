@@ -6,6 +6,7 @@ One board of the rig for the whole module; each test starts with no pods.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 import os
 import shutil
@@ -17,11 +18,11 @@ from pathlib import Path
 
 import pytest
 import uvloop
-from contract.runtime import RuntimeContract, RuntimeEffects, clear, make_pod, make_spec, only, run
+from contract.runtime import STUBBORN, Heard, RuntimeContract, RuntimeEffects, clear, make_pod, make_spec, only, run
 from rig import Device, Site, images, until
 from rig.cri import Cri
 from skerry.containerd.adapter import Containerd
-from skerry.errors import RuntimeAway
+from skerry.errors import RuntimeAway, RuntimeFailed
 from skerry.model.observed import ContainerState
 from skerry.model.pod import Pod
 
@@ -50,10 +51,14 @@ class Board:
 
     def __init__(self, device: Device) -> None:
         self.device = device
-        self.socket = device.outside(device.cri_socket)
+        self.moved()
         self.logs = device.disk / "pod-logs"
         self._runtimes: list[Containerd] = []
         self._folders = itertools.count()
+
+    def moved(self) -> None:
+        """The way to the socket from here is another after a boot."""
+        self.socket = self.device.outside(self.device.cri_socket)
 
     def runtime(self) -> Containerd:
         made = Containerd(self.socket, cgroup_parent="/skerry", log_dir=self.logs, clock=Monotonic())
@@ -202,3 +207,62 @@ def test_it_works_on_uvloop(device: Device) -> None:
         loop.run_until_complete(story())
     finally:
         loop.close()
+
+
+async def test_after_a_power_cut_nothing_is_ready_and_all_of_it_can_be_taken_down(site: Board) -> None:
+    device, runtime, pod = site.device, site.runtime(), make_pod()
+    sandbox_id, container_id = await run(runtime, pod, make_spec(site))
+    heard = Heard(runtime)
+    await heard.until("")
+    await asyncio.to_thread(device.reboot)
+    assert isinstance(heard.error, RuntimeAway)
+    site.moved()
+    runtime = site.runtime()
+    seen = (await runtime.look())[pod.uid]
+    assert [(box.id, box.ready) for box in seen.sandboxes] == [(sandbox_id, False)]
+    assert [c.id for c in seen.containers] == [container_id]
+    assert seen.containers[0].state in (ContainerState.EXITED, ContainerState.UNKNOWN)
+    newer, _ = await run(runtime, pod, make_spec(site, attempt=1), 1)
+    seen = (await runtime.look())[pod.uid]
+    assert [(box.id, box.ready) for box in seen.sandboxes] == [(newer, True), (sandbox_id, False)]
+    assert seen.containers[0].state is ContainerState.RUNNING
+    await clear(runtime)
+    assert await runtime.look() == {}
+
+
+@pytest.mark.parametrize("after_s", [0.0, 0.02, 0.05, 0.08, 0.12])
+async def test_a_runtime_that_dies_while_it_makes_a_pod_makes_it_the_next_time(site: Board, after_s: float) -> None:
+    runtime, pod = site.runtime(), make_pod()
+    making = asyncio.ensure_future(run(runtime, pod, make_spec(site)))
+    await asyncio.sleep(after_s)
+    await site.away()
+    with contextlib.suppress(RuntimeAway):
+        await making
+    await site.back()
+    for attempt in range(3):  # as steer: look, take down what is not ready, try the next attempt
+        seen = (await runtime.look(pod.uid)).get(pod.uid)
+        stale = [box.id for box in seen.sandboxes if not box.ready] if seen else []
+        for sandbox_id in stale:
+            await runtime.stop_pod_sandbox(sandbox_id)
+            await runtime.remove_pod_sandbox(sandbox_id)
+        try:
+            await run(runtime, pod, make_spec(site), attempt)
+            break
+        except RuntimeFailed:
+            await asyncio.sleep(0.5)
+    assert (await only(runtime, pod)).state is ContainerState.RUNNING
+    await clear(runtime)
+    await asyncio.to_thread(until, lambda: site.device.ctr("tasks", "list").count("\n") <= 1, "no task is left")
+
+
+async def test_a_cancelled_call_ends_at_once_and_leaves_the_connection_as_it_was(site: Board) -> None:
+    runtime, pod = site.runtime(), make_pod()
+    _, container_id = await run(runtime, pod, make_spec(site, STUBBORN))
+    stopping = asyncio.ensure_future(runtime.stop_container(container_id, 60))
+    await asyncio.sleep(0.1)
+    stopping.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await asyncio.wait_for(stopping, 1)
+    assert (await only(runtime, pod)).state is ContainerState.RUNNING
+    await asyncio.wait_for(runtime.stop_container(container_id, 0), 10)
+    assert (await only(runtime, pod)).exit_code == 137
