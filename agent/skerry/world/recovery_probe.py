@@ -58,12 +58,19 @@ def walk(env_folder: Path, map_bytes: int) -> None:
     check_metas(env_folder / "data.mdb")
     env = lmdb.open(str(env_folder), map_size=map_bytes, readonly=True, lock=False, create=False)
     with env.begin() as txn:
-        before = b""
+        before, count = b"", 0
         for key, sealed in txn.cursor():
             unseal(key, sealed)
             if key <= before:
                 raise StoreBroken(f"journal: key {key!r} is out of order")
             before = key
+            count += 1
+        stat, last = txn.stat(), env.info()["last_pgno"]
+        pages = stat["branch_pages"] + stat["leaf_pages"] + stat["overflow_pages"]
+        if stat["entries"] != count or pages > last + 1:
+            raise StoreBroken(
+                f"journal: counts of {stat['entries']} records, {pages} pages; {count}, {last + 1} are there"
+            )
     with open(os.devnull, "wb") as nowhere:  # noqa: PTH123 - not a file
         env.copyfd(nowhere.fileno(), compact=True)
     env.close()
