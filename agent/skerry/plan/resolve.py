@@ -27,14 +27,14 @@ def environment(container: Container, lookup: Lookup) -> tuple[tuple[str, str], 
     for i, source in enumerate(container.env_from):
         path = f"spec.containers[{container.name}].envFrom[{i}]"
         found = _find(lookup, source.name, source.secret, source.optional, path)
-        for key, data in found.data if found else ():
+        for key, data in _variables(found).items():
             if key and "=" not in key:
                 env[source.prefix + key] = _text(data, f"{path}: key {key}")
     for i, var in enumerate(container.env):
         value = _value(var, env, lookup, f"spec.containers[{container.name}].env[{i}]")
         if value is not None:
             env[var.name] = value
-    size = sum(len(k) + len(v) + 2 for k, v in env.items())
+    size = sum(len(k.encode()) + len(v.encode()) + 2 for k, v in env.items())
     if len(env) > ENV_MAX or size > ENV_BYTES_MAX:
         raise Refused(f"spec.containers[{container.name}].env", f"over {ENV_MAX} variables or {ENV_BYTES_MAX} bytes")
     return tuple(env.items())
@@ -74,12 +74,17 @@ def _value(var: EnvVar, env: dict[str, str], lookup: Lookup, path: str) -> str |
         return expand(var.value, env)
     ref = var.source
     found = _find(lookup, ref.name, ref.secret, ref.optional, path)
-    data = dict(found.data) if found else {}
+    data = _variables(found)
     if ref.key in data:
         return _text(data[ref.key], path)
     if ref.optional:
         return None
     raise Refused(path, f"{_kind(ref.secret)} {ref.name} has no key {ref.key}", MISSING)
+
+
+def _variables(found: ConfigData | None) -> dict[str, bytes]:
+    """What may become a variable; binaryData never does."""
+    return {key: data for key, data in found.data if key not in found.binary} if found is not None else {}
 
 
 def _find(lookup: Lookup, name: str, secret: bool, optional: bool, path: str) -> ConfigData | None:

@@ -33,6 +33,6 @@ def _container(before: ContainerStatus | None, c: ContainerStatus) -> list[Told]
             return []
         reason = "BackOff" if c.reason in ("CrashLoopBackOff", "ImagePullBackOff") else "Failed"
         return [(reason, f"{c.name}: {c.reason}: {c.message}", True)]
-    if c.life is Life.TERMINATED and c.exit_code != 0 and (before is None or before.life is not c.life):
+    if c.life is Life.TERMINATED and c.exit_code != 0 and not same:
         return [("Failed", f"Container {c.name} ended with exit code {c.exit_code} ({c.reason})", True)]
     return []
