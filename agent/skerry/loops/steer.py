@@ -160,6 +160,8 @@ class Steer:
         memory = self._memories.setdefault(uid, PodMemory())
         seen = self.journal.seen.get(uid, PodSeen(uid))
         pod = self._pod(obj)
+        if pod != memory.wish:  # a deletion or another image does not wait for the back-off of what was before
+            memory.wish, memory.not_before, memory.failures = pod, 0.0, 0
         if pod is None and seen.empty and uid not in self.host.volume_pods():
             await self._forget(uid)
             return

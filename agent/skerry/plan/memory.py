@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+ABSENT_CONFIRM_S = 2.0  # how long the runtime must hide what the journal says is running before it is believed
+
 
 @dataclass(slots=True)
 class PodMemory:
@@ -17,3 +19,8 @@ class PodMemory:
     trouble: dict[str, tuple[str, str]] = field(default_factory=dict)  # container, or "" for the pod → reason, message
     failures: int = 0  # failed steps in a row
     not_before: float = 0.0  # no step before this
+    wish: object = None  # the pod that failures and not_before are about: a new wish is tried at once
+
+    def doubts(self, now: float) -> bool:
+        """Whether the runtime is not believed yet that something is gone."""
+        return self.absent_since is not None and now < self.absent_since + ABSENT_CONFIRM_S
