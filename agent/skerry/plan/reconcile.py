@@ -27,11 +27,10 @@ from skerry.model.action import (
 from skerry.model.observed import ContainerSeen, ContainerState, PodSeen, SandboxSeen
 from skerry.model.pod import Container, Pod, Resources, RestartPolicy, fingerprint
 from skerry.model.report import ContainerStatus, Life, PodStatus
-from skerry.plan.memory import PodMemory
-from skerry.plan.verdict import FINAL, restart_due, wants_restart
+from skerry.plan.memory import ABSENT_CONFIRM_S, PodMemory
+from skerry.plan.verdict import FINAL, current, restart_due, wants_restart
 
 DEAD_KEPT = 1  # dead containers kept per name, for their logs
-ABSENT_CONFIRM_S = 2.0  # how long the runtime must hide what the journal says is running before it is believed
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,8 +63,8 @@ def next_steps(pod: Pod, seen: PodSeen, status: PodStatus, memory: PodMemory, no
         assert pod.deleting_grace_s is not None
         return dismantle(pod.uid, seen, pod.deleting_grace_s, "it is being deleted", memory, now)
     if status.phase in FINAL:
-        return Plan(tuple(_stop_all(seen, pod.grace_s, f"the pod has {status.phase.value.lower()}")))
-    if memory.absent_since is not None and now < memory.absent_since + ABSENT_CONFIRM_S:
+        return Plan(tuple(_finish(seen, pod.grace_s, f"the pod has {status.phase.value.lower()}")))
+    if memory.absent_since is not None and memory.doubts(now):
         return Plan(wake_at=memory.absent_since + ABSENT_CONFIRM_S, look=True)
     box = next((s for s in seen.sandboxes if s.ready), None)
     stale = tuple(_clear_sandboxes(seen, box, pod.grace_s))
@@ -98,12 +97,14 @@ def forced(uid: str, seen: PodSeen, volumes: bool, memory: PodMemory, now: float
 
 
 def absent(pod: Pod, seen: PodSeen, before: PodStatus | None) -> bool:
-    """Whether the runtime hides a container that the journal says is running: a lie or a loss."""
-    if before is None:
-        return False
-    shown = {c.name for c in seen.containers}
-    names = {c.name for c in pod.containers}
-    return any(c.life is Life.RUNNING and c.name in names and c.name not in shown for c in before.containers)
+    """Whether the runtime hides what must be there: a container that the journal says is running, or the sandbox of one
+    that runs. A lie or a loss."""
+    boxes = {s.id for s in seen.sandboxes}
+    if any(c.state is ContainerState.RUNNING and c.sandbox_id not in boxes for c in seen.containers):
+        return True
+    names, ids = {c.name for c in pod.containers}, {c.id for c in seen.containers}
+    running = [c for c in before.containers if c.life is Life.RUNNING and c.name in names] if before else []
+    return any(c.container_id not in ids and current(seen, c.name, c.restarts, c.container_id) is None for c in running)
 
 
 # --- private ----------------------------------------------------------------------------------------------------------
@@ -113,6 +114,12 @@ def _stop_all(seen: PodSeen, grace_s: int, why: str) -> Iterator[Action]:
     for c in seen.containers:
         if c.state in (ContainerState.RUNNING, ContainerState.UNKNOWN):
             yield StopContainer(c.id, grace_s, why)
+
+
+def _finish(seen: PodSeen, grace_s: int, why: str) -> Iterator[Action]:
+    """Of a pod that has ended nothing runs on, its sandbox neither; dead containers stay for their logs."""
+    yield from _stop_all(seen, grace_s, why)
+    yield from (StopPodSandbox(s.id, why) for s in seen.sandboxes if s.ready)
 
 
 def _clear_sandboxes(seen: PodSeen, keep: SandboxSeen | None, grace_s: int) -> Iterator[Action]:
@@ -154,7 +161,9 @@ def _may_run(pod: Pod, said: ContainerStatus) -> bool:
     """Whether restartPolicy lets this container run (again), by what the journal says of it."""
     if not said.container_id or pod.restart_policy is RestartPolicy.ALWAYS:
         return True
-    if said.life is not Life.TERMINATED:
+    if said.life is Life.WAITING:
+        return True  # it never started, or waits for its next turn
+    if said.life is Life.RUNNING:
         return pod.restart_policy is not RestartPolicy.NEVER
     return wants_restart(pod.restart_policy, said.exit_code)
 
@@ -169,7 +178,8 @@ def _in_sandbox(pod: Pod, box: SandboxSeen, seen: PodSeen, status: PodStatus, me
         if extra.name not in wanted or (newest is not None and newest.id != extra.id):
             steps += _discard(extra, seen, extra.name in wanted, pod.grace_s)
     for c in pod.containers:
-        steps += _one(pod, box, c, seen.latest(c.name), said[c.name], memory, now, wake)
+        mine = said[c.name]
+        steps += _one(pod, box, c, current(seen, c.name, mine.restarts, mine.container_id), mine, memory, now, wake)
     return Plan(tuple(steps), min(wake, default=None))
 
 
@@ -203,7 +213,7 @@ def _one(
     same = c.fingerprint.partition(".")[0] == mark.partition(".")[0]
     match c.state:
         case ContainerState.RUNNING if not same:
-            return [StopContainer(c.id, pod.grace_s, "its spec changed")]
+            return _replace(pod, box, want, c, mark, said, memory)
         case ContainerState.RUNNING:
             has = memory.resources.get(c.id, c.fingerprint.partition(".")[2])
             if has != mark.partition(".")[2]:
@@ -217,6 +227,16 @@ def _one(
             return [RemoveContainer(c.id, "its spec changed before it started")]
         case ContainerState.EXITED:
             return _again(pod, box, want, c, mark, said, memory, now, wake)
+
+
+def _replace(
+    pod: Pod, box: SandboxSeen, want: Container, c: ContainerSeen, mark: str, said: ContainerStatus, memory: PodMemory
+) -> list[Action]:
+    """A running container whose spec changed: whatever restartPolicy says, another runs, as in kubelet. Unlike there,
+    the old one serves until the new image is here, which offline may take long."""
+    why = "its spec changed"
+    *ready, run = _run(pod, box, want, mark, max(c.attempt, said.restarts) + 1, memory, why)
+    return [*ready, StopContainer(c.id, pod.grace_s, why), run]
 
 
 def _again(

@@ -24,7 +24,7 @@ def verdict(pod: Pod, seen: PodSeen, before: PodStatus | None, memory: PodMemory
     """The status of a supported pod. `before` is the journaled one."""
     said = {c.name: c for c in before.containers} if before else {}
     box = next((s for s in seen.sandboxes if s.ready), None)
-    containers = tuple(_container(pod, c, seen, said.get(c.name), memory, now) for c in pod.containers)
+    containers = tuple(_container(pod, c, seen, said.get(c.name), memory, now, wall) for c in pod.containers)
     final = before is not None and before.phase in FINAL
     reason, message = memory.trouble.get("", ("", ""))
     gone = pod.deleting and seen.empty
@@ -37,7 +37,7 @@ def verdict(pod: Pod, seen: PodSeen, before: PodStatus | None, memory: PodMemory
         containers=containers,
         reason=before.reason if before is not None and final else reason,
         message=before.message if before is not None and final else message[:STATUS_MESSAGE_CHARS_MAX],
-        pod_ip=box.ip if box else "",
+        pod_ip=box.ip if box else before.pod_ip if before is not None and final else "",
         started_at=before.started_at if before and before.started_at else max(0, int(wall)),
         gone=gone,
     )
@@ -62,20 +62,32 @@ def restart_due(container: ContainerStatus, exit_seen: float) -> float:
     return exit_seen + restart_delay(container.failures)
 
 
+def current(seen: PodSeen, name: str, restarts: int, container_id: str) -> ContainerSeen | None:
+    """The newest container of that name; None when the journal knows a newer one that the runtime does not show."""
+    c = seen.latest(name)
+    return None if c is not None and c.id != container_id and c.attempt < restarts else c
+
+
 def wants_restart(policy: RestartPolicy, exit_code: int) -> bool:
     return policy is RestartPolicy.ALWAYS or (policy is RestartPolicy.ON_FAILURE and exit_code != 0)
 
 
 def _container(
-    pod: Pod, want: Container, seen: PodSeen, before: ContainerStatus | None, memory: PodMemory, now: float
+    pod: Pod,
+    want: Container,
+    seen: PodSeen,
+    before: ContainerStatus | None,
+    memory: PodMemory,
+    now: float,
+    wall: float,
 ) -> ContainerStatus:
     before = before or ContainerStatus(want.name, Life.WAITING, image=want.image, reason="ContainerCreating")
-    c = seen.latest(want.name)
+    c = current(seen, want.name, before.restarts, before.container_id)
     if c is None:
-        return _absent(pod, want, before, memory)
+        return _absent(pod, want, before, memory, now, wall)
     restarts = max(before.restarts, c.attempt)
     if c.id != before.container_id:
-        before = _shift(before, c)
+        before = _shift(before, c, seen)
     mark = c.fingerprint.partition(".")[0]
     if mark != before.mark:
         before = replace(before, mark=mark, failures=0)
@@ -105,7 +117,7 @@ def _exited(
     ended = replace(
         status,
         life=Life.TERMINATED,
-        reason=c.reason or ("Completed" if c.exit_code == 0 else "Error"),
+        reason=_why(c),
         message=c.message[:STATUS_MESSAGE_CHARS_MAX],
         exit_code=c.exit_code,
         started_at=c.started_ns // 10**9,
@@ -138,23 +150,35 @@ def _waiting(ended: ContainerStatus) -> ContainerStatus:
     )
 
 
-def _shift(before: ContainerStatus, c: ContainerSeen) -> ContainerStatus:
-    """A new container takes the place of the one told of before."""
-    if not before.container_id or (before.life is Life.WAITING and before.last_container_id == before.container_id):
-        return replace(before, finished_at=0)
-    lost = before.life is Life.RUNNING
+def _shift(before: ContainerStatus, c: ContainerSeen, seen: PodSeen) -> ContainerStatus:
+    """A new container takes the place of the one told of before, whose end becomes the last state."""
+    if not before.container_id or before.life is Life.WAITING:
+        return replace(before, finished_at=0)  # none before, or one that never started, or whose end is told already
+    if before.life is Life.TERMINATED:
+        code, reason, finished = before.exit_code, before.reason, before.finished_at
+    else:  # its end was not seen as long as it was the newest
+        old = next((o for o in seen.containers if o.id == before.container_id), None)
+        code, reason, finished = 137, LOST, c.created_ns // 10**9
+        if old is not None and old.state is ContainerState.EXITED:
+            code, reason, finished = old.exit_code, _why(old), old.finished_ns // 10**9
     return replace(
         before,
         finished_at=0,
         last_container_id=before.container_id,
-        last_exit_code=137 if lost else before.exit_code,
-        last_reason=LOST if lost else before.reason,
+        last_exit_code=code,
+        last_reason=reason,
         last_started_at=before.started_at,
-        last_finished_at=before.finished_at or c.created_ns // 10**9,
+        last_finished_at=max(1, finished),
     )
 
 
-def _absent(pod: Pod, want: Container, before: ContainerStatus, memory: PodMemory) -> ContainerStatus:
+def _why(c: ContainerSeen) -> str:
+    return c.reason or ("Completed" if c.exit_code == 0 else "Error")
+
+
+def _absent(
+    pod: Pod, want: Container, before: ContainerStatus, memory: PodMemory, now: float, wall: float
+) -> ContainerStatus:
     """The runtime shows no container of this name."""
     trouble = memory.trouble.get(want.name) or memory.trouble.get("")
     if not before.container_id:
@@ -162,9 +186,9 @@ def _absent(pod: Pod, want: Container, before: ContainerStatus, memory: PodMemor
         return replace(before, life=Life.WAITING, reason=reason, message=message[:STATUS_MESSAGE_CHARS_MAX])
     if before.life is not Life.RUNNING:
         return before
-    if memory.absent_since is not None and not pod.deleting:
+    if memory.doubts(now) and not pod.deleting:
         return before  # not believed yet
-    return replace(before, life=Life.TERMINATED, reason=LOST, exit_code=137, finished_at=before.finished_at or 1)
+    return replace(before, life=Life.TERMINATED, reason=LOST, exit_code=137, finished_at=max(1, int(wall)))
 
 
 def _phase(pod: Pod, containers: tuple[ContainerStatus, ...], gone: bool) -> Phase:
