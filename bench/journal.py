@@ -11,9 +11,9 @@ from pathlib import Path
 from statistics import median
 
 import lmdb
-from skerry.world.store import open_store
 
 from bench.report import Row
+from skerry.world.store import open_store
 
 COMMITS, ROUNDS, VALUE_BYTES = 300, 5, 600
 

@@ -9,13 +9,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from bench.report import Row
 from skerry.model.desired import Kind, Object, object_of
 from skerry.wire import message
 from skerry.wire.codec import encode
 from skerry_hub.cloudhub.session import HubSession, Send, Target
 from skerry_hub.edgecontroller.target import pod_body
-
-from bench.report import Row
 
 USUAL = Path(__file__).with_name("usual-pod.json")
 BUDGET_NEW, BUDGET_CHANGE = 0.6, 250.0

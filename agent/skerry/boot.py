@@ -12,7 +12,7 @@ import sys
 from collections.abc import Callable, Coroutine
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from skerry import __version__
 from skerry.config import Config
@@ -28,6 +28,9 @@ from skerry.plan.backoff import full_jitter
 from skerry.ports import Clock, Entropy, Host, Link, Runtime
 from skerry.wire.session import DeviceSession, Identity
 
+if TYPE_CHECKING:
+    from skerry.world.store import Opened
+
 EXIT_BROKEN = 70  # the journal failed under us: start again through recovery
 
 
@@ -40,14 +43,15 @@ def run(config: Config) -> int:
     """Run the agent until SIGTERM or SIGINT; containers go on. Returns the exit code."""
     import uvloop
 
-    runner: Callable[[Coroutine[Any, Any, int]], int] = uvloop.run
-    return runner(_main(config))
-
-
-async def _main(config: Config) -> int:
     from skerry.world.store import open_store
 
-    opened = open_store(config.data_dir / "journal", map_bytes=config.journal_bytes_max)
+    # Before the loop and before any thread: opening forks a child that walks the environment first.
+    opened = open_store(journal_folder(config), map_bytes=config.journal_bytes_max)
+    runner: Callable[[Coroutine[Any, Any, int]], int] = uvloop.run
+    return runner(_main(config, opened))
+
+
+async def _main(config: Config, opened: Opened) -> int:
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)

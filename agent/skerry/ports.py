@@ -72,12 +72,12 @@ class Store(Protocol):
         """The committed value. Raises StoreBroken."""
 
     def scan(self, prefix: bytes) -> Iterator[tuple[bytes, bytes]]:
-        """Committed pairs whose key starts with prefix, in key order."""
+        """Committed pairs whose key starts with prefix, in key order. One snapshot: go through it without awaiting."""
 
     async def commit(self, puts: Mapping[bytes, bytes], deletes: Sequence[bytes], copy: bytes | None = None) -> None:
         """Apply all or nothing; durable on return. With `copy`, the older of the two copy files is replaced by it
-        (fsync, rename) first. Commits take effect in call order. Raises StoreFull (nothing written, store usable)
-        or StoreBroken (end the process)."""
+        (fsync, rename) first. Commits take effect in call order; a key both put and deleted ends up deleted.
+        Raises StoreFull (nothing written, store usable) or StoreBroken (end the process)."""
 
     def copies(self) -> list[bytes]:
         """The contents of the copy files that can be read, newest first."""
