@@ -1,0 +1,251 @@
+"""What a device reports → what the API shows: patches of pod and node status, and Events. Pure.
+
+A patch holds only what differs from `have`, the status that the API shows now; None stands for nothing to write. Lists
+that the API replaces as a whole are compared as a whole, conditions one by one. Source: Kubernetes API reference,
+PodStatus, NodeStatus and Event v1 core; the reasons are kubelet's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from datetime import datetime, timezone
+from hashlib import sha256
+from typing import Any
+
+from skerry.limits import NAME_CHARS_MAX
+from skerry.model.report import ContainerStatus, Event, Life, NodeFacts, Phase, PodStatus
+
+from skerry_hub.limits import EVENT_MESSAGE_CHARS_MAX, EVENT_REASON_CHARS_MAX
+from skerry_hub.ports import Obj
+
+DONE = (Phase.SUCCEEDED, Phase.FAILED)
+RUNTIME_SCHEME = "containerd://"
+RESTORED = "RestoredHub"
+READY = "Ready"
+COMPONENT = "skerry"
+WALL_S_MAX = 253_402_300_799  # the last second that RFC 3339 can write
+
+
+def pod_patch(said: PodStatus, spec: Mapping[str, Any], have: Mapping[str, Any], host_ip: str, wall: float) -> Obj | None:
+    """The strategic merge patch of a pod's `status`. `spec` is the pod's at the API: the order of its containers."""
+    order = [str(c.get("name")) for c in spec.get("containers") or ()]
+    shown = sorted((c for c in said.containers if c.name in order), key=lambda c: order.index(c.name))
+    want: Obj = {
+        "phase": said.phase.value,
+        "reason": said.reason or None,
+        "message": said.message or None,
+        "startTime": timestamp(said.started_at) if said.started_at else have.get("startTime"),
+        "hostIP": host_ip or None,
+        "hostIPs": [{"ip": host_ip}] if host_ip else None,
+        "podIP": said.pod_ip or None,
+        "containerStatuses": [_container(c) for c in shown] or None,
+    }
+    patch = {name: value for name, value in want.items() if value != (have.get(name) or None)}
+    if said.pod_ip != (have.get("podIP") or ""):
+        patch["podIPs"] = [{"$patch": "replace"}, *([{"ip": said.pod_ip}] if said.pod_ip else [])]
+    conditions = _changed(_pod_conditions(said, order), have, wall)
+    if conditions:
+        patch["conditions"] = conditions
+    return patch or None
+
+
+def node_patch(facts: NodeFacts, have: Mapping[str, Any], node: str) -> Obj | None:
+    """The strategic merge patch of a node's `status` for what the device says about itself."""
+    amounts = {
+        "cpu": _cpu(facts.cpu_millis),
+        "memory": f"{facts.memory_bytes // 1024}Ki",
+        "pods": str(facts.pods_max),
+    }
+    info = {
+        "machineID": facts.machine_id,
+        "systemUUID": facts.machine_id,
+        "bootID": facts.boot_id,
+        "kernelVersion": facts.kernel,
+        "osImage": facts.os_image,
+        "containerRuntimeVersion": facts.runtime,
+        "kubeletVersion": f"v{facts.agent}+skerry",
+        "kubeProxyVersion": "",
+        "operatingSystem": facts.operating_system,
+        "architecture": facts.architecture,
+    }
+    # Not InternalIP: that is where the API server looks for logs and exec, and it cannot reach a device behind NAT.
+    addresses = [{"type": "Hostname", "address": node}]
+    addresses += [{"type": "ExternalIP", "address": address} for address in facts.addresses[:1]]
+    patch: Obj = {}
+    for name in ("capacity", "allocatable"):
+        if any((have.get(name) or {}).get(key) != value for key, value in amounts.items()):
+            patch[name] = amounts
+    if any((have.get("nodeInfo") or {}).get(key, "") != value for key, value in info.items()):
+        patch["nodeInfo"] = info
+    mine = [a for a in have.get("addresses") or () if a.get("type") in ("Hostname", "ExternalIP")]
+    if mine != addresses:
+        gone = [a["type"] for a in mine if a["type"] not in {b["type"] for b in addresses}]
+        patch["addresses"] = [*addresses, *({"type": kind, "$patch": "delete"} for kind in gone)]
+    return patch or None
+
+
+def presence_patch(live: bool, have: Mapping[str, Any], wall: float) -> Obj | None:
+    """The node's Ready condition: True while the session lives, Unknown with reason Holdover after it."""
+    if live:
+        want = (READY, "True", "SessionLive", "the device is connected to the hub")
+    else:
+        want = (READY, "Unknown", "Holdover", "the device is not connected; its pods go on by themselves")
+    conditions = _changed([want], have, wall, heartbeat="lastHeartbeatTime")
+    return {"conditions": conditions} if conditions else None
+
+
+def held_patch(held: bool, why: str, have: Mapping[str, Any], wall: float) -> Obj | None:
+    """The node's RestoredHub condition; a False one is written only over one that exists."""
+    if not held and not any(c.get("type") == RESTORED for c in have.get("conditions") or ()):
+        return None
+    reason = "ForeignSet" if held else "SetIsOurs"
+    conditions = _changed(
+        [(RESTORED, "True" if held else "False", reason, why[:EVENT_MESSAGE_CHARS_MAX])], have, wall, "lastHeartbeatTime"
+    )
+    return {"conditions": conditions} if conditions else None
+
+
+def event_object(said: Event, node: str, wall: float) -> Obj:
+    """A core/v1 Event whose name follows from the device's id for it, so that a repeat exists already."""
+    about = {"apiVersion": "v1", "kind": "Pod", "namespace": said.namespace, "name": said.name, "uid": said.pod_uid}
+    if not said.pod_uid:
+        about = {"apiVersion": "v1", "kind": "Node", "name": node, "uid": node}
+    return _event(about, said.reason, said.message, said.warning, said.at or int(wall), f"{node}/{said.id}", node)
+
+
+def refusal_event(pod: Obj, problem: str, node: str, wall: float) -> Obj:
+    """A Warning on a pod that does not fit the device; the same problem of the same pod is told once."""
+    meta = pod["metadata"]
+    about = {"apiVersion": "v1", "kind": "Pod", "namespace": meta["namespace"], "name": meta["name"], "uid": meta["uid"]}
+    ident = f"refused/{meta['uid']}/{problem}"
+    return _event(about, "RefusedByHub", f"not sent to {node}: {problem}", True, int(wall), ident, node)
+
+
+def timestamp(wall: float) -> str:
+    """RFC 3339 in whole seconds."""
+    at = datetime.fromtimestamp(min(max(0, int(wall)), WALL_S_MAX), timezone.utc)
+    return at.strftime("%Y-%m-%dT%H:%M:%SZ").rjust(20, "0")
+
+
+# --- private -----------------------------------------------------------------------------------------------------------
+
+Condition = tuple[str, str, str, str]  # type, status, reason, message
+
+
+def _pod_conditions(said: PodStatus, order: list[str]) -> list[Condition]:
+    running = {c.name for c in said.containers if c.life is Life.RUNNING}
+    if said.phase in DONE:
+        reason = "PodCompleted" if said.phase is Phase.SUCCEEDED else "PodFailed"
+        ready: tuple[str, str, str] = ("False", reason, "")
+    else:
+        unready = [name for name in order if name not in running]
+        text = f"containers with unready status: [{' '.join(unready)}]"
+        ready = ("False", "ContainersNotReady", text) if unready or not order else ("True", "", "")
+    completed = "PodCompleted" if said.phase is Phase.SUCCEEDED else ""
+    return [
+        ("Initialized", "True", completed, ""),
+        (READY, *ready),
+        ("ContainersReady", *ready),
+        ("PodScheduled", "True", "", ""),
+    ]
+
+
+def _changed(
+    want: Iterable[Condition], have: Mapping[str, Any], wall: float, heartbeat: str = "lastProbeTime"
+) -> list[Obj]:
+    """The conditions that differ; lastTransitionTime moves only when the status does."""
+    known = {c.get("type"): c for c in have.get("conditions") or () if isinstance(c, dict)}
+    out = []
+    for kind, status, reason, message in want:
+        before = known.get(kind, {})
+        said = (before.get("status"), before.get("reason") or "", before.get("message") or "")
+        if said == (status, reason, message):
+            continue
+        since = before.get("lastTransitionTime") if before.get("status") == status else None
+        condition: Obj = {"type": kind, "status": status, "lastTransitionTime": since or timestamp(wall)}
+        condition["reason"], condition["message"] = reason or None, message or None
+        if heartbeat == "lastHeartbeatTime":
+            condition[heartbeat] = timestamp(wall)
+        out.append(condition)
+    return out
+
+
+def _container(said: ContainerStatus) -> Obj:
+    running = said.life is Life.RUNNING
+    out: Obj = {
+        "name": said.name,
+        "state": _state(said),
+        "lastState": _last(said),
+        "ready": running,
+        "started": running,
+        "restartCount": said.restarts,
+        "image": said.image,
+        "imageID": said.image_id,
+    }
+    if said.container_id:
+        out["containerID"] = RUNTIME_SCHEME + said.container_id
+    return out
+
+
+def _state(said: ContainerStatus) -> Obj:
+    match said.life:
+        case Life.WAITING:
+            return {"waiting": _told(reason=said.reason or "ContainerCreating", message=said.message)}
+        case Life.RUNNING:
+            return {"running": {"startedAt": timestamp(said.started_at)}}
+        case Life.TERMINATED:
+            return {
+                "terminated": {
+                    "exitCode": said.exit_code,
+                    **_told(reason=said.reason, message=said.message),
+                    **_times(said.started_at, said.finished_at),
+                    **_told(containerID=RUNTIME_SCHEME + said.container_id if said.container_id else ""),
+                }
+            }
+
+
+def _last(said: ContainerStatus) -> Obj:
+    if not said.last_container_id:
+        return {}
+    ended = {
+        "exitCode": said.last_exit_code,
+        **_told(reason=said.last_reason),
+        **_times(said.last_started_at, said.last_finished_at),
+        "containerID": RUNTIME_SCHEME + said.last_container_id,
+    }
+    return {"terminated": ended}
+
+
+def _times(started: int, finished: int) -> Obj:
+    return {"startedAt": timestamp(started), "finishedAt": timestamp(finished)}
+
+
+def _told(**fields: str) -> Obj:
+    return {name: value for name, value in fields.items() if value}
+
+
+def _cpu(millis: int) -> str:
+    return str(millis // 1000) if millis % 1000 == 0 else f"{millis}m"
+
+
+def _event(about: Obj, reason: str, message: str, warning: bool, at: int, ident: str, node: str) -> Obj:
+    tail = "." + sha256(ident.encode()).hexdigest()[:16]
+    when = timestamp(at)
+    return {
+        "apiVersion": "v1",
+        "kind": "Event",
+        "metadata": {
+            "name": about["name"][: NAME_CHARS_MAX - len(tail)].rstrip(".-") + tail,
+            "namespace": about.get("namespace") or "default",
+        },
+        "involvedObject": about,
+        "reason": reason[:EVENT_REASON_CHARS_MAX] or "Unknown",
+        "message": message[:EVENT_MESSAGE_CHARS_MAX],
+        "type": "Warning" if warning else "Normal",
+        "count": 1,
+        "firstTimestamp": when,
+        "lastTimestamp": when,
+        "source": {"component": COMPONENT, "host": node},
+        "reportingComponent": COMPONENT,
+        "reportingInstance": node,
+    }

@@ -1,0 +1,195 @@
+"""What one collection of the API holds, kept up to date: list, then watch from there, for ever.
+
+    LISTING ──list──► WATCHING ──410, or the API was away──► LISTING
+                         │ closed, silent or over: watch again from the last version
+
+`synced` says whether the contents follow one listing without a gap; they stay readable while it is False. An API that
+was away is listed anew, because what comes back may be a restored one with another past. Decides nothing about objects.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+
+from skerry.limits import API_BACKOFF_S
+from skerry.plan.backoff import full_jitter
+from skerry.ports import Clock, Entropy
+
+from skerry_hub.limits import WATCH_SILENCE_S, WATCH_TIMEOUT_S
+from skerry_hub.ports import (
+    Cluster,
+    ClusterAway,
+    ClusterBusy,
+    ClusterError,
+    Expired,
+    Obj,
+    Resource,
+    WatchEvent,
+    WatchType,
+)
+
+Name = tuple[str, str]  # (namespace, name); an empty namespace where the collection has none
+OnChange = Callable[[Name, "Obj | None", "Obj | None"], None]  # name, before, now
+Log = Callable[[str], None]
+
+
+class Informer:
+    """`run` keeps `objects` up to date and calls `on_change` for every difference, on the loop."""
+
+    def __init__(
+        self,
+        cluster: Cluster,
+        resource: Resource,
+        clock: Clock,
+        entropy: Entropy,
+        log: Log,
+        *,
+        labels: str = "",
+        fields: str = "",
+        on_change: OnChange,
+        on_synced: Callable[[], None],
+    ) -> None:
+        """`on_synced` is called whenever `synced` has changed."""
+        self._cluster, self._resource, self._clock, self._entropy, self._log = cluster, resource, clock, entropy, log
+        self._labels, self._fields = labels, fields
+        self._on_change, self._on_synced = on_change, on_synced
+        self._objects: dict[Name, Obj] = {}
+        self.synced = False
+        self.resource_version = 0  # up to which changes are known
+        self.lists = self.watches = self.failures = 0  # counters
+        self._heard = 0.0
+        self._again: asyncio.Future[None] | None = None  # somebody wants a new listing
+
+    @property
+    def objects(self) -> Mapping[Name, Obj]:
+        """Without managedFields; not to be changed."""
+        return self._objects
+
+    def relist(self) -> None:
+        """List again: what is known may belong to another past of the API."""
+        self._set_synced(False)
+        if self._again is not None and not self._again.done():
+            self._again.set_result(None)
+
+    async def run(self) -> None:
+        """Never returns."""
+        failed = 0
+        while True:
+            try:
+                if self.synced:
+                    await self._watched()
+                else:
+                    await self._list()
+                failed = 0
+            except Expired:
+                self._set_synced(False)
+                failed += 1
+            except ClusterError as why:
+                failed += 1
+                self.failures += 1
+                if failed in (1, 10):
+                    self._log(f"watching {self._resource.plural}: {why}")
+                if not isinstance(why, ClusterBusy):
+                    self._set_synced(False)
+                await self._pause(failed, why)
+
+    # --- private -------------------------------------------------------------------------------------------------------
+
+    async def _pause(self, failed: int, why: ClusterError) -> None:
+        delay = full_jitter(API_BACKOFF_S, failed, self._entropy.uniform())
+        if isinstance(why, ClusterBusy):
+            delay += why.retry_after_s
+        await self._clock.sleep_until(self._clock.now() + delay)
+
+    async def _list(self) -> None:
+        self._again = None
+        listing = await self._cluster.list(self._resource, labels=self._labels, fields=self._fields)
+        self.lists += 1
+        fresh = {_name(obj): obj for obj in listing.items}
+        for name in [name for name in self._objects if name not in fresh]:
+            self._put(name, None)
+        for name, obj in fresh.items():
+            before = self._objects.get(name)
+            if before is None or _version(before) != _version(obj):
+                self._put(name, obj)
+        self.resource_version = listing.resource_version
+        self._set_synced(True)
+
+    async def _watched(self) -> None:
+        """One watch, to its end. It is given up when nothing was heard of it for too long."""
+        self.watches += 1
+        self._heard = self._clock.now()
+        self._again = asyncio.get_running_loop().create_future()
+        task = asyncio.ensure_future(self._follow())
+        naps: asyncio.Future[None] | None = None
+        try:
+            while not task.done():
+                naps = asyncio.ensure_future(self._clock.sleep_until(self._heard + WATCH_SILENCE_S))
+                await asyncio.wait({task, naps, self._again}, return_when=asyncio.FIRST_COMPLETED)
+                naps.cancel()
+                if self._again.done() or (not task.done() and self._clock.now() >= self._heard + WATCH_SILENCE_S):
+                    return
+            task.result()
+        finally:
+            if naps is not None:
+                naps.cancel()
+            if not task.done():
+                task.cancel()
+                await asyncio.wait({task})
+            elif not task.cancelled():
+                task.exception()
+
+    async def _follow(self) -> None:
+        low, high = WATCH_TIMEOUT_S
+        events = 0
+        async for event in self._cluster.watch(
+            self._resource,
+            self.resource_version,
+            timeout_s=low + (high - low) * self._entropy.uniform(),
+            labels=self._labels,
+            fields=self._fields,
+        ):
+            self._heard = self._clock.now()
+            if not self.synced:
+                return
+            self._take(event)
+            events += 1
+        if not events and self._clock.now() - self._heard < 1.0:
+            raise ClusterBusy("the watch ends at once")
+
+    def _take(self, event: WatchEvent) -> None:
+        version = _version(event.obj)
+        if event.type is not WatchType.BOOKMARK:
+            name = _name(event.obj)
+            self._put(name, None if event.type is WatchType.DELETED else event.obj)
+        self.resource_version = max(self.resource_version, version)
+
+    def _put(self, name: Name, obj: Obj | None) -> None:
+        before = self._objects.get(name)
+        if obj is None:
+            self._objects.pop(name, None)
+        else:
+            obj["metadata"].pop("managedFields", None)
+            self._objects[name] = obj
+        if before is not None or obj is not None:
+            self._on_change(name, before, obj)
+
+    def _set_synced(self, synced: bool) -> None:
+        if synced != self.synced:
+            self.synced = synced
+            self._on_synced()
+
+
+def _name(obj: Obj) -> Name:
+    meta = obj.get("metadata")
+    if not isinstance(meta, dict) or not isinstance(meta.get("name"), str):
+        raise ClusterAway("the API sends an object without a name")
+    return str(meta.get("namespace") or ""), meta["name"]
+
+
+def _version(obj: Obj) -> int:
+    try:
+        return int(obj["metadata"]["resourceVersion"])
+    except (KeyError, TypeError, ValueError):
+        raise ClusterAway("the API sends an object without a resourceVersion that is a number") from None
