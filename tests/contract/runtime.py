@@ -233,6 +233,13 @@ class RuntimeContract:
         assert {one for one in told if isinstance(one, str)} == {box.id}
         assert await runtime.run_pod_sandbox(pod, 0) == box.id
 
+    async def test_a_stopped_sandbox_is_still_the_one_of_its_attempt(self, site: RuntimeSite) -> None:
+        runtime, pod = site.runtime(), make_pod()
+        sandbox_id = await runtime.run_pod_sandbox(pod, 0)
+        await runtime.stop_pod_sandbox(sandbox_id)
+        assert await runtime.run_pod_sandbox(pod, 0) == sandbox_id
+        assert [box.ready for box in (await runtime.look(pod.uid))[pod.uid].sandboxes] == [False]
+
     async def test_another_attempt_is_another_and_the_newest_comes_first(self, site: RuntimeSite) -> None:
         runtime, pod = site.runtime(), make_pod()
         sandbox_id, first = await run(runtime, pod, make_spec(site, exiting(1)))

@@ -11,6 +11,7 @@ import itertools
 import os
 import shutil
 import signal
+import sys
 import time
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import replace
@@ -18,13 +19,26 @@ from pathlib import Path
 
 import pytest
 import uvloop
-from contract.runtime import STUBBORN, Heard, RuntimeContract, RuntimeEffects, clear, make_pod, make_spec, only, run
+
+from contract.runtime import (
+    STUBBORN,
+    Heard,
+    RuntimeContract,
+    RuntimeEffects,
+    clear,
+    make_pod,
+    make_spec,
+    only,
+    run,
+    until_state,
+)
 from rig import Device, Site, images, until
 from rig.cri import Cri
 from skerry.containerd.adapter import Containerd
-from skerry.errors import RuntimeAway, RuntimeFailed
+from skerry.errors import RuntimeAway
 from skerry.model.observed import ContainerState
 from skerry.model.pod import Pod
+from skerry.ports import MountSpec
 
 pytestmark = [
     pytest.mark.e2e,
@@ -88,6 +102,20 @@ class Board:
         made = self.device.disk / f"mount-{next(self._folders)}"
         made.mkdir()
         return str(made)
+
+    def mount_files(self, pod_uid: str, content: str) -> str:
+        """What world.volumes does on the board, where its mounts have to be; returns the volume's path."""
+        story = """
+import asyncio, sys
+from pathlib import Path
+from skerry.ports import FilesVolume, VolumeFile
+from skerry.world.volumes import Volumes
+disk, uid, content = sys.argv[1:]
+volume = FilesVolume("settings", (VolumeFile("key", f"{content}\\n".encode(), 0o644),))
+print(asyncio.run(Volumes(Path(disk), Path("/run/skerry/volumes"), 1 << 20).mount_volume(uid, volume)))
+"""
+        argv = [sys.executable, "-c", story, str(self.device.disk / "volumes"), pod_uid, content]
+        return self.device.nsenter(argv).stdout.strip()
 
     def cgroup_value(self, container_id: str, v1: str, v2: str) -> str:
         return next(iter([*cgroup_files(container_id, v1), *cgroup_files(container_id, v2)])).read_text()
@@ -231,28 +259,31 @@ async def test_after_a_power_cut_nothing_is_ready_and_all_of_it_can_be_taken_dow
 
 
 @pytest.mark.parametrize("after_s", [0.0, 0.02, 0.05, 0.08, 0.12])
-async def test_a_runtime_that_dies_while_it_makes_a_pod_makes_it_the_next_time(site: Board, after_s: float) -> None:
-    runtime, pod = site.runtime(), make_pod()
+async def test_a_runtime_that_dies_while_it_makes_a_pod_leaves_what_a_look_shows(site: Board, after_s: float) -> None:
+    device, runtime, pod = site.device, site.runtime(), make_pod()
     making = asyncio.ensure_future(run(runtime, pod, make_spec(site)))
     await asyncio.sleep(after_s)
     await site.away()
     with contextlib.suppress(RuntimeAway):
         await making
     await site.back()
-    for attempt in range(3):  # as steer: look, take down what is not ready, try the next attempt
-        seen = (await runtime.look(pod.uid)).get(pod.uid)
-        stale = [box.id for box in seen.sandboxes if not box.ready] if seen else []
-        for sandbox_id in stale:
-            await runtime.stop_pod_sandbox(sandbox_id)
-            await runtime.remove_pod_sandbox(sandbox_id)
-        try:
-            await run(runtime, pod, make_spec(site), attempt)
-            break
-        except RuntimeFailed:
-            await asyncio.sleep(0.5)
-    assert (await only(runtime, pod)).state is ContainerState.RUNNING
     await clear(runtime)
-    await asyncio.to_thread(until, lambda: site.device.ctr("tasks", "list").count("\n") <= 1, "no task is left")
+    assert await runtime.look() == {}
+    assert device.ctr("containers", "list", "--quiet") == ""
+    assert [p.name for p in device.outside("/run/netns").iterdir()] == []
+    await run(runtime, pod, make_spec(site))
+    assert (await only(runtime, pod)).state is ContainerState.RUNNING
+
+
+async def test_a_refreshed_volume_reaches_the_running_container(site: Board) -> None:
+    runtime, pod = site.runtime(), make_pod()
+    script = "cat /out/key; until grep -q flow /out/key; do sleep 0.05; done; cat /out/key"
+    spec = make_spec(site, ("/bin/sh", "-c", script))
+    path = await asyncio.to_thread(site.mount_files, pod.uid, "ebb")
+    await run(runtime, pod, replace(spec, mounts=(MountSpec(path, "/out", True),)))
+    await asyncio.to_thread(until, lambda: "ebb" in site.log(pod, "main", 0), "the first content to be read")
+    assert await asyncio.to_thread(site.mount_files, pod.uid, "flow") == path
+    assert (await until_state(runtime, pod, ContainerState.EXITED)).exit_code == 0
 
 
 async def test_a_cancelled_call_ends_at_once_and_leaves_the_connection_as_it_was(site: Board) -> None:
