@@ -5,7 +5,9 @@ A method that changes something durable returns after the commit; memory follows
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 
 from skerry.journal.bell import Bell
 from skerry.journal.outbox import Outbox
@@ -34,6 +36,19 @@ from skerry.wire.codec import encode
 from skerry.wire.report import encode_report
 
 
+@dataclass(slots=True)
+class Pending:
+    """A commit under way: what memory will follow once it is durable. Memory follows in the order of the calls, in
+    whatever order their tasks go on, because a hub's Ack covers every lower sequence."""
+
+    items: Sequence[OutboxItem]
+    gone: Sequence[int]  # sequences that it deletes
+    dropped: int  # how many of those nobody will ever hear of
+    history_first: int
+    said: PodStatus | NodeFacts | None
+    durable: bool | None = None  # None: not known yet
+
+
 class Journal:
     """Made by `journal.recovery.recover`. Every commit may raise StoreFull or StoreBroken (ports.Store)."""
 
@@ -48,12 +63,15 @@ class Journal:
         boot_id: str,
         dropped: int = 0,
         node: NodeFacts | None = None,
+        stale: Iterable[int] = (),
     ) -> None:
         self.store, self.journal_id, self.desired, self.statuses = store, journal_id, desired, statuses
         self.boot_id, self.dropped, self.node = boot_id, dropped, node
         self.for_link, self.for_steer, self.for_watch = Bell(), Bell(), Bell()
         self._outbox, self._history = outbox, list(history)
         self._noted: list[Decision] = []
+        self._pending: deque[Pending] = deque()
+        self._stale = list(stale)  # outbox sequences in the store that the next commit deletes
         self._seen: dict[str, PodSeen] = {}
         self._runtime_up = False
         self._dirty: set[str] = set()  # pods that steer should think about
@@ -66,12 +84,12 @@ class Journal:
 
     async def apply(self, change: Change) -> None:
         """Make the change durable in the store and its copy; then it is what steer follows."""
+        assert change.generation > self.desired.generation, "an applied generation never goes back"
         after = self.desired.changed(change)
         puts = {object_key(o.key): o.body for o in change.puts}
         puts[DESIRED] = write_head(after)
         deletes = [object_key(k) for k in change.deletes]
         await self.store.commit(puts, deletes, write_copy(self.journal_id, after))
-        assert after.generation > self.desired.generation, "an applied generation never goes back"
         self.desired = after
         self._dirty.update(o.uid for o in change.puts)
         self._dirty.update(uid for _, uid in change.deletes)
@@ -97,11 +115,15 @@ class Journal:
                 self._outbox.drop(s)
 
     async def retell(self) -> None:
-        """Put every present status, and the node's facts, into the outbox again."""
+        """Put every present status, and the node's facts, into the outbox again: those that are being committed at this
+        moment too, or an older one would be told after them."""
+        said = [p.said for p in self._pending]
+        statuses = self.statuses | {s.uid: s for s in said if isinstance(s, PodStatus)}
+        node = next((s for s in reversed(said) if isinstance(s, NodeFacts)), self.node)
         told: list[tuple[ReportKind, str, bytes]] = []
-        if self.node is not None:
-            told.append((ReportKind.NODE, "", encode_report(self.node)))
-        told += [(ReportKind.POD_STATUS, s.uid, encode_report(s)) for s in self.statuses.values()]
+        if node is not None:
+            told.append((ReportKind.NODE, "", encode_report(node)))
+        told += [(ReportKind.POD_STATUS, s.uid, encode_report(s)) for s in statuses.values()]
         await self._commit({}, [], told)
 
     # --- steer: decisions and statuses --------------------------------------------------------------------------------
@@ -114,14 +136,14 @@ class Journal:
             body = encode_report(status)
             puts[status_key(status.uid)] = body
             told.append((ReportKind.POD_STATUS, status.uid, body))
-        await self._commit(puts, [], told)
+        await self._commit(puts, [], told, status)
         if status is not None:
             self.statuses[status.uid] = status
 
     async def tell_node(self, facts: NodeFacts, boot_id: str) -> None:
         """Journal facts that differ from those told before."""
         body = encode_report(facts)
-        await self._commit({BOOT_ID: boot_id.encode(), NODE: body}, [], [(ReportKind.NODE, "", body)])
+        await self._commit({BOOT_ID: boot_id.encode(), NODE: body}, [], [(ReportKind.NODE, "", body)], facts)
         self.node, self.boot_id = facts, boot_id
 
     async def forget(self, uid: str) -> None:
@@ -206,32 +228,58 @@ class Journal:
     # --- private ------------------------------------------------------------------------------------------------------
 
     async def _commit(
-        self, puts: dict[bytes, bytes], deletes: list[bytes], told: Sequence[tuple[ReportKind, str, bytes]]
+        self,
+        puts: dict[bytes, bytes],
+        deletes: list[bytes],
+        told: Sequence[tuple[ReportKind, str, bytes]],
+        said: PodStatus | NodeFacts | None = None,
     ) -> None:
         """One commit: records, things to tell with what they supersede, and the decisions noted."""
-        drops = self._outbox.overflow(len(told), sum(len(body) for _, _, body in told))
+        coming = [*(i.body for p in self._pending for i in p.items), *(body for _, _, body in told)]
+        going = {s for p in self._pending for s in p.gone}
+        drops = self._outbox.overflow(len(coming), sum(map(len, coming)), going)
         items = [self._outbox.make(kind, subject, body) for kind, subject, body in told]
         old = [s for s in map(self._outbox.superseded, items) if s is not None]
         noted, self._noted = self._noted, []
+        stale, self._stale = self._stale, []
         puts |= {outbox_key(i.seq): write_outbox(i) for i in items}
         if items:
             puts[OUTBOX_NEXT] = self._outbox.next_seq.to_bytes(8, "big")
         puts |= {history_key(d.seq): write_decision(d) for d in noted}
         first = max(self._history[0], self._history[1] - HISTORY_ITEMS_MAX)
-        deletes += [history_key(s) for s in range(self._history[0], first)] + [outbox_key(s) for s in (*drops, *old)]
-        if drops:
-            puts[DROPPED] = encode(self.dropped + len(drops))
+        gone = (*drops, *old, *stale)
+        deletes += [history_key(s) for s in range(self._history[0], first)] + [outbox_key(s) for s in gone]
+        if drops or stale:
+            puts[DROPPED] = encode(self.dropped + sum(p.dropped for p in self._pending) + len(drops))
         if not puts and not deletes:
             return
+        pending = Pending(items, gone, len(drops), first, said)
+        self._pending.append(pending)
         try:
             await self.store.commit(puts, deletes)
+            pending.durable = True
         except BaseException:
-            self._noted = noted + self._noted
+            pending.durable = False
+            self._noted, self._stale = noted + self._noted, stale + self._stale
             raise
-        self._history[0], self.dropped = first, self.dropped + len(drops)
-        for seq in (*drops, *old):
-            self._outbox.drop(seq)
-        for item in items:
-            self._outbox.add(item)
-        if items:
-            self.for_link.ring()
+        finally:
+            self._settle()
+
+    def _settle(self) -> None:
+        """Let memory follow every commit whose end is known and that no earlier one holds up."""
+        while self._pending and self._pending[0].durable is not None:
+            pending = self._pending.popleft()
+            if not pending.durable:
+                continue
+            self._history[0] = pending.history_first
+            self.dropped += pending.dropped
+            for seq in pending.gone:
+                self._outbox.drop(seq)
+            for item in pending.items:
+                late = self._outbox.superseded(item)  # one that was under way together with it
+                if late is not None:
+                    self._outbox.drop(late)
+                    self._stale.append(late)
+                self._outbox.add(item)
+            if pending.items:
+                self.for_link.ring()

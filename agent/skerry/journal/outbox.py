@@ -6,7 +6,7 @@ or a node's facts never go, because there is only one of each subject. Drops are
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 from skerry.limits import OUTBOX_BYTES_MAX, OUTBOX_ITEMS_MAX
 from skerry.model.report import OutboxItem, ReportKind
@@ -47,15 +47,16 @@ class Outbox:
         """The sequence that `item` makes superfluous."""
         return self._subjects.get((item.kind, item.subject))
 
-    def overflow(self, coming: int, coming_bytes: int) -> list[int]:
-        """Sequences to drop before so much more is added."""
-        count = len(self.items) + coming - OUTBOX_ITEMS_MAX
-        size = self._bytes + coming_bytes - OUTBOX_BYTES_MAX
+    def overflow(self, coming: int, coming_bytes: int, going: Collection[int] = ()) -> list[int]:
+        """Sequences to drop before so much more is added; those in `going` are being dropped already."""
+        leaving = [self.items[seq] for seq in going if seq in self.items]
+        count = len(self.items) - len(leaving) + coming - OUTBOX_ITEMS_MAX
+        size = self._bytes - sum(len(item.body) for item in leaving) + coming_bytes - OUTBOX_BYTES_MAX
         out = []
         for item in self.items.values():
             if count <= 0 and size <= 0:
                 break
-            if item.kind is ReportKind.EVENT:
+            if item.kind is ReportKind.EVENT and item.seq not in going:
                 out.append(item.seq)
                 count, size = count - 1, size - len(item.body)
         return out
