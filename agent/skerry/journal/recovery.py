@@ -58,22 +58,26 @@ async def recover(store: Store, entropy: Entropy) -> Recovered:
     elif own is not None:
         desired = own
     else:
-        story, desired = "new journal", Desired()
+        found = store.get(DESIRED) is not None or bool(store.copies())
+        story = "journal and second copy are damaged beyond reading: started empty" if found else "new journal"
+        desired = Desired()
     if desired is not own or journal_id is None:
         if own is None:
             journal_id = None  # sequences may have been lost with the store: a new life of the outbox
         journal_id = journal_id or entropy.token(16)
         await _rewrite(store, journal_id, desired)
+    outbox, damaged = _outbox(store)
     journal = Journal(
         store=store,
         journal_id=journal_id,
         desired=desired,
         statuses=_statuses(store),
-        outbox=_outbox(store),
+        outbox=outbox,
         history=_history(store),
         boot_id=(store.get(BOOT_ID) or b"").decode(errors="replace"),
-        dropped=_dropped(store),
+        dropped=_dropped(store) + len(damaged),
         node=_node(store),
+        stale=damaged,
     )
     return Recovered(journal, story)
 
@@ -84,7 +88,7 @@ def _from_store(store: Store) -> Desired | None:
         return None
     try:
         return read_desired(head, [read_object(k, v) for k, v in store.scan(OBJECT)])
-    except (Malformed, ValueError):
+    except (Malformed, ValueError, TypeError, IndexError):
         return None
 
 
@@ -119,13 +123,17 @@ def _statuses(store: Store) -> dict[str, PodStatus]:
     return out
 
 
-def _outbox(store: Store) -> Outbox:
-    items = []
+def _outbox(store: Store) -> tuple[Outbox, list[int]]:
+    """The outbox, and the sequences of what cannot be read (of a later skerry, say) and counts as dropped."""
+    items, damaged = [], []
     last = int.from_bytes(store.get(OUTBOX_NEXT) or b"\1", "big") - 1
     for key, value in store.scan(OUTBOX):
         last = max(last, seq_of(key))
-        items.append(read_outbox(key, value))
-    return Outbox(items, last + 1)
+        try:
+            items.append(read_outbox(key, value))
+        except (Malformed, ValueError):
+            damaged.append(seq_of(key))
+    return Outbox(items, last + 1), damaged
 
 
 def _history(store: Store) -> tuple[int, int]:
@@ -134,9 +142,11 @@ def _history(store: Store) -> tuple[int, int]:
 
 
 def _dropped(store: Store) -> int:
-    raw = store.get(DROPPED)
-    value = decode(raw) if raw is not None else 0
-    return value if isinstance(value, int) else 0
+    try:
+        value = decode(store.get(DROPPED) or b"\0")
+    except Malformed:
+        return 0
+    return value if type(value) is int else 0
 
 
 def _node(store: Store) -> NodeFacts | None:
