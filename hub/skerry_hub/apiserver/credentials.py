@@ -75,8 +75,11 @@ def tls_context(data: Path) -> ssl.SSLContext:
     """TLS of the listener: our certificate, client certificates of our authority asked for but not demanded."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
-    context.load_cert_chain(data / "server.crt", data / "server.key")
-    context.load_verify_locations(data / "ca.crt")
+    try:
+        context.load_cert_chain(data / "server.crt", data / "server.key")
+        context.load_verify_locations(data / "ca.crt")
+    except OSError as why:  # ssl.SSLError is one
+        raise pki.PkiError(f"{data}: the serving certificate cannot be used: {why.strerror or why}") from None
     context.verify_mode = ssl.CERT_OPTIONAL
     context.set_alpn_protocols(["http/1.1"])
     return context

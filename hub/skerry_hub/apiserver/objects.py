@@ -43,11 +43,15 @@ def check_kind(resource: Resource, obj: Obj) -> None:
 def normal(resource: Resource, obj: Obj) -> tuple[Obj, list[str]]:
     """The stored form of a client's object with defaults, and its unknown fields. Raises ApiError 400."""
     try:
-        out, unknown = normalise(resource.type, obj)
+        return stored_form(resource, obj)
     except WrongType as why:
-        raise bad_request(
-            f'{resource.kind} in version "{resource.version}" cannot be handled as a {resource.kind}: {why}'
-        ) from None
+        lead = f'{resource.kind} in version "{resource.version}" cannot be handled as a {resource.kind}'
+        raise bad_request(f"{lead}: {why}") from None
+
+
+def stored_form(resource: Resource, obj: Obj) -> tuple[Obj, list[str]]:
+    """As `normal`, but raises WrongType."""
+    out, unknown = normalise(resource.type, obj)
     out.pop("kind", None)
     out.pop("apiVersion", None)
     out["metadata"].pop("managedFields", None)

@@ -6,13 +6,14 @@ Server-side apply is refused as a media type that is not served: it would be a l
 from __future__ import annotations
 
 import copy
+import json
 from typing import Any
 
 import jsonpatch
 import jsonpointer
 
-from . import patch_strategic
-from .decode import media_type, patch_json
+from . import limits, patch_strategic
+from .decode import depth_over, media_type, patch_json
 from .status import ApiError, bad_request, unsupported_media
 
 Obj = dict[str, Any]
@@ -22,6 +23,7 @@ STRATEGIC = "application/strategic-merge-patch+json"
 APPLY = "application/apply-patch+yaml"
 SERVED = (JSON_PATCH, MERGE, STRATEGIC)
 OPERATIONS_MAX = 10_000
+COPIES_MAX = 50
 _NO_MAP = "json: cannot unmarshal array into Go value of type map[string]interface {}"
 
 
@@ -34,7 +36,13 @@ def apply(content_type: str, body: bytes, kind: str, original: Obj) -> Obj:
             error.message = "415: Unsupported Media Type"
             error.details = {}
         raise error
-    patch = patch_json(body)
+    out = _apply(media, patch_json(body), kind, original)
+    if depth_over(out, limits.JSON_DEPTH_MAX):
+        raise bad_request("the patched object is nested too deep")
+    return out
+
+
+def _apply(media: str, patch: Any, kind: str, original: Obj) -> Obj:
     if media == JSON_PATCH:
         return _json_patch(original, patch)
     if not isinstance(patch, dict):
@@ -67,9 +75,30 @@ def _json_patch(original: Obj, patch: Any) -> Obj:
         raise bad_request("error decoding patch: json: cannot unmarshal object into Go value of type jsonpatch.Patch")
     rejected = ApiError(422, "Invalid", "the server rejected our request due to an error in our request", {})
     try:
-        out = jsonpatch.JsonPatch(patch).apply(copy.deepcopy(original))
-    except (jsonpatch.JsonPatchException, jsonpointer.JsonPointerException, TypeError, ValueError, KeyError) as why:
+        out = copy.deepcopy(original)
+        for part in _between_copies(patch):
+            out = jsonpatch.JsonPatch(part).apply(out, in_place=True)
+            if len(part) == 1 and part[0].get("op") == "copy" and len(json.dumps(out)) > limits.BODY_BYTES_MAX:
+                raise rejected  # copies of copies grow without bound
+    except (jsonpatch.JsonPatchException, jsonpointer.JsonPointerException) as why:
+        raise rejected from why
+    except (TypeError, ValueError, KeyError, AttributeError, RecursionError) as why:
         raise rejected from why
     if not isinstance(out, dict):
         raise rejected
     return out
+
+
+def _between_copies(patch: list[Any]) -> list[list[Any]]:
+    """The operations in order, each copy alone. Raises ValueError for too many copies."""
+    out: list[list[Any]] = [[]]
+    copies = 0
+    for operation in patch:
+        if isinstance(operation, dict) and operation.get("op") == "copy":
+            copies += 1
+            out += [[operation], []]
+        else:
+            out[-1].append(operation)
+    if copies > COPIES_MAX:
+        raise ValueError("too many copies")
+    return [part for part in out if part]

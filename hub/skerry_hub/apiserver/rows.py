@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import Any
 
@@ -153,61 +154,80 @@ def _sidecar(container: Obj) -> bool:
 
 def _pod_state(obj: Obj) -> tuple[str, int, int, str | None]:
     """The Status word, ready containers, restarts and when the last one was."""
-    spec, status = obj["spec"], obj["status"]
+    status = obj["status"]
+    conditions = {c["type"]: c for c in status.get("conditions", [])}
     word = status.get("reason") or status.get("phase", "")
-    if any(c["type"] == "PodScheduled" and c.get("reason") == "SchedulingGated" for c in status.get("conditions", [])):
+    if conditions.get("PodScheduled", {}).get("reason") == "SchedulingGated":
         word = "SchedulingGated"
-    inits = {c["name"]: c for c in spec.get("initContainers", [])}
-    ready = restarts = side_restarts = 0
+    count = _Counted()
+    halted = _init_word(obj, count)
+    if halted is not None and conditions.get("Initialized", {}).get("status") != "True":
+        word = halted
+    else:
+        count.restarts, count.last = count.side_restarts, count.side_last
+        word = _main_word(status, count, word, conditions.get("Ready", {}).get("status") == "True")
+    if obj["metadata"].get("deletionTimestamp"):
+        if status.get("reason") == "NodeLost":
+            word = "Unknown"
+        elif status.get("phase") not in ("Succeeded", "Failed"):
+            word = "Terminating"
+    return word, count.ready, count.restarts, count.last
+
+
+@dataclass
+class _Counted:
+    """Ready containers and restarts while the statuses are walked; `side_` of restartable init containers alone."""
+
+    ready: int = 0
+    restarts: int = 0
     last: str | None = None
+    side_restarts: int = 0
     side_last: str | None = None
-    initialising = False
-    for i, c in enumerate(status.get("initContainerStatuses", [])):
-        restarts += c.get("restartCount", 0)
-        last = _later(last, c)
+
+
+def _init_word(obj: Obj, count: _Counted) -> str | None:
+    """What a pod that is not past its init containers shows; None when it is."""
+    inits = {c["name"]: c for c in obj["spec"].get("initContainers", [])}
+    for i, c in enumerate(obj["status"].get("initContainerStatuses", [])):
+        count.restarts += c.get("restartCount", 0)
+        count.last = _later(count.last, c)
         sidecar = _sidecar(inits.get(c["name"], {}))
         if sidecar:
-            side_restarts += c.get("restartCount", 0)
-            side_last = _later(side_last, c)
+            count.side_restarts += c.get("restartCount", 0)
+            count.side_last = _later(count.side_last, c)
         ended = c.get("state", {}).get("terminated")
         waiting = c.get("state", {}).get("waiting") or {}
         if ended is not None and ended.get("exitCode", 0) == 0:
             continue
         if sidecar and c.get("started"):
-            ready += bool(c.get("ready"))
+            count.ready += bool(c.get("ready"))
             continue
         if ended is not None:
-            word = "Init:" + (ended.get("reason") or _ended(ended))
-        elif waiting.get("reason") and waiting["reason"] != "PodInitializing":
-            word = "Init:" + waiting["reason"]
-        else:
-            word = f"Init:{i}/{len(inits)}"
-        initialising = True
-        break
-    initialized = any(c["type"] == "Initialized" and c["status"] == "True" for c in status.get("conditions", []))
-    if not initialising or initialized:
-        restarts, last = side_restarts, side_last
-        running = False
-        for c in reversed(status.get("containerStatuses", [])):
-            restarts += c.get("restartCount", 0)
-            last = _later(last, c)
-            state = c.get("state", {})
-            waiting, ended = state.get("waiting") or {}, state.get("terminated")
-            if waiting.get("reason"):
-                word = waiting["reason"]
-            elif ended is not None:
-                word = ended.get("reason") or _ended(ended)
-            elif c.get("ready") and state.get("running") is not None:
-                running = True
-                ready += 1
-        if word == "Completed" and running:
-            steady = any(c["type"] == "Ready" and c["status"] == "True" for c in status.get("conditions", []))
-            word = "Running" if steady else "NotReady"
-    if obj["metadata"].get("deletionTimestamp"):
-        word = "Unknown" if status.get("reason") == "NodeLost" else word
-        if status.get("reason") != "NodeLost" and status.get("phase") not in ("Succeeded", "Failed"):
-            word = "Terminating"
-    return word, ready, restarts, last
+            return "Init:" + (ended.get("reason") or _ended(ended))
+        if waiting.get("reason") and waiting["reason"] != "PodInitializing":
+            return "Init:" + str(waiting["reason"])
+        return f"Init:{i}/{len(inits)}"
+    return None
+
+
+def _main_word(status: Obj, count: _Counted, word: str, pod_ready: bool) -> str:
+    """The word of a pod whose init containers are done."""
+    running = False
+    for c in reversed(status.get("containerStatuses", [])):
+        count.restarts += c.get("restartCount", 0)
+        count.last = _later(count.last, c)
+        state = c.get("state", {})
+        waiting, ended = state.get("waiting") or {}, state.get("terminated")
+        if waiting.get("reason"):
+            word = waiting["reason"]
+        elif ended is not None:
+            word = ended.get("reason") or _ended(ended)
+        elif c.get("ready") and state.get("running") is not None:
+            running = True
+            count.ready += 1
+    if word == "Completed" and running:
+        return "Running" if pod_ready else "NotReady"
+    return word
 
 
 def _later(last: str | None, status: Obj) -> str | None:

@@ -49,7 +49,6 @@ async def serve(
     host, port = parse_listen(listen, insecure)
     _make_folder(data)
     with _locked(data):
-        (data / "admin.kubeconfig").unlink(missing_ok=True)  # it says that the server serves
         found = await asyncio.get_running_loop().run_in_executor(None, credentials.prepare, data, host)
         store = Store(data / DATABASE, kinds.index_of)
         try:
@@ -134,6 +133,10 @@ def _locked(data: Path) -> Iterator[None]:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
             raise DataInUse(f"{data}: another process serves this data folder") from None
+        try:
+            (data / "admin.kubeconfig").unlink(missing_ok=True)  # it says that the server serves
+        except OSError as why:
+            raise DataError(f"{data / 'admin.kubeconfig'}: {why.strerror}") from None
         yield
     finally:
         os.close(lock)

@@ -155,10 +155,8 @@ async def patch(store: Store, target: Target, body: bytes, content_type: str, op
         current = _current(store, target)
         old = current.obj()
         patched = patches.apply(content_type, body, resource.type, shown(resource, old))
-        found = _patched_unknown(resource, patched, options)
-        warnings[:] = found
         objects.check_kind(resource, patched)
-        obj, _ = objects.normal(resource, patched)
+        obj, warnings[:] = _patched(resource, patched, options)
         objects.place(resource, obj, target)
         meta = obj["metadata"]
         objects.check_version(resource, target.name, meta.get("resourceVersion", ""), meta.get("uid", ""), old)
@@ -169,17 +167,23 @@ async def patch(store: Store, target: Target, body: bytes, content_type: str, op
     return outcome
 
 
-def _patched_unknown(resource: Resource, patched: Obj, options: WriteOptions) -> list[str]:
-    """Unknown fields that a patch brought. Raises ApiError 422 for them when strict, and for wrong types."""
-    text = decode.canonical(patched)
+def _patched(resource: Resource, patched: Obj, options: WriteOptions) -> tuple[Obj, list[str]]:
+    """A patched object in stored form, and warnings for fields that the patch brought and nobody knows.
+
+    Raises ApiError 422 for such fields when strict, and for wrong types; both quote the patched object.
+    """
+
+    def refused(why: str) -> ApiError:
+        return invalid("", "", "", [invalid_value("patch", decode.canonical(patched), why)])
+
     try:
-        found = _strange(normalise(resource.type, patched)[1], [])
+        obj, unknown = objects.stored_form(resource, patched)
     except WrongType as wrong:
-        raise invalid("", "", "", [invalid_value("patch", text, str(wrong))]) from None
+        raise refused(str(wrong)) from None
+    found = _strange(unknown, [])
     if found and options.validation == "Strict":
-        why = f"strict decoding error: {', '.join(found)}"
-        raise invalid("", "", "", [invalid_value("patch", text, why)])
-    return [] if options.validation == "Ignore" else found
+        raise refused(f"strict decoding error: {', '.join(found)}")
+    return obj, [] if options.validation == "Ignore" else found
 
 
 async def _replace(store: Store, target: Target, current: Stored, old: Obj, new: Obj, options: WriteOptions) -> Outcome:

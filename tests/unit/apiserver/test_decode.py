@@ -7,6 +7,7 @@ import json
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from skerry_hub.apiserver import decode, kinds, objects, patches
 from skerry_hub.apiserver.decode import decode_object
 from skerry_hub.apiserver.normalize import WrongType, normalise, parse_time
@@ -130,3 +131,14 @@ def test_any_patch_is_applied_or_refused(value: object, kind: str) -> None:
 def test_a_wrong_type_is_named(field: str, value: object) -> None:
     with pytest.raises(WrongType, match=f"PodSpec.spec.{field}"):
         normalise("Pod", {"spec": {field: value}})
+
+
+def test_a_json_patch_cannot_grow_or_nest_without_bound() -> None:
+    original = {"metadata": {"name": "a"}, "data": {"a": "x" * 1000}}
+    grow = [{"op": "copy", "from": "/data", "path": f"/data/c{i}"} for i in range(40)]
+    nest = [{"op": "add", "path": "/data" + "/n" * i, "value": {}} for i in range(1, 3000)]
+    many = [{"op": "copy", "from": "/metadata", "path": "/x"}] * 100
+    for patch in (grow, nest, many):
+        with pytest.raises(ApiError) as why:
+            patches.apply(patches.JSON_PATCH, json.dumps(patch).encode(), "ConfigMap", original)
+        expect(why.value, 400, 422)

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ssl
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from skerry_hub.apiserver import limits
+
+from skerry_hub.apiserver import credentials, limits
 from skerry_hub.apiserver.http import Connections, Reply, Request
 
 Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
@@ -50,9 +53,9 @@ class App:
 
 
 @contextlib.asynccontextmanager
-async def served(app: App) -> AsyncIterator[tuple[Connections, int]]:
+async def served(app: App, tls: ssl.SSLContext | None = None) -> AsyncIterator[tuple[Connections, int]]:
     connections = Connections(app)
-    server = await asyncio.get_running_loop().create_server(connections.new, "127.0.0.1", 0)
+    server = await asyncio.get_running_loop().create_server(connections.new, "127.0.0.1", 0, ssl=tls)
     try:
         yield connections, server.sockets[0].getsockname()[1]
     finally:
@@ -106,6 +109,19 @@ async def test_an_upgrade_hands_over_the_wire_and_what_was_already_sent() -> Non
         assert answer.startswith(b"HTTP/1.1 101 ")
         assert b"spdy/3.1" in answer.lower()
         assert await reader.readexactly(8) == b"EARLY \x00\xff"
+        for word in (b"later", b"x" * 300_000):
+            writer.write(word)
+            assert await reader.readexactly(len(word)) == word.upper()
+        writer.close()
+
+
+async def test_an_upgrade_works_over_tls(tmp_path: Path) -> None:
+    credentials.prepare(tmp_path, "127.0.0.1")
+    async with served(App(), credentials.tls_context(tmp_path)) as (_, port):
+        trust = ssl.create_default_context(cafile=str(tmp_path / "ca.crt"))
+        reader, writer = await asyncio.open_connection("127.0.0.1", port, ssl=trust)
+        writer.write(b"GET /shout HTTP/1.1\r\nHost: h\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\nearly")
+        await reader.readuntil(b"\r\n\r\nEARLY")
         for word in (b"later", b"x" * 300_000):
             writer.write(word)
             assert await reader.readexactly(len(word)) == word.upper()

@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
 from unit.apiserver.serving import Client
 
 FOUND = [path for path in os.environ.get("SKERRY_KUBECTL", shutil.which("kubectl") or "").split(":") if path]

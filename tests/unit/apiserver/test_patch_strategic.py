@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from skerry_hub.apiserver import defaults
 from skerry_hub.apiserver.normalize import normalise
 from skerry_hub.apiserver.patch_strategic import BadPatch, apply

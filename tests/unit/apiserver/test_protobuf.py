@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from skerry_hub.apiserver import decode, kinds, openapi, protobuf, schema
 from skerry_hub.apiserver.normalize import WrongType, normalise
 from skerry_hub.apiserver.status import ApiError

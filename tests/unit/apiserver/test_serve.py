@@ -19,6 +19,7 @@ from typing import Any
 
 import pytest
 import yaml
+
 from skerry.errors import SkerryError
 from skerry_hub import pki
 from skerry_hub.apiserver.errors import DatabaseError, DataError, DataInUse, ListenError

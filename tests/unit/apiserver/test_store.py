@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from skerry_hub.apiserver import database, limits, store
 from skerry_hub.apiserver.status import ApiError
 from skerry_hub.apiserver.store import CHAINED, Change, Stale, Store, TooOld, Write

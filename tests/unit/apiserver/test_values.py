@@ -7,6 +7,7 @@ from fractions import Fraction
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from skerry_hub.apiserver import quantity, rows
 from skerry_hub.apiserver.selectors import Selector, parse_fields, parse_labels
 from skerry_hub.apiserver.status import ApiError

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from unit.apiserver.serving import Client
 from vectors import replay
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from skerry_hub.apiserver import kinds, limits, views
 from skerry_hub.apiserver.requests import ListOptions
 from skerry_hub.apiserver.selectors import Selector, parse_fields, parse_labels
