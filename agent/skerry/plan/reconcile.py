@@ -7,7 +7,7 @@ unchanged pod is never stopped, whatever the link did: nothing about the link is
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from skerry.limits import FORCED_GRACE_S
 from skerry.model.action import (
@@ -119,6 +119,7 @@ def _stop_all(seen: PodSeen, grace_s: int, why: str) -> Iterator[Action]:
 def _finish(seen: PodSeen, grace_s: int, why: str) -> Iterator[Action]:
     """Of a pod that has ended nothing runs on, its sandbox neither; dead containers stay for their logs."""
     yield from _stop_all(seen, grace_s, why)
+    yield from (RemoveContainer(c.id, why) for c in seen.containers if c.state is ContainerState.CREATED)
     yield from (StopPodSandbox(s.id, why) for s in seen.sandboxes if s.ready)
 
 
@@ -129,12 +130,14 @@ def _clear_sandboxes(seen: PodSeen, keep: SandboxSeen | None, grace_s: int) -> I
         if keep is not None and box.id == keep.id:
             continue
         inside = [c for c in seen.containers if c.sandbox_id == box.id]
-        yield from (StopContainer(c.id, grace_s, why) for c in inside if c.state is ContainerState.RUNNING)
+        yield from _stop_all(replace(seen, containers=tuple(inside)), grace_s, why)
         yield StopPodSandbox(box.id, why)
         yield from (RemoveContainer(c.id, why) for c in inside)
         yield RemovePodSandbox(box.id, why)
     boxes = {s.id for s in seen.sandboxes}
-    yield from (RemoveContainer(c.id, "its sandbox is gone") for c in seen.containers if c.sandbox_id not in boxes)
+    orphans = tuple(c for c in seen.containers if c.sandbox_id not in boxes)
+    yield from _stop_all(replace(seen, containers=orphans), grace_s, "its sandbox is gone")
+    yield from (RemoveContainer(c.id, "its sandbox is gone") for c in orphans)
 
 
 def _new_sandbox(pod: Pod, seen: PodSeen, status: PodStatus, now: float, memory: PodMemory) -> Plan:
@@ -173,13 +176,12 @@ def _in_sandbox(pod: Pod, box: SandboxSeen, seen: PodSeen, status: PodStatus, me
     said = {c.name: c for c in status.containers}
     steps: list[Action] = []
     wake: list[float] = []
+    newest = {n: current(seen, n, c.restarts, c.container_id) for n, c in said.items()}
     for extra in seen.containers:
-        newest = seen.latest(extra.name)
-        if extra.name not in wanted or (newest is not None and newest.id != extra.id):
+        if extra != newest.get(extra.name):
             steps += _discard(extra, seen, extra.name in wanted, pod.grace_s)
     for c in pod.containers:
-        mine = said[c.name]
-        steps += _one(pod, box, c, current(seen, c.name, mine.restarts, mine.container_id), mine, memory, now, wake)
+        steps += _one(pod, box, c, newest[c.name], said[c.name], memory, now, wake)
     return Plan(tuple(steps), min(wake, default=None))
 
 
@@ -190,7 +192,7 @@ def _discard(c: ContainerSeen, seen: PodSeen, replaced: bool, grace_s: int) -> l
     if c.state in (ContainerState.RUNNING, ContainerState.UNKNOWN):
         steps.append(StopContainer(c.id, grace_s, why))
     older = [o for o in seen.containers if o.name == c.name]
-    if not replaced or older.index(c) > DEAD_KEPT:
+    if not replaced or c.state is ContainerState.CREATED or older.index(c) > DEAD_KEPT:
         steps.append(RemoveContainer(c.id, why))
     return steps
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from hypothesis import given
 from hypothesis import strategies as st
+
 from skerry.plan.backoff import failures_after, full_jitter, restart_delay
 
 

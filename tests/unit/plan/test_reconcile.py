@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+
 from skerry.model.action import StopContainer
 from skerry.model.observed import PodSeen
 from skerry.model.pod import Container, EmptyDir, Mount, Resources

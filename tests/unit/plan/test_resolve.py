@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+
 from skerry.errors import Refused
 from skerry.limits import ENV_BYTES_MAX
 from skerry.model.manifest import ConfigData

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
+
 from skerry.errors import Refused
 from skerry.model.manifest import RefusedPod
 from skerry.model.observed import PodSeen
