@@ -21,7 +21,7 @@ from skerry.journal.journal import Journal
 from skerry.journal.recovery import recover
 from skerry.limits import RUNTIME_BACKOFF_S
 from skerry.loops.link import link_loop
-from skerry.loops.report import Counters
+from skerry.loops.report import Counters, Log
 from skerry.loops.steer import Steer
 from skerry.loops.watch import watch_loop
 from skerry.plan.backoff import full_jitter
@@ -63,7 +63,7 @@ async def _main(config: Config, opened: Opened) -> int:
         journal = recovered.journal
         count, generation = len(journal.desired.objects), journal.desired.generation
         log(f"journal: {recovered.story}, generation {generation}, {count} objects")
-        return await _serve(config, journal, *seams, stop)
+        return await serve(config.node, config.secret_env, journal, *seams, stop, log)
     except StoreBroken as why:
         log(f"journal: {why}; starting again")
         return EXIT_BROKEN
@@ -95,8 +95,9 @@ def _seams(config: Config) -> tuple[Clock, Entropy, Host, Runtime, Link]:
     return clock, SystemEntropy(), SystemHost(volumes), runtime, MqttLink(config.node, options)
 
 
-async def _serve(
-    config: Config,
+async def serve(
+    node: str,
+    secret_env: bool,
     journal: Journal,
     clock: Clock,
     entropy: Entropy,
@@ -104,12 +105,14 @@ async def _serve(
     runtime: Runtime,
     link: Link,
     stop: asyncio.Event,
+    log: Log,
 ) -> int:
-    """The loops, until `stop` or until one of them fails (which is a bug or a broken journal: the process ends)."""
+    """The loops, until `stop` or until one of them fails (which is a bug or a broken journal: the process ends).
+    The simulator runs this very function on its own seams."""
     facts, counters = host.facts(), Counters()
     booted = journal.boot_id != facts.boot_id
-    session = DeviceSession(Identity(config.node, facts.boot_id, __version__))
-    steer = Steer(runtime, host, journal, clock, entropy, log, counters, config.secret_env, booted)
+    session = DeviceSession(Identity(node, facts.boot_id, __version__))
+    steer = Steer(runtime, host, journal, clock, entropy, log, counters, secret_env, booted)
     loops = [
         asyncio.ensure_future(watch_loop(runtime, journal, clock, entropy, log, counters)),
         asyncio.ensure_future(steer.run()),
@@ -118,7 +121,7 @@ async def _serve(
         asyncio.ensure_future(stop.wait()),
     ]
     host.notify("READY=1")
-    log(f"skerry {__version__}: {config.node} is up")
+    log(f"skerry {__version__}: {node} is up")
     try:
         pending = set(loops)
         while not stop.is_set():
