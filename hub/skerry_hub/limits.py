@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-# --- the Kubernetes API as a client ------------------------------------------------------------------------------------
+# --- the Kubernetes API as a client -----------------------------------------------------------------------------------
 API_TIMEOUT_S = 30.0  # one request but a watch, from its start to the end of its reply
 API_CONNECT_TIMEOUT_S = 10.0
 API_CONNECTIONS_MAX = 64
@@ -14,14 +14,14 @@ WATCH_SILENCE_S = 90.0  # no event and no bookmark for this long: the watch is o
 WATCH_LINE_BYTES_MAX = 8 * 1024 * 1024  # one event
 RETRY_AFTER_S_MAX = 60.0  # a server that asks for more is asked again after this
 
-# --- edge controller ---------------------------------------------------------------------------------------------------
+# --- edge controller --------------------------------------------------------------------------------------------------
 API_WRITES_MAX = 48  # writes under way, over all devices
 DEVICE_WRITES_MAX = 4  # of one device
 NODE_WRITERS_MAX = 16  # node patches under way
 EVENT_MESSAGE_CHARS_MAX = 1_024  # the API's own bound of an Event's message
 EVENT_REASON_CHARS_MAX = 128  # and of its reason
 
-# --- cloud hub ---------------------------------------------------------------------------------------------------------
+# --- cloud hub --------------------------------------------------------------------------------------------------------
 SUBSCRIBE_TOPICS_MAX = 100  # topics in one SUBSCRIBE
 HAIL_BATCH = 20  # devices asked to say Hello at the same time
 HAIL_PAUSE_S = 0.1  # between two batches: 200 devices in a second
@@ -31,7 +31,7 @@ BUSY_RETRY_MS = 2_000  # a device that sent more than its credit is asked to com
 BROKER_STEADY_S = 10.0  # a connection that lived this long lets the back-off start anew
 CRASH_BACKOFF_S = (1.0, 300.0)  # a session's task that failed; a bug, so it is counted
 
-# --- skerry-hub up -----------------------------------------------------------------------------------------------------
+# --- skerry-hub up ----------------------------------------------------------------------------------------------------
 CHILD_BACKOFF_S = (0.5, 30.0)  # a child that ended is started again after this
 CHILD_STEADY_S = 60.0
 CHILD_READY_S = 30.0

@@ -14,7 +14,6 @@ from typing import Any
 
 from skerry.limits import NAME_CHARS_MAX
 from skerry.model.report import ContainerStatus, Event, Life, NodeFacts, Phase, PodStatus
-
 from skerry_hub.limits import EVENT_MESSAGE_CHARS_MAX, EVENT_REASON_CHARS_MAX
 from skerry_hub.ports import Obj
 
@@ -26,7 +25,9 @@ COMPONENT = "skerry"
 WALL_S_MAX = 253_402_300_799  # the last second that RFC 3339 can write
 
 
-def pod_patch(said: PodStatus, spec: Mapping[str, Any], have: Mapping[str, Any], host_ip: str, wall: float) -> Obj | None:
+def pod_patch(
+    said: PodStatus, spec: Mapping[str, Any], have: Mapping[str, Any], host_ip: str, wall: float
+) -> Obj | None:
     """The strategic merge patch of a pod's `status`. `spec` is the pod's at the API: the order of its containers."""
     order = [str(c.get("name")) for c in spec.get("containers") or ()]
     shown = sorted((c for c in said.containers if c.name in order), key=lambda c: order.index(c.name))
@@ -36,13 +37,13 @@ def pod_patch(said: PodStatus, spec: Mapping[str, Any], have: Mapping[str, Any],
         "message": said.message or None,
         "startTime": timestamp(said.started_at) if said.started_at else have.get("startTime"),
         "hostIP": host_ip or None,
-        "hostIPs": [{"ip": host_ip}] if host_ip else None,
         "podIP": said.pod_ip or None,
         "containerStatuses": [_container(c) for c in shown] or None,
     }
     patch = {name: value for name, value in want.items() if value != (have.get(name) or None)}
-    if said.pod_ip != (have.get("podIP") or ""):
-        patch["podIPs"] = [{"$patch": "replace"}, *([{"ip": said.pod_ip}] if said.pod_ip else [])]
+    for name in ("podIP", "hostIP"):
+        if name in patch:  # the lists beside them are merged by the address, so an old one would stay
+            patch[f"{name}s"] = [{"$patch": "replace"}, *([{"ip": want[name]}] if want[name] else [])]
     conditions = _changed(_pod_conditions(said, order), have, wall)
     if conditions:
         patch["conditions"] = conditions
@@ -99,9 +100,8 @@ def held_patch(held: bool, why: str, have: Mapping[str, Any], wall: float) -> Ob
     if not held and not any(c.get("type") == RESTORED for c in have.get("conditions") or ()):
         return None
     reason = "ForeignSet" if held else "SetIsOurs"
-    conditions = _changed(
-        [(RESTORED, "True" if held else "False", reason, why[:EVENT_MESSAGE_CHARS_MAX])], have, wall, "lastHeartbeatTime"
-    )
+    want = (RESTORED, "True" if held else "False", reason, why[:EVENT_MESSAGE_CHARS_MAX])
+    conditions = _changed([want], have, wall, heartbeat="lastHeartbeatTime")
     return {"conditions": conditions} if conditions else None
 
 
@@ -116,7 +116,7 @@ def event_object(said: Event, node: str, wall: float) -> Obj:
 def refusal_event(pod: Obj, problem: str, node: str, wall: float) -> Obj:
     """A Warning on a pod that does not fit the device; the same problem of the same pod is told once."""
     meta = pod["metadata"]
-    about = {"apiVersion": "v1", "kind": "Pod", "namespace": meta["namespace"], "name": meta["name"], "uid": meta["uid"]}
+    about = {"apiVersion": "v1", "kind": "Pod", **{name: meta[name] for name in ("namespace", "name", "uid")}}
     ident = f"refused/{meta['uid']}/{problem}"
     return _event(about, "RefusedByHub", f"not sent to {node}: {problem}", True, int(wall), ident, node)
 
@@ -127,7 +127,7 @@ def timestamp(wall: float) -> str:
     return at.strftime("%Y-%m-%dT%H:%M:%SZ").rjust(20, "0")
 
 
-# --- private -----------------------------------------------------------------------------------------------------------
+# --- private ----------------------------------------------------------------------------------------------------------
 
 Condition = tuple[str, str, str, str]  # type, status, reason, message
 

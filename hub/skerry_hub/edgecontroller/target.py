@@ -18,7 +18,6 @@ from skerry.limits import CODEC_DEPTH_MAX, OBJECT_BYTES_MAX, OBJECTS_MAX, PODS_M
 from skerry.model.desired import Key, Kind, Object, object_of
 from skerry.wire.codec import encode
 from skerry.wire.wellformed import check
-
 from skerry_hub.ports import Obj
 
 # Fields of a pod's spec that only the API or a scheduler needs, each with the reason why it does not travel.
@@ -48,6 +47,7 @@ class Refusal:
     """An object that does not fit a device; told as an Event on the pod."""
 
     problem: str
+    kept: Object | None = None  # what travelled before the object outgrew the bounds, and still does
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +75,11 @@ class Chosen:
 
     objects: Mapping[Key, Object]
     refused: Mapping[str, str]
+
+
+def usable(found: Object | Refusal) -> Object | None:
+    """What of an object travels."""
+    return found.kept if isinstance(found, Refusal) else found
 
 
 def pod_object(pod: Obj) -> Object | Refusal:
@@ -136,9 +141,10 @@ def choose(wanted: Iterable[Wanted]) -> Chosen:
         problem = _problem(one)
         if problem:
             refused[one.uid] = problem
-        if isinstance(one.pod, Refusal):
+        pod = usable(one.pod)
+        if pod is None:
             continue
-        parts = {part.key: part for _, part in one.parts if isinstance(part, Object)}
+        parts = {part.key: part for _, found in one.parts if (part := usable(found)) is not None}
         new = {key for key in parts if key not in objects}
         if pods >= PODS_MAX:
             refused[one.uid] = f"the device runs PODS_MAX ({PODS_MAX}) pods already"
@@ -147,11 +153,11 @@ def choose(wanted: Iterable[Wanted]) -> Chosen:
         else:
             pods += 1
             objects.update(parts)
-            objects[one.pod.key] = one.pod
+            objects[pod.key] = pod
     return Chosen(objects, refused)
 
 
-# --- private -----------------------------------------------------------------------------------------------------------
+# --- private ----------------------------------------------------------------------------------------------------------
 
 
 def _problem(one: Wanted) -> str:

@@ -1,4 +1,4 @@
-"""ports.Cluster over HTTP with aiohttp: plain objects, no model classes. Decides how a reply becomes a value or an error.
+"""ports.Cluster over HTTP with aiohttp: plain objects, no model classes. Decides how a reply becomes a value or error.
 
 Retries nothing: informers and writers do, because they know what waits.
 """
@@ -13,9 +13,9 @@ from typing import Any
 from urllib.parse import quote
 
 import aiohttp
-from skerry.errors import ConfigInvalid
 from yarl import URL
 
+from skerry.errors import ConfigInvalid
 from skerry_hub.kube.config import Access, tls_context
 from skerry_hub.limits import (
     API_CONNECT_TIMEOUT_S,
@@ -73,7 +73,7 @@ class KubeClient:
         assert self._http is not None
         await self._http.close()
 
-    # --- ports.Cluster -------------------------------------------------------------------------------------------------
+    # --- ports.Cluster ------------------------------------------------------------------------------------------------
 
     async def list(self, resource: Resource, *, labels: str = "", fields: str = "") -> Listing:
         items: list[Obj] = []
@@ -137,7 +137,7 @@ class KubeClient:
             body["gracePeriodSeconds"] = grace_s
         await self._call("DELETE", self._path(resource, namespace, name), {}, body)
 
-    # --- private -------------------------------------------------------------------------------------------------------
+    # --- private ------------------------------------------------------------------------------------------------------
 
     def _path(self, resource: Resource, namespace: str = "", name: str = "", subresource: str = "") -> str:
         space = f"/namespaces/{quote(namespace, safe='')}" if resource.namespaced and namespace else ""
@@ -268,8 +268,11 @@ def _from_status(code: int, status: Mapping[str, Any], retry_after_s: float) -> 
     message = " ".join(str(status.get("message") or f"HTTP {code}").split())
     details = status.get("details") if isinstance(status.get("details"), dict) else {}
     assert isinstance(details, dict)
-    if any(c.get("reason") == "ResourceVersionTooLarge" for c in details.get("causes") or () if isinstance(c, dict)):
+    causes = {c.get("reason") for c in details.get("causes") or () if isinstance(c, dict)}
+    if "ResourceVersionTooLarge" in causes:
         return Expired(message)
+    if "NamespaceTerminating" in causes:
+        return Invalid(message)
     if code >= 500 or code in BUSY:
         return ClusterBusy(message, retry_after_s or float(details.get("retryAfterSeconds") or 0))
     return KINDS.get(code, Invalid)(message)

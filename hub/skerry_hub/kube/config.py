@@ -16,6 +16,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import yaml
+
 from skerry.errors import ConfigInvalid
 from skerry.limits import MIB
 
@@ -86,7 +87,7 @@ def tls_context(access: Access) -> ssl.SSLContext | None:
     return context
 
 
-# --- private -----------------------------------------------------------------------------------------------------------
+# --- private ----------------------------------------------------------------------------------------------------------
 
 
 def _read(path: Path) -> dict[str, Any]:

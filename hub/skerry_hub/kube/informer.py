@@ -15,7 +15,6 @@ from collections.abc import Callable, Mapping
 from skerry.limits import API_BACKOFF_S
 from skerry.plan.backoff import full_jitter
 from skerry.ports import Clock, Entropy
-
 from skerry_hub.limits import WATCH_SILENCE_S, WATCH_TIMEOUT_S
 from skerry_hub.ports import (
     Cluster,
@@ -72,6 +71,13 @@ class Informer:
         if self._again is not None and not self._again.done():
             self._again.set_result(None)
 
+    def learn(self, obj: Obj) -> None:
+        """A write has answered with this: take it if it is newer than what is known, and of the same object."""
+        known = self._objects.get(_name(obj))
+        same = known is not None and known["metadata"].get("uid") == obj["metadata"].get("uid")
+        if same and known is not None and _version(obj) > _version(known):
+            self._put(_name(obj), obj)
+
     async def run(self) -> None:
         """Never returns."""
         failed = 0
@@ -94,7 +100,7 @@ class Informer:
                     self._set_synced(False)
                 await self._pause(failed, why)
 
-    # --- private -------------------------------------------------------------------------------------------------------
+    # --- private ------------------------------------------------------------------------------------------------------
 
     async def _pause(self, failed: int, why: ClusterError) -> None:
         delay = full_jitter(API_BACKOFF_S, failed, self._entropy.uniform())
@@ -160,9 +166,12 @@ class Informer:
 
     def _take(self, event: WatchEvent) -> None:
         version = _version(event.obj)
-        if event.type is not WatchType.BOOKMARK:
-            name = _name(event.obj)
-            self._put(name, None if event.type is WatchType.DELETED else event.obj)
+        if event.type is WatchType.DELETED:
+            self._put(_name(event.obj), None)
+        elif event.type is not WatchType.BOOKMARK:
+            known = self._objects.get(_name(event.obj))
+            if known is None or version > _version(known):  # not what was learned already
+                self._put(_name(event.obj), event.obj)
         self.resource_version = max(self.resource_version, version)
 
     def _put(self, name: Name, obj: Obj | None) -> None:

@@ -1,0 +1,167 @@
+"""Make the real adapters, run a part of the hub until a signal, end cleanly. The one place here that names uvloop.
+
+`api` and `run` share no state but the API: either may be killed and started again at any time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import socket
+import sys
+from collections.abc import Callable, Coroutine
+from pathlib import Path
+from typing import Any, TypeVar
+
+from skerry.errors import ConfigInvalid, SkerryError
+from skerry_hub.ports import Cluster
+
+T = TypeVar("T")
+CLIENT_ID_BYTES = 6
+SNAPSHOT_TIMEOUT_S = 5.0
+SNAPSHOT_BYTES_MAX = 64 * 1024 * 1024
+
+
+def log(line: str) -> None:
+    """One line to standard error, where journald adds the time."""
+    print(line, file=sys.stderr, flush=True)  # noqa: T201
+
+
+def run(main: Coroutine[Any, Any, T]) -> T:
+    """Run one command's coroutine to its end."""
+    import uvloop
+
+    runner: Callable[[Coroutine[Any, Any, T]], T] = uvloop.run
+    return runner(main)
+
+
+def stop_event() -> asyncio.Event:
+    """Set by SIGTERM or SIGINT."""
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    return stop
+
+
+async def serve_api(data: Path, listen: str, insecure: bool) -> int:
+    """`skerry-hub api`."""
+    from skerry_hub.apiserver.serve import ServedAt, serve
+
+    def ready(at: ServedAt) -> None:
+        log(f"skerry-hub api: ready, serving {at.url}, administrator: {at.kubeconfig}")
+
+    await serve(data, listen, ready=ready, stop=stop_event(), insecure=insecure)
+    log("skerry-hub api: stopped")
+    return 0
+
+
+async def serve_hub(kubeconfig: Path | None, broker: str, insecure: bool, status_socket: Path | None) -> int:
+    """`skerry-hub run`."""
+    from skerry.world.clock import SystemClock
+    from skerry.world.dial import refuse_insecure
+    from skerry.world.entropy import SystemEntropy
+    from skerry.world.mqtt_values import MqttOptions
+    from skerry_hub.cloudhub.mqtt import MqttBroker
+    from skerry_hub.hub import Hub
+    from skerry_hub.join import broker_address
+
+    host, port = broker_address(broker)
+    refuse_insecure(host, insecure, "--broker")
+    stop, clock, entropy = stop_event(), SystemClock(), SystemEntropy()
+    client_id = f"skerry-hub-{entropy.token(CLIENT_ID_BYTES).hex()}"
+    async with kube_client(kubeconfig) as cluster:
+        mqtt = MqttBroker(MqttOptions(host, port, client_id, insecure=insecure))
+        hub = Hub(cluster, mqtt, clock, entropy, log)
+        tasks = [asyncio.ensure_future(hub.run()), asyncio.ensure_future(stop.wait())]
+        tasks.append(asyncio.ensure_future(_announce(hub, broker)))
+        server = await _serve_snapshots(hub.snapshot, status_socket) if status_socket is not None else None
+        try:
+            await asyncio.wait(tasks[:2], return_when=asyncio.FIRST_COMPLETED)
+            if tasks[0].done():
+                tasks[0].result()
+        finally:
+            if server is not None and status_socket is not None:
+                server.close()
+                _forget_socket(status_socket)
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            await mqtt.close()
+    log("skerry-hub run: stopped")
+    return 0
+
+
+async def _announce(hub: Any, broker: str) -> None:
+    await hub.ready()
+    log(f"skerry-hub run: ready, {len(hub.snapshot()['devices'])} devices, broker {broker}")
+
+
+def kube_client(kubeconfig: Path | None) -> Any:
+    """A KubeClient from a file, or from the pod that this runs in. Raises ConfigInvalid."""
+    from skerry_hub.kube import config
+    from skerry_hub.kube.client import KubeClient
+
+    if kubeconfig is not None:
+        return KubeClient(config.load(kubeconfig))
+    environ = os.environ
+    found = config.in_cluster(environ.get("KUBERNETES_SERVICE_HOST", ""), environ.get("KUBERNETES_SERVICE_PORT", ""))
+    return KubeClient(found)
+
+
+async def with_cluster(kubeconfig: Path | None, do: Callable[[Cluster], Coroutine[Any, Any, T]]) -> T:
+    """One short command against the API."""
+    async with kube_client(kubeconfig) as cluster:
+        return await do(cluster)
+
+
+# --- what a running hub says of itself --------------------------------------------------------------------------------
+
+
+async def _serve_snapshots(snapshot: Callable[[], dict[str, Any]], path: Path) -> asyncio.AbstractServer:
+    """Whoever connects gets one JSON object and the end of the stream. Raises ConfigInvalid."""
+
+    async def answer(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            writer.write(json.dumps(snapshot()).encode() + b"\n")
+            await asyncio.wait_for(writer.drain(), SNAPSHOT_TIMEOUT_S)
+        except (OSError, asyncio.TimeoutError):
+            pass
+        finally:
+            writer.close()
+
+    try:
+        _forget_socket(path)
+        mask = os.umask(0o177)
+        try:
+            return await asyncio.start_unix_server(answer, str(path))
+        finally:
+            os.umask(mask)
+    except OSError as why:
+        raise ConfigInvalid("--status-socket", f"{path}: {why.strerror or why}") from None
+
+
+def _forget_socket(path: Path) -> None:
+    """Remove what an earlier hub left, but nothing that is no socket."""
+    if path.is_socket():
+        path.unlink()
+
+
+def read_snapshot(path: Path) -> dict[str, Any]:
+    """What the hub behind this socket says. Raises SkerryError."""
+    data = bytearray()
+    try:
+        with socket.socket(socket.AF_UNIX) as sock:
+            sock.settimeout(SNAPSHOT_TIMEOUT_S)
+            sock.connect(str(path))
+            while part := sock.recv(1 << 16):
+                data += part
+                if len(data) > SNAPSHOT_BYTES_MAX:
+                    raise SkerryError(f"{path}: the answer is larger than {SNAPSHOT_BYTES_MAX} bytes")
+        value = json.loads(data)
+    except (OSError, ValueError) as why:
+        raise SkerryError(f"{path}: no hub answers: {getattr(why, 'strerror', None) or why}") from None
+    if not isinstance(value, dict):
+        raise SkerryError(f"{path}: no hub answers")
+    return value

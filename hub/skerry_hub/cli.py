@@ -1,0 +1,149 @@
+"""`skerry-hub api|run|up|join|adopt|status`: arguments in, one exit code out. Data goes to standard output, one line of
+trouble to standard error, never a traceback."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from skerry.errors import ConfigInvalid, SkerryError
+
+API_LISTEN = "127.0.0.1:6443"
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Entry point of the console script. 0 is success, 1 trouble in the world, 2 wrong input."""
+    args = _arguments().parse_args(argv)
+    try:
+        return COMMANDS[args.command](args)
+    except ConfigInvalid as why:
+        _trouble(str(why))
+        return 2
+    except SkerryError as why:
+        _trouble(str(why))
+        return 1
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        return 1
+
+
+def _api(args: argparse.Namespace) -> int:
+    from skerry_hub import boot
+
+    return boot.run(boot.serve_api(args.data, args.listen, args.insecure))
+
+
+def _run(args: argparse.Namespace) -> int:
+    from skerry_hub import boot
+
+    return boot.run(boot.serve_hub(args.kubeconfig, args.broker, args.insecure, args.status_socket))
+
+
+def _up(args: argparse.Namespace) -> int:
+    from skerry_hub import boot, up
+
+    return boot.run(up.up(args.data, args.listen, args.mqtt_port))
+
+
+def _join(args: argparse.Namespace) -> int:
+    from skerry_hub import boot, join
+
+    node = join.node_name(args.node)
+    toml = join.device_toml(node, args.broker)
+    new = boot.run(boot.with_cluster(args.kubeconfig, lambda cluster: join.join(cluster, node)))
+    data = {"node": node, "broker": args.broker, "new": new, "config": toml}
+    _show(args.output, data, toml.rstrip("\n"))
+    if not new:
+        print(f"skerry-hub: node {node} was there already", file=sys.stderr)
+    return 0
+
+
+def _adopt(args: argparse.Namespace) -> int:
+    from skerry_hub import boot, join
+
+    node = None if args.all else join.node_name(args.node)
+    names = boot.run(boot.with_cluster(args.kubeconfig, lambda cluster: join.adopt(cluster, node)))
+    _show(args.output, {"adopted": names}, "\n".join(f"adopted {name}" for name in names) or "there are no devices")
+    return 0
+
+
+def _status(args: argparse.Namespace) -> int:
+    from skerry_hub import boot
+
+    found = boot.read_snapshot(args.socket)
+    _show(args.output, found, _table(found))
+    return 0
+
+
+COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
+    "api": _api,
+    "run": _run,
+    "up": _up,
+    "join": _join,
+    "adopt": _adopt,
+    "status": _status,
+}
+
+
+def _arguments() -> argparse.ArgumentParser:
+    top = argparse.ArgumentParser(prog="skerry-hub", description="The fleet of skerry devices behind plain kubectl.")
+    commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    api = commands.add_parser("api", help="serve the embedded Kubernetes API")
+    run = commands.add_parser("run", help="run the hub: the devices' sessions, against any Kubernetes API")
+    up = commands.add_parser("up", help="broker, API and hub on this machine, in the foreground")
+    join = commands.add_parser("join", help="let a device come: make its Node, print its configuration")
+    adopt = commands.add_parser("adopt", help="after a restore: let this API replace what devices run")
+    status = commands.add_parser("status", help="sessions, queues and drops of a running hub")
+    for command in (api, up):
+        command.add_argument("--data", type=Path, required=True, metavar="DIR", help="where everything is kept")
+        command.add_argument("--listen", default=API_LISTEN, metavar="HOST:PORT", help=f"default {API_LISTEN}")
+    for command in (run, join, adopt):
+        command.add_argument("--kubeconfig", type=Path, default=_kubeconfig(), metavar="F", help="default $KUBECONFIG")
+    for command in (run, join):
+        command.add_argument("--broker", required=True, metavar="URL", help="mqtt://HOST:PORT")
+    for command in (api, run):
+        command.add_argument("--insecure", action="store_true", help="allow addresses beyond loopback without TLS")
+    run.add_argument("--status-socket", type=Path, metavar="S", help="unix socket for skerry-hub status")
+    up.add_argument("--mqtt-port", type=int, default=None, metavar="N", help="default: as before, or a free one")
+    for command in (join, adopt, status):
+        command.add_argument("--output", choices=("text", "json"), default="text")
+    join.add_argument("node", metavar="NODE")
+    which = adopt.add_mutually_exclusive_group(required=True)
+    which.add_argument("node", nargs="?", metavar="NODE")
+    which.add_argument("--all", action="store_true", help="every device")
+    status.add_argument("--socket", type=Path, required=True, metavar="S", help="the hub's --status-socket")
+    return top
+
+
+def _kubeconfig() -> Path | None:
+    said = os.environ.get("KUBECONFIG")
+    return Path(said) if said else None
+
+
+def _show(output: str, data: dict[str, Any], text: str) -> None:
+    print(json.dumps(data, indent=1, sort_keys=True) if output == "json" else text)
+
+
+def _table(found: dict[str, Any]) -> str:
+    columns = ("state", "queue", "frames", "dropped_queue", "dropped_credit", "malformed", "floods", "generation")
+    rows = [("NODE", *(c.upper().replace("_", "-") for c in columns))]
+    rows += [(node, *(str(shown[c]) for c in columns)) for node, shown in found["devices"].items()]
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    lines = ["   ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+    return "\n".join([*lines, f"broker {'connected' if found['connected'] else 'away'}"])
+
+
+def _trouble(line: str) -> None:
+    colour = sys.stderr.isatty() and "NO_COLOR" not in os.environ
+    print(f"\x1b[31mskerry-hub:\x1b[0m {line}" if colour else f"skerry-hub: {line}", file=sys.stderr)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,49 @@
+"""What happened to one device's session, and to all: integers that only grow."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, fields
+
+
+@dataclass(slots=True)
+class SessionCounts:
+    frames: int = 0  # received, dropped ones included
+    wills: int = 0
+    hellos: int = 0
+    reports: int = 0  # Report frames taken
+    sent: int = 0  # frames handed to the broker
+    dropped_queue: int = 0  # SESSION_QUEUE_FRAMES_MAX frames were waiting
+    dropped_credit: int = 0  # Reports beyond the credit
+    malformed: int = 0
+    rejects: int = 0  # sent
+    rejects_held: int = 0  # not sent, REJECT_PAUSE_S after another
+    rejected: int = 0  # by the device
+    hails: int = 0
+    floods: int = 0  # the hub stopped to listen for a while
+    lost: int = 0  # sessions that ended
+    too_large: int = 0  # messages that fit no frame, or not the broker
+    notes: int = 0
+    crashes: int = 0  # the session's task failed: a bug
+    queue_peak: int = 0  # most frames that ever waited
+
+    def dict(self) -> dict[str, int]:
+        return asdict(self)
+
+
+@dataclass(slots=True)
+class HubCounts:
+    """Of the hub as a whole."""
+
+    connects: int = 0
+    disconnects: int = 0
+    strays: int = 0  # messages on topics of no device
+
+    def dict(self) -> dict[str, int]:
+        return asdict(self)
+
+
+def total(counts: list[SessionCounts]) -> dict[str, int]:
+    """The sum of all sessions; of the peak, the highest."""
+    out = {f.name: sum(getattr(c, f.name) for c in counts) for f in fields(SessionCounts)}
+    out["queue_peak"] = max((c.queue_peak for c in counts), default=0)
+    return out

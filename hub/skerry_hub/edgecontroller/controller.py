@@ -1,0 +1,288 @@
+"""The edge controller: four informers, the sets they give, and what goes back to the API. Wires, and decides when.
+
+No set is given before every informer has synced and the store's identity is known, and a new listing of one collection
+is a new listing of all: versions of different pasts must never stand in one set. Knows no broker and no session.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Protocol
+
+from skerry.model.desired import Key, Kind, Object
+from skerry.model.report import OutboxItem
+from skerry.ports import Clock, Entropy
+from skerry_hub.cloudhub.session import Target
+from skerry_hub.edgecontroller import identity, status
+from skerry_hub.edgecontroller.identity import ADOPT, Identity
+from skerry_hub.edgecontroller.index import Index
+from skerry_hub.edgecontroller.reports import Reports
+from skerry_hub.edgecontroller.target import Reference
+from skerry_hub.edgecontroller.work import Log, Work
+from skerry_hub.kube.informer import Informer, Name
+from skerry_hub.limits import NODE_WRITERS_MAX
+from skerry_hub.ports import (
+    CONFIG_MAPS,
+    EVENTS,
+    NODES,
+    PODS,
+    SECRETS,
+    Cluster,
+    Conflict,
+    NotFound,
+    Obj,
+    PatchForm,
+    Resource,
+)
+
+DEVICE_LABEL = "skerry.dev/device"
+IDENTITY = "identity"
+KINDS = {Kind.CONFIG_MAP: CONFIG_MAPS, Kind.SECRET: SECRETS}
+
+
+class Audience(Protocol):
+    """Who wants to know; called on the loop, must neither block nor raise."""
+
+    def nodes(self, names: frozenset[str]) -> None:
+        """All devices there are, whenever that changes."""
+
+    def changed(self, node: str) -> None:
+        """`target(node)` may be another one now."""
+
+
+@dataclass(slots=True)
+class Wish:
+    """What the API should show of one node's session."""
+
+    live: bool | None = None
+    held: bool | None = None
+    why: str = ""
+
+
+class EdgeController:
+    def __init__(self, cluster: Cluster, clock: Clock, entropy: Entropy, log: Log) -> None:
+        self._cluster, self._clock, self._entropy, self._log = cluster, clock, entropy, log
+        self._audience: Audience | None = None
+        self._identity: Identity | None = None
+        self._epoch_due = ""  # the epoch that is to be replaced
+        self._count = 0  # informers that are synced
+        self.ready = asyncio.Event()  # set while every informer follows the API
+        made: dict[Resource, Informer] = {}
+        for resource, more in (
+            (PODS, {"fields": "spec.nodeName!="}),
+            (CONFIG_MAPS, {}),
+            (SECRETS, {}),
+            (NODES, {"labels": f"{DEVICE_LABEL}=true"}),
+        ):
+            made[resource] = Informer(
+                cluster, resource, clock, entropy, log, **more,
+                on_change=self._handler(resource), on_synced=self._synced,
+            )  # fmt: skip
+        self.informers: Mapping[Resource, Informer] = made
+        self._index = Index(self._set_changed, self._config)
+        self._chosen: dict[str, Mapping[Key, Object]] = {}
+        self._wishes: dict[str, Wish] = {}
+        self._nodes = Work(self._write_node, NODE_WRITERS_MAX, clock, entropy, log, "node")
+        self._refusals = Work(self._write_refusals, NODE_WRITERS_MAX, clock, entropy, log, "events of node")
+        self._store = Work(self._write_identity, 1, clock, entropy, log, "store")
+        self._told: dict[str, Mapping[str, str]] = {}  # node → refusals (pod uid → problem) that are told
+        self.reports = Reports(
+            cluster, clock, entropy, log, pod=self._index.pod, node=self._node, learn=lambda r, obj: made[r].learn(obj)
+        )
+
+    def listen(self, audience: Audience) -> None:
+        self._audience = audience
+
+    async def run(self) -> None:
+        """Never returns; only a bug ends it."""
+        loops = [i.run() for i in self.informers.values()]
+        loops += [w.run() for w in (self._nodes, self._refusals, self._store)]
+        tasks = [asyncio.ensure_future(loop) for loop in loops]
+        self._store.add(IDENTITY)
+        try:
+            await asyncio.gather(*tasks)
+        finally:
+            for task in tasks:
+                task.cancel()
+
+    # --- cloudhub's Controller ----------------------------------------------------------------------------------------
+
+    def target(self, node: str) -> Target | None:
+        """The device's set as of now; None while it cannot be known."""
+        if not self.ready.is_set():
+            return None
+        assert self._identity is not None
+        shown = self._node(node)
+        adopted = (((shown or {}).get("metadata") or {}).get("annotations") or {}).get(ADOPT)
+        return Target(
+            store=self._identity.store,
+            epoch=self._identity.epoch,
+            resource_version=max(i.resource_version for i in self.informers.values()),
+            objects=self._objects(node),
+            adopted=adopted == self._identity.epoch,
+        )
+
+    async def store_reports(self, node: str, items: Sequence[OutboxItem]) -> None:
+        """Return once all of it is at the API, however long that takes. Raises nothing."""
+        await self.ready.wait()
+        await self.reports.store(node, items)
+
+    def open_epoch(self, node: str, why: str) -> None:
+        """A device has seen more of this store than the API has: write a new epoch, soon."""
+        if self._identity is not None:
+            self._log(f"{node}: {why}: the API was restored, a new epoch begins")
+            self._epoch_due = self._identity.epoch
+            self._store.add(IDENTITY)
+
+    def presence(self, node: str, live: bool) -> None:
+        """The node's Ready condition should say so."""
+        self._wishes.setdefault(node, Wish()).live = live
+        self._nodes.add(node)
+
+    def held(self, node: str, held: bool, why: str) -> None:
+        """The node's RestoredHub condition should say so."""
+        wish = self._wishes.setdefault(node, Wish())
+        wish.held, wish.why = held, why
+        self._nodes.add(node)
+
+    def report_counts(self) -> dict[str, int]:
+        return asdict(self.reports.counts)
+
+    # --- informers' changes -------------------------------------------------------------------------------------------
+
+    def _handler(self, resource: Resource) -> Callable[[Name, Obj | None, Obj | None], None]:
+        def pod(name: Name, _before: Obj | None, now: Obj | None) -> None:
+            self._index.pod_changed(name, now)
+
+        def config_map(name: Name, _before: Obj | None, now: Obj | None) -> None:
+            self._index.config_changed(Kind.CONFIG_MAP, name)
+            if name == (identity.NAMESPACE, identity.NAME):
+                self._identity_changed(now)
+
+        def secret(name: Name, _before: Obj | None, _now: Obj | None) -> None:
+            self._index.config_changed(Kind.SECRET, name)
+
+        handlers = {PODS: pod, CONFIG_MAPS: config_map, SECRETS: secret, NODES: self._node_changed}
+        return handlers[resource]
+
+    def _node_changed(self, name: Name, before: Obj | None, now: Obj | None) -> None:
+        node = name[1]
+        if now is None:
+            self._wishes.pop(node, None)
+            self._told.pop(node, None)
+        elif node in self._wishes:
+            self._nodes.add(node)
+        if self._audience is None or not self.ready.is_set():
+            return
+        if (before is None) != (now is None):
+            self._audience.nodes(self._names())
+        annotations = [((o or {}).get("metadata") or {}).get("annotations") or {} for o in (before, now)]
+        if annotations[0].get(ADOPT) != annotations[1].get(ADOPT):
+            self._audience.changed(node)
+
+    def _set_changed(self, node: str) -> None:
+        self._chosen.pop(node, None)
+        if self._audience is not None and self.ready.is_set() and self._node(node) is not None:
+            self._audience.changed(node)
+
+    def _identity_changed(self, now: Obj | None) -> None:
+        """The epoch's ConfigMap is another one: by another replica, by us, or by a person's hand."""
+        epoch = identity.epoch_of(now) if now is not None else ""
+        if self._identity is not None and epoch != self._identity.epoch:
+            self._identity = Identity(self._identity.store, epoch) if epoch else None
+            if not epoch:
+                self._store.add(IDENTITY)
+            self._synced(anew=True)
+
+    def _synced(self, anew: bool = False) -> None:
+        """An informer has synced or lost its place, or the identity came."""
+        count = sum(i.synced for i in self.informers.values())
+        lost, self._count = count < self._count, count
+        if lost:
+            self._identity = None  # whoever answers next may be another store
+            self._store.add(IDENTITY)
+            for informer in self.informers.values():
+                informer.relist()
+        ready = count == len(self.informers) and self._identity is not None
+        if not ready:
+            self.ready.clear()
+        elif anew or not self.ready.is_set():
+            self.ready.set()
+            if self._audience is not None:
+                names = self._names()
+                self._audience.nodes(names)
+                for node in sorted(names):
+                    self._audience.changed(node)
+
+    # --- look-ups -----------------------------------------------------------------------------------------------------
+
+    def _names(self) -> frozenset[str]:
+        return frozenset(name for _, name in self.informers[NODES].objects)
+
+    def _node(self, name: str) -> Obj | None:
+        return self.informers[NODES].objects.get(("", name))
+
+    def _config(self, ref: Reference) -> Obj | None:
+        return self.informers[KINDS[ref.kind]].objects.get((ref.namespace, ref.name))
+
+    def _objects(self, node: str) -> Mapping[Key, Object]:
+        known = self._chosen.get(node)
+        if known is None:
+            chosen = self._index.chosen(node)
+            known = self._chosen[node] = chosen.objects
+            if chosen.refused != self._told.get(node, {}):
+                self._told[node] = chosen.refused
+                self._refusals.add(node)
+        return known
+
+    # --- writes -------------------------------------------------------------------------------------------------------
+
+    async def _write_node(self, node: str) -> None:
+        """The conditions of one node, as far as they differ."""
+        shown, wish = self._node(node), self._wishes.get(node)
+        if shown is None or wish is None:
+            return
+        have, wall = shown.get("status") or {}, self._clock.wall()
+        patches: list[dict[str, Any] | None] = []
+        if wish.live is not None:
+            patches.append(status.presence_patch(wish.live, have, wall))
+        if wish.held is not None:
+            patches.append(status.held_patch(wish.held, wish.why, have, wall))
+        conditions = [c for patch in patches if patch is not None for c in patch["conditions"]]
+        if not conditions:
+            return
+        body = {"status": {"conditions": conditions}}
+        try:
+            now = await self._cluster.patch(NODES, "", node, body, form=PatchForm.STRATEGIC, subresource="status")
+        except NotFound:
+            return
+        self.informers[NODES].learn(now)
+
+    async def _write_refusals(self, node: str) -> None:
+        """Events on the pods that do not fit."""
+        for uid, problem in self._told.get(node, {}).items():
+            pod = self._index.pod(uid)
+            if pod is None:
+                continue
+            event = status.refusal_event(pod, problem, node, self._clock.wall())
+            try:
+                await self._cluster.create(EVENTS, event["metadata"]["namespace"], event)
+            except (Conflict, NotFound):
+                continue
+
+    async def _write_identity(self, _key: str) -> None:
+        """Learn or make the store's identity, or open a new epoch."""
+        due, self._epoch_due = self._epoch_due, ""
+        try:
+            if due:
+                await identity.open_epoch(self._cluster, self._entropy, due)
+            found = await identity.establish(self._cluster, self._entropy)
+        except BaseException:
+            self._epoch_due = self._epoch_due or due
+            raise
+        changed = found != self._identity
+        self._identity = found
+        if changed:
+            self._synced(anew=True)

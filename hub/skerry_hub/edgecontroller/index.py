@@ -1,0 +1,142 @@
+"""Which device needs which objects: pods by node, and ConfigMaps and Secrets by the pods that name them.
+
+Built from the informers' changes, one at a time; answers with model objects whose bytes stay the same while the object
+does. Touches nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+
+from skerry.model.desired import Kind, Object
+from skerry_hub.edgecontroller.target import (
+    Chosen,
+    Reference,
+    Refusal,
+    Wanted,
+    choose,
+    config_object,
+    pod_object,
+    references,
+    usable,
+)
+from skerry_hub.ports import Obj
+
+Name = tuple[str, str]
+KIND_NAMES = {Kind.CONFIG_MAP: "ConfigMap", Kind.SECRET: "Secret"}
+
+
+@dataclass(slots=True)
+class PodEntry:
+    obj: Obj
+    node: str
+    wanted: Object | Refusal
+    refs: tuple[Reference, ...]
+
+
+class Index:
+    """`changed(node)` is called for every node whose set may be another one now."""
+
+    def __init__(self, changed: Callable[[str], None], configs: Callable[[Reference], Obj | None]) -> None:
+        """`configs` looks up a ConfigMap or Secret in the informers."""
+        self._changed, self._configs = changed, configs
+        self._pods: dict[Name, PodEntry] = {}
+        self._uids: dict[str, Name] = {}
+        self._nodes: dict[str, set[Name]] = {}
+        self._users: dict[Reference, set[Name]] = {}
+        self._parts: dict[Reference, Object | Refusal] = {}  # only of objects that a pod names
+
+    def pod(self, uid: str) -> Obj | None:
+        """The API's pod of this uid, on any node."""
+        name = self._uids.get(uid)
+        return self._pods[name].obj if name is not None else None
+
+    def pods_of(self, node: str) -> Iterator[Obj]:
+        for name in sorted(self._nodes.get(node, ())):
+            yield self._pods[name].obj
+
+    def chosen(self, node: str) -> Chosen:
+        """The set of a device."""
+        return choose(self._wanted(self._pods[name]) for name in self._nodes.get(node, ()))
+
+    def pod_changed(self, name: Name, obj: Obj | None) -> None:
+        """A pod as the informer has it now."""
+        before = self._pods.get(name)
+        if obj is not None and before is not None and before.obj["metadata"]["uid"] != obj["metadata"]["uid"]:
+            self._remove(name, before)
+            before = None
+        if obj is None or not (obj.get("spec") or {}).get("nodeName"):
+            if before is not None:
+                self._remove(name, before)
+            return
+        wanted, refs, node = pod_object(obj), references(obj), str(obj["spec"]["nodeName"])
+        if before is not None:
+            wanted = _same(before.wanted, wanted)
+        entry = self._pods[name] = PodEntry(obj, node, wanted, refs)
+        self._uids[obj["metadata"]["uid"]] = name
+        self._nodes.setdefault(node, set()).add(name)
+        for ref in refs:
+            self._users.setdefault(ref, set()).add(name)
+        for ref in before.refs if before is not None else ():
+            if ref not in refs:
+                self._unuse(ref, name)
+        if before is None or before.wanted is not entry.wanted or before.refs != refs:
+            self._changed(node)
+
+    def config_changed(self, kind: Kind, name: Name) -> None:
+        """A ConfigMap or Secret has changed, come or gone."""
+        ref = Reference(kind, *name)
+        before = self._parts.pop(ref, None)
+        users = self._users.get(ref)
+        if not users:
+            return
+        now = self._part(ref)
+        if before is not None and now is not None:
+            now = self._parts[ref] = _same(before, now)
+        if now is not before:
+            for node in sorted({self._pods[user].node for user in users}):
+                self._changed(node)
+
+    # --- private ------------------------------------------------------------------------------------------------------
+
+    def _wanted(self, entry: PodEntry) -> Wanted:
+        parts = [(f"{KIND_NAMES[ref.kind]} {ref.namespace}/{ref.name}", self._part(ref)) for ref in entry.refs]
+        meta = entry.obj["metadata"]
+        there = tuple((name, part) for name, part in parts if part is not None)
+        return Wanted(entry.wanted, meta["uid"], str(meta.get("creationTimestamp") or ""), there)
+
+    def _part(self, ref: Reference) -> Object | Refusal | None:
+        known = self._parts.get(ref)
+        if known is None:
+            obj = self._configs(ref)
+            if obj is None:
+                return None
+            known = self._parts[ref] = config_object(ref.kind, obj)
+        return known
+
+    def _remove(self, name: Name, entry: PodEntry) -> None:
+        del self._pods[name]
+        self._uids.pop(entry.obj["metadata"]["uid"], None)
+        names = self._nodes[entry.node]
+        names.discard(name)
+        if not names:
+            del self._nodes[entry.node]
+        for ref in entry.refs:
+            self._unuse(ref, name)
+        self._changed(entry.node)
+
+    def _unuse(self, ref: Reference, name: Name) -> None:
+        users = self._users.get(ref, set())
+        users.discard(name)
+        if not users:
+            self._users.pop(ref, None)
+            self._parts.pop(ref, None)
+
+
+def _same(before: Object | Refusal, now: Object | Refusal) -> Object | Refusal:
+    """`before` where nothing has changed. An object that grew beyond the bounds goes on as it was before, because an
+    annotation must not shorten the set that a device runs."""
+    if isinstance(now, Refusal):
+        now = replace(now, kept=usable(before))
+    return before if before == now else now

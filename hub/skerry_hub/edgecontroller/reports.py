@@ -1,0 +1,188 @@
+"""Reports of one device → the API, in order, until they are stored. Decides what a failure means: wait, or drop and
+count.
+
+The latest status of a pod stands for the earlier ones of the same batch. A report for a pod that the API does not have
+on this node (gone, another uid, another node) is dropped: nobody could be shown it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any
+
+from skerry.errors import Malformed
+from skerry.model.report import Event, NodeFacts, OutboxItem, PodStatus
+from skerry.ports import Clock, Entropy
+from skerry.wire.report import Reported, decode_report
+from skerry_hub.edgecontroller import status
+from skerry_hub.edgecontroller.work import delay_after
+from skerry_hub.limits import API_WRITES_MAX, DEVICE_WRITES_MAX
+from skerry_hub.ports import (
+    EVENTS,
+    NODES,
+    PODS,
+    Cluster,
+    ClusterError,
+    Conflict,
+    Invalid,
+    NotFound,
+    Obj,
+    PatchForm,
+    Resource,
+)
+
+Log = Callable[[str], None]
+
+
+@dataclass(slots=True)
+class ReportCounts:
+    """What became of reports since the process started."""
+
+    stored: int = 0  # reports told to the API, or equal to what it shows
+    patches: int = 0  # writes of a status
+    events: int = 0
+    deletions: int = 0  # deletions finished
+    superseded: int = 0  # statuses that a later one of the same batch replaced
+    without_pod: int = 0  # dropped: the API has no such pod on this node
+    malformed: int = 0  # dropped: the body does not parse
+    refused: int = 0  # dropped: the API will never take it
+    retried: int = 0
+
+
+class Reports:
+    def __init__(
+        self,
+        cluster: Cluster,
+        clock: Clock,
+        entropy: Entropy,
+        log: Log,
+        *,
+        pod: Callable[[str], Obj | None],
+        node: Callable[[str], Obj | None],
+        learn: Callable[[Resource, Obj], None],
+    ) -> None:
+        """`pod` finds the API's pod by uid, `node` a node by name; both as the informers have them. `learn` tells the
+        informers what a write has answered, so that no comparison takes an older state for the present one."""
+        self._cluster, self._clock, self._entropy, self._log = cluster, clock, entropy, log
+        self._pod, self._node, self._learn = pod, node, learn
+        self._room = asyncio.Semaphore(API_WRITES_MAX)
+        self.counts = ReportCounts()
+
+    async def store(self, node: str, items: Sequence[OutboxItem]) -> None:
+        """Return once all of it is at the API. Waits as long as the API is away; raises nothing."""
+        own = asyncio.Semaphore(DEVICE_WRITES_MAX)
+        writes = [self._until_stored(node, said, own) for said in self._latest(items)]
+        tasks = [asyncio.ensure_future(write) for write in writes]
+        try:
+            await asyncio.gather(*tasks)
+        finally:
+            for task in tasks:
+                task.cancel()
+
+    # --- private ------------------------------------------------------------------------------------------------------
+
+    def _latest(self, items: Sequence[OutboxItem]) -> list[Reported]:
+        """What is to be written; subjects in their order, each with its latest word."""
+        said: dict[object, Reported] = {}
+        for item in items:
+            try:
+                value = decode_report(item.kind, item.body)
+            except Malformed:
+                self.counts.malformed += 1
+                continue
+            match value:
+                case PodStatus():
+                    subject: object = ("pod", value.uid)
+                case NodeFacts():
+                    subject = "node"
+                case Event():
+                    subject = ("event", item.seq)
+            if said.pop(subject, None) is not None:
+                self.counts.superseded += 1
+            said[subject] = value
+        return list(said.values())
+
+    async def _until_stored(self, node: str, said: Reported, own: asyncio.Semaphore) -> None:
+        failures = 0
+        while True:
+            try:
+                async with own, self._room:
+                    await self._write(node, said)
+                self.counts.stored += 1
+                return
+            except Invalid as why:
+                self.counts.refused += 1
+                self._log(f"{node}: a report is dropped, the API refuses it: {why}")
+                return
+            except NotFound:
+                self.counts.without_pod += 1
+                return
+            except ClusterError as why:  # a Conflict too: the informers will tell whether the pod is another one now
+                self.counts.retried += 1
+                failures += 1
+                delay = delay_after(why, failures, self._entropy.uniform())
+            await self._clock.sleep_until(self._clock.now() + delay)
+
+    def _write(self, node: str, said: Reported) -> Coroutine[Any, Any, None]:
+        match said:
+            case PodStatus():
+                return self._write_pod(node, said)
+            case NodeFacts():
+                return self._write_node(node, said)
+            case Event():
+                return self._write_event(node, said)
+
+    async def _write_pod(self, node: str, said: PodStatus) -> None:
+        pod = self._mine(node, said.uid)
+        if pod is None:
+            self.counts.without_pod += 1
+            return
+        meta = pod["metadata"]
+        namespace, name = meta["namespace"], meta["name"]
+        patch = status.pod_patch(said, pod["spec"], pod.get("status") or {}, self._host_ip(node), self._clock.wall())
+        if patch is not None:
+            body = {"metadata": {"uid": said.uid}, "status": patch}
+            now = await self._cluster.patch(
+                PODS, namespace, name, body, form=PatchForm.STRATEGIC, subresource="status"
+            )
+            self._learn(PODS, now)
+            self.counts.patches += 1
+        if said.gone and meta.get("deletionTimestamp"):
+            await self._cluster.delete(PODS, namespace, name, uid=said.uid, grace_s=0)
+            self.counts.deletions += 1
+
+    async def _write_node(self, node: str, said: NodeFacts) -> None:
+        shown = self._node(node)
+        if shown is None:
+            raise NotFound(node)
+        patch = status.node_patch(said, shown.get("status") or {}, node)
+        if patch is not None:
+            now = await self._cluster.patch(
+                NODES, "", node, {"status": patch}, form=PatchForm.STRATEGIC, subresource="status"
+            )
+            self._learn(NODES, now)
+            self.counts.patches += 1
+
+    async def _write_event(self, node: str, said: Event) -> None:
+        if said.pod_uid:
+            pod = self._mine(node, said.pod_uid)
+            if pod is None or pod["metadata"]["namespace"] != said.namespace or pod["metadata"]["name"] != said.name:
+                self.counts.without_pod += 1
+                return
+        event = status.event_object(said, node, self._clock.wall())
+        with suppress(Conflict):  # told before
+            await self._cluster.create(EVENTS, event["metadata"]["namespace"], event)
+            self.counts.events += 1
+
+    def _mine(self, node: str, uid: str) -> Obj | None:
+        """The pod, if it is this device's to speak of."""
+        pod = self._pod(uid)
+        return pod if pod is not None and pod["spec"].get("nodeName") == node else None
+
+    def _host_ip(self, node: str) -> str:
+        shown = self._node(node)
+        addresses = ((shown or {}).get("status") or {}).get("addresses") or ()
+        return next((str(a["address"]) for a in addresses if a.get("type") == "ExternalIP"), "")

@@ -1,0 +1,54 @@
+"""The hub proper: the edge controller and the cloud hub's sessions, wired to each other and to nothing else.
+
+Takes a Cluster, a Broker, a Clock and an Entropy; the same code runs on the real ones and in the simulator.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+from skerry.ports import Clock, Entropy
+from skerry_hub.cloudhub.sessions import Sessions
+from skerry_hub.edgecontroller.controller import EdgeController
+from skerry_hub.ports import Broker, Cluster
+
+
+class Hub:
+    def __init__(
+        self, cluster: Cluster, broker: Broker, clock: Clock, entropy: Entropy, log: Callable[[str], None]
+    ) -> None:
+        self.controller = EdgeController(cluster, clock, entropy, log)
+        self.sessions = Sessions(broker, self.controller, clock, entropy, log)
+        self.controller.listen(self.sessions)
+
+    async def run(self) -> None:
+        """Never returns; only a bug ends it. Holds no state that the API does not have, so it may be killed."""
+        tasks = [asyncio.ensure_future(self.controller.run()), asyncio.ensure_future(self.sessions.run())]
+        try:
+            await asyncio.gather(*tasks)
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def ready(self) -> None:
+        """Return once the API is followed and the broker connected."""
+        await self.controller.ready.wait()
+        await self.sessions.connected.wait()
+
+    def snapshot(self) -> dict[str, Any]:
+        """Counters and queues of this moment, fit for JSON; docs/operating.md explains them."""
+        informers = {
+            resource.plural: {
+                "synced": i.synced,
+                "objects": len(i.objects),
+                "resourceVersion": i.resource_version,
+                "lists": i.lists,
+                "watches": i.watches,
+                "failures": i.failures,
+            }
+            for resource, i in self.controller.informers.items()
+        }
+        return {**self.sessions.snapshot(), "api": informers, "reports": self.controller.report_counts()}

@@ -1,0 +1,81 @@
+"""`skerry-hub join` and `adopt`: what an operator does to nodes, as calls on a Cluster. Prints nothing."""
+
+from __future__ import annotations
+
+import re
+from urllib.parse import urlsplit
+
+from skerry.errors import ConfigInvalid
+from skerry.limits import NAME_CHARS_MAX
+from skerry_hub.edgecontroller import identity
+from skerry_hub.edgecontroller.controller import DEVICE_LABEL
+from skerry_hub.ports import NODES, Cluster, ClusterError, Conflict, NotFound, Obj
+
+_NODE_NAME = re.compile(r"[a-z0-9]([-a-z0-9.]*[a-z0-9])?")
+MQTT_PORT = 1883
+
+
+def node_name(text: str) -> str:
+    """A name that a Node may have (RFC 1123 subdomain). Raises ConfigInvalid."""
+    labels = text.split(".")
+    good = len(text) <= NAME_CHARS_MAX and all(_NODE_NAME.fullmatch(label) for label in labels)
+    if not good:
+        raise ConfigInvalid("NODE", f"{text[:80]!r} is no Kubernetes node name (lower-case letters, digits, - and .)")
+    return text
+
+
+def broker_address(url: str) -> tuple[str, int]:
+    """Host and port of mqtt://HOST[:PORT]. Raises ConfigInvalid."""
+    try:
+        parts = urlsplit(url)
+        port = parts.port if parts.port is not None else MQTT_PORT
+    except ValueError as why:
+        raise ConfigInvalid("--broker", str(why)) from None
+    extra = parts.username or parts.query or parts.fragment or parts.path not in ("", "/")
+    if parts.scheme != "mqtt" or not parts.hostname or extra or not 0 < port < 1 << 16:
+        raise ConfigInvalid("--broker", f"{url!r} is not mqtt://HOST:PORT")
+    return parts.hostname, port
+
+
+async def join(cluster: Cluster, node: str) -> bool:
+    """Make the Node object of a device; True if it is new. An existing one gets the label. Raises ClusterError."""
+    label = {DEVICE_LABEL: "true"}
+    made: Obj = {
+        "apiVersion": "v1",
+        "kind": "Node",
+        "metadata": {"name": node, "labels": {**label, "kubernetes.io/hostname": node}},
+    }
+    try:
+        await cluster.create(NODES, "", made)
+        return True
+    except Conflict:
+        found = await cluster.get(NODES, "", node)
+    if (found["metadata"].get("labels") or {}).get(DEVICE_LABEL) != "true":
+        await cluster.patch(NODES, "", node, {"metadata": {"labels": label}})
+    return False
+
+
+async def adopt(cluster: Cluster, node: str | None) -> list[str]:
+    """Let this API's epoch replace the sets of one device, or of all; gives the marked nodes. Raises ClusterError."""
+    found = await identity.read(cluster)
+    epoch = identity.epoch_of(found) if found is not None else ""
+    if not epoch:
+        raise ClusterError("this API has no epoch yet: no hub has run on it")
+    if node is None:
+        listing = await cluster.list(NODES, labels=f"{DEVICE_LABEL}=true")
+        names = sorted(str(item["metadata"]["name"]) for item in listing.items)
+    else:
+        shown = await cluster.get(NODES, "", node)
+        if (shown["metadata"].get("labels") or {}).get(DEVICE_LABEL) != "true":
+            raise NotFound(f"node {node} is no device of skerry; skerry-hub join makes it one")
+        names = [node]
+    for name in names:
+        await cluster.patch(NODES, "", name, {"metadata": {"annotations": {identity.ADOPT: epoch}}})
+    return names
+
+
+def device_toml(node: str, broker: str) -> str:
+    """The device's configuration as far as the hub knows it (keys of skerry.config)."""
+    host, port = broker_address(broker)
+    shown = f"[{host}]" if ":" in host else host
+    return f'node = "{node}"\nbroker = "mqtt://{shown}:{port}"\n'
