@@ -1,4 +1,4 @@
-"""Storms over both real session machines: any frame may be lost, repeated, late or out of order, either end may restart.
+"""Storms over both real session machines: any frame may be lost, repeated, late or out of order.
 
 At every step Board asserts that the generation never falls and that a foreign or restored hub deletes and changes
 nothing. After the storm `Pair.calm` fails if the ends differ while neither has a deadline (a dead-end), if they talk
@@ -11,13 +11,13 @@ from collections.abc import Callable
 from random import Random
 
 import pytest
-from unit.wire.pair import EPOCH, OTHER_EPOCH, OTHER_STORE, STORE, Pair, config, desired, objects, pod
 
 from skerry.model.desired import Object
 from skerry.model.report import Phase
 from skerry.wire.session import State
 from skerry_hub.cloudhub import session as hub
 from skerry_hub.cloudhub.session import Target
+from unit.wire.pair import EPOCH, OTHER_EPOCH, OTHER_STORE, STORE, Pair, config, desired, objects, pod
 
 # Few sets and few objects, so that a storm often comes back to a set that it had before: that is where beliefs about
 # the other end go wrong unnoticed.
@@ -96,7 +96,7 @@ def quiet(pair: Pair) -> None:
 
 
 @pytest.mark.parametrize("loss", [0.0, 0.1, 0.4])
-@pytest.mark.parametrize("seed", range(40))
+@pytest.mark.parametrize("seed", range(30))
 def test_after_any_storm_both_ends_agree_and_no_state_is_a_dead_end(seed: int, loss: float) -> None:
     random = Random(f"{seed}{loss}")
     pair = Pair(Target(STORE, EPOCH, 1, objects()), seed=seed)
@@ -112,7 +112,7 @@ def test_after_any_storm_both_ends_agree_and_no_state_is_a_dead_end(seed: int, l
     assert [type(m).__name__ for m in pair.said[said:]] == ["Hello", "Ack"]
 
 
-@pytest.mark.parametrize("seed", range(40))
+@pytest.mark.parametrize("seed", range(30))
 def test_no_storm_makes_a_foreign_hub_delete_or_change_before_it_is_adopted(seed: int) -> None:
     random = Random(seed)
     mine = (pod("a", "mine"), pod("mine"), config("c", "mine"))
@@ -151,7 +151,10 @@ def test_no_storm_makes_an_older_backup_delete_or_change_before_it_is_adopted(se
             break
         due = [t for t in (pair.device.deadline, pair.hub.deadline) if t is not None]
         assert due, "neither end has a deadline and no epoch was opened\n" + pair.story()
-        _ = pair.device_ticks() if pair.device.deadline == min(due) else pair.hub_ticks()
+        if pair.device.deadline == min(due):
+            pair.device_ticks()
+        else:
+            pair.hub_ticks()
     assert pair.epochs
     pair.set_target(Target(STORE, OTHER_EPOCH, 1, pair.target.objects))
     pair.calm(CALM_S)

@@ -5,6 +5,14 @@ from __future__ import annotations
 from random import Random
 
 import pytest
+
+from skerry.limits import ACK_TIMEOUT_S, OBJECT_BYTES_MAX, PODS_MAX, REPORT_ITEMS_MAX, RESTORED_WAIT_S
+from skerry.model.desired import Object
+from skerry.model.report import Phase
+from skerry.wire import message
+from skerry.wire import session as wire_session
+from skerry.wire.message import Ack, Delta, Inventory, Reject, RejectCode, Report, Welcome
+from skerry_hub.cloudhub.session import HubSession, Send, State, Target
 from unit.wire.pair import (
     EPOCH,
     NODE,
@@ -18,14 +26,6 @@ from unit.wire.pair import (
     objects,
     pod,
 )
-
-from skerry.limits import ACK_TIMEOUT_S, OBJECT_BYTES_MAX, PODS_MAX, REPORT_ITEMS_MAX, RESTORED_WAIT_S
-from skerry.model.desired import Object
-from skerry.model.report import Phase
-from skerry.wire import message
-from skerry.wire import session as wire_session
-from skerry.wire.message import Ack, Delta, Inventory, Reject, RejectCode, Report, Welcome
-from skerry_hub.cloudhub.session import HubSession, Send, State, Target
 
 A, B, C = pod("a"), pod("b"), config("c")
 
@@ -45,6 +45,11 @@ def settled(*what: Object) -> Pair:
     return pair
 
 
+def origin(pair: Pair) -> tuple[str, str, int]:
+    own = pair.board.desired
+    return own.store, own.epoch, own.resource_version
+
+
 # --- the main cases ---------------------------------------------------------------------------------------------------
 
 
@@ -54,7 +59,7 @@ def test_a_device_joins() -> None:
     pair.calm()
     assert kinds(pair.said) == ["Hello", "Welcome", "Delta", "Ack"]
     assert pair.board.desired.objects.keys() == {A.key, C.key}
-    assert (pair.board.desired.store, pair.board.desired.epoch, pair.board.desired.resource_version) == (STORE, EPOCH, 5)
+    assert origin(pair) == (STORE, EPOCH, 5)
 
 
 def test_a_reconnect_with_nothing_changed_is_one_hello_and_one_ack() -> None:
@@ -146,7 +151,7 @@ def test_another_store_or_epoch_deletes_and_changes_nothing_until_adopted(store:
     pair.calm()
     assert pair.held is True
     assert pair.board.desired.objects == objects(A, C, B), "only new objects are accepted"
-    assert (pair.board.desired.store, pair.board.desired.epoch, pair.board.desired.resource_version) == (STORE, EPOCH, 5)
+    assert origin(pair) == (STORE, EPOCH, 5)
 
     pair.set_target(target(pod("a", "evil"), B, store=store, epoch=epoch, version=2, adopted=True))
     pair.calm()

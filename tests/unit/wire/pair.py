@@ -1,4 +1,4 @@
-"""Both real session machines, a journal in memory and an API in memory, joined by two pipes. No IO, no clock of its own.
+"""Both real session machines, a journal and an API in memory, joined by two pipes. No IO, no clock of its own.
 
 Knows every rule that must hold at each step (assertions in Board) and when both ends agree (`Pair.agreed`). Who loses,
 repeats and reorders frames is the test.
@@ -13,7 +13,7 @@ from types import MappingProxyType
 from golden.wirecheck import validate
 from skerry.limits import OBJECTS_MAX, PODS_MAX
 from skerry.model.desired import Change, Desired, Key, Kind, Object, object_of, set_digest, short
-from skerry.model.report import OutboxItem, PodStatus, Phase, ReportKind
+from skerry.model.report import OutboxItem, Phase, PodStatus, ReportKind
 from skerry.wire import message, session
 from skerry.wire.codec import encode as cbor
 from skerry.wire.message import Delta, Hello, Message, Report
@@ -245,8 +245,9 @@ class Pair:
         return reached and known and told
 
     def story(self) -> str:
-        ends = (f"{name} {end.state.value} {end.deadline}" for name, end in (("device", self.device), ("hub", self.hub)))
-        return "\n".join((*self.trace[-60:], *ends))
+        device = f"device {self.device.state.value} until {self.device.deadline}"
+        hub_end = f"hub {self.hub.state.value} until {self.hub.deadline}"
+        return "\n".join((*self.trace[-60:], device, hub_end))
 
     def note(self, what: str) -> None:
         self.trace.append(f"{self.now:9.2f} {what}")
