@@ -17,7 +17,8 @@ from skerry.errors import ConfigInvalid
 from skerry.limits import KIB, MIB, MQTT_KEEPALIVE_S, NAME_CHARS_MAX
 
 FILE_BYTES_MAX = 64 * KIB
-_NODE_NAME = re.compile(r"[a-z0-9]([-a-z0-9.]*[a-z0-9])?")
+_LABEL = r"[a-z0-9]([-a-z0-9]*[a-z0-9])?"
+_NODE_NAME = re.compile(rf"{_LABEL}(\.{_LABEL})*")
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +82,8 @@ def load(path: Path) -> Config:
         raise ConfigInvalid(str(path), f"is not UTF-8 at byte {why.start}") from None
     except tomllib.TOMLDecodeError as why:
         raise ConfigInvalid(str(path), str(why)) from None
+    except RecursionError:
+        raise ConfigInvalid(str(path), "is nested too deeply") from None
 
 
 def parse(said: dict[str, Any]) -> Config:
@@ -88,7 +91,8 @@ def parse(said: dict[str, Any]) -> Config:
     known = {key.name: key for key in KEYS}
     for name in said:
         if name not in known:
-            raise ConfigInvalid(name, f"no such key; there are {', '.join(sorted(known))}")
+            shown = name if name.isprintable() else repr(name)
+            raise ConfigInvalid(shown, f"no such key; there are {', '.join(sorted(known))}")
     values = {key.name: _value(key, said.get(key.name)) for key in KEYS}
     node = values["node"]
     if len(node) > NAME_CHARS_MAX or not _NODE_NAME.fullmatch(node):
@@ -113,17 +117,21 @@ def _value(key: KeySpec, value: Any) -> Any:
         return key.default
     if type(value) is not key.kind:
         raise ConfigInvalid(key.name, f"{key.kind.__name__} expected, got {type(value).__name__}")
+    if isinstance(value, str) and not value.isprintable():
+        raise ConfigInvalid(key.name, f"{value[:40]!r} has characters that cannot be printed")
     if isinstance(value, int) and key.kind is int and not key.low <= value <= key.high:
         raise ConfigInvalid(key.name, f"must be between {key.low} and {key.high} {key.unit}, got {value}")
     return value
 
 
 def _broker(url: str) -> tuple[str, int]:
+    """Host and port; anything else in the URL would be ignored in silence, so it is refused."""
     try:
         parts = urlsplit(url)
-        port = parts.port or 1883
+        port = 1883 if parts.port is None else parts.port
     except ValueError as why:
         raise ConfigInvalid("broker", str(why)) from None
-    if parts.scheme != "mqtt" or not parts.hostname or parts.path not in ("", "/"):
-        raise ConfigInvalid("broker", f"{url!r} is not mqtt://HOST:PORT")
+    more = parts.username is not None or parts.password is not None or parts.query or parts.fragment
+    if parts.scheme != "mqtt" or not parts.hostname or port == 0 or parts.path not in ("", "/") or more:
+        raise ConfigInvalid("broker", "must be mqtt://HOST:PORT and nothing else")  # it may hold a password: not shown
     return parts.hostname, port
