@@ -66,6 +66,7 @@ def _show(report: Any, output: str) -> None:
         print(json.dumps(report["data"], indent=1, sort_keys=True))
     else:
         print("\n".join(report["lines"]))
+    sys.stdout.flush()  # a reader that went away shows here, not in the interpreter's last moments
 
 
 if __name__ == "__main__":

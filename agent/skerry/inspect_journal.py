@@ -5,11 +5,12 @@ from __future__ import annotations
 import argparse
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 from skerry.boot import journal_folder
 from skerry.config import Config
-from skerry.errors import ConfigInvalid, SkerryError
+from skerry.errors import ConfigInvalid, Malformed, SkerryError
 from skerry.journal.record import (
     BOOT_ID,
     DESIRED,
@@ -23,19 +24,19 @@ from skerry.journal.record import (
     read_desired,
     read_object,
 )
-from skerry.model.desired import Desired, Kind
+from skerry.model.desired import Desired, Kind, Object
 from skerry.model.manifest import RefusedPod, read_pod
 from skerry.model.report import PodStatus, ReportKind
 from skerry.wire.codec import decode
 from skerry.wire.report import decode_report
-from skerry.world.store import LmdbReader, open_reader
+from skerry.world.store import ENV, LmdbReader, open_reader
 
 Report = dict[str, Any]
 
 
 def status(config: Config, _args: argparse.Namespace) -> Report:
     """Identity, generation, outbox and one line per pod."""
-    reader = open_reader(journal_folder(config))
+    reader = _reader(config)
     try:
         desired, statuses = _desired(reader), _statuses(reader)
         waiting = sum(1 for _ in reader.scan(OUTBOX))
@@ -65,7 +66,7 @@ def status(config: Config, _args: argparse.Namespace) -> Report:
 
 def explain(config: Config, args: argparse.Namespace) -> Report:
     """The history of one pod. Raises SkerryError if nothing is known of it."""
-    reader = open_reader(journal_folder(config))
+    reader = _reader(config)
     try:
         history = [read_decision(k, v) for k, v in reader.scan(HISTORY)]
         desired, statuses = _desired(reader), _statuses(reader)
@@ -93,16 +94,41 @@ def explain(config: Config, args: argparse.Namespace) -> Report:
 COMMANDS: dict[str, Callable[[Config, argparse.Namespace], Report]] = {"status": status, "explain": explain}
 
 
+def _reader(config: Config) -> LmdbReader:
+    """Raises ConfigInvalid where skerry never ran, StoreBroken where its journal cannot be read."""
+    folder = journal_folder(config)
+    try:
+        (folder / ENV / "data.mdb").stat()
+    except OSError as why:
+        if isinstance(why, PermissionError):
+            raise SkerryError(f"journal {folder}: {why.strerror}; only root may read it") from None
+        raise ConfigInvalid("data_dir", f"{config.data_dir} holds no journal yet") from None
+    return open_reader(folder)
+
+
 def _desired(reader: LmdbReader) -> Desired:
     head = reader.get(DESIRED)
     if head is None:
-        raise ConfigInvalid("data_dir", "holds no journal yet")
+        raise SkerryError("the journal was made and nothing is in it yet")
     return read_desired(head, [read_object(k, v) for k, v in reader.scan(OBJECT)])
 
 
 def _statuses(reader: LmdbReader) -> dict[str, PodStatus]:
-    found = (decode_report(ReportKind.POD_STATUS, v) for _, v in reader.scan(STATUS))
-    return {s.uid: s for s in found if isinstance(s, PodStatus)}
+    out = {}
+    for _, value in reader.scan(STATUS):
+        with suppress(Malformed):  # of another skerry, say: the agent passes over it too (journal.recovery)
+            status = decode_report(ReportKind.POD_STATUS, value)
+            assert isinstance(status, PodStatus)
+            out[status.uid] = status
+    return out
+
+
+def _value(obj: Object) -> object:
+    """The body's value; nothing where it cannot be read, which then shows as a refused pod."""
+    try:
+        return decode(obj.body)
+    except Malformed:
+        return None
 
 
 def _names(desired: Desired, secret_env: bool) -> dict[str, str]:
@@ -110,7 +136,7 @@ def _names(desired: Desired, secret_env: bool) -> dict[str, str]:
     out = {}
     for (kind, uid), obj in sorted(desired.objects.items()):
         if kind is Kind.POD:
-            pod = read_pod(obj, decode(obj.body), secret_env)
+            pod = read_pod(obj, _value(obj), secret_env)
             out[uid] = f"{pod.namespace}/{pod.name}" + (" (refused)" if isinstance(pod, RefusedPod) else "")
     return out
 
