@@ -14,6 +14,7 @@ from dataclasses import replace
 from typing import Any, Protocol
 
 import pytest
+
 from skerry.errors import ImagePullFailed, RuntimeAway, RuntimeFailed
 from skerry.model.observed import ContainerSeen, ContainerState
 from skerry.model.pod import Container, Pod, Port, Resources
@@ -377,7 +378,7 @@ class RuntimeEffects:
         assert await self.told(site, make_pod(), shell(site, "echo salt > /out/water", folder)) == ""
         script = "cat /out/water; echo sand > /out/water || true"
         text = await self.told(site, make_pod(), shell(site, script, folder, read_only=True))
-        assert text.startswith("salt\n")
+        assert "salt\n" in text  # what sh says of the other comes by another pipe, before or after
         assert await self.told(site, make_pod(), shell(site, "cat /out/water", folder)) == "salt\n"
 
     async def test_limits_reach_the_control_group(self, site: EffectsSite) -> None:

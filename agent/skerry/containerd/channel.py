@@ -29,8 +29,9 @@ IMAGES = "/runtime.v1.ImageService/"
 # gRPC's own words for "cannot be reached or did not answer in time"; every other status is a refusal.
 AWAY = frozenset({Status.UNAVAILABLE, Status.DEADLINE_EXCEEDED, Status.CANCELLED})
 
-# What grpclib, h2 and the socket raise instead of a status.
-BROKEN = (OSError, asyncio.TimeoutError, StreamTerminatedError, ProtocolError, H2Error)
+# What grpclib, h2 and the socket raise instead of a status. AttributeError: grpclib 0.4 deletes the transport of a
+# connection that was lost, and uses it all the same when the loss comes between connecting and sending.
+BROKEN = (OSError, asyncio.TimeoutError, StreamTerminatedError, ProtocolError, H2Error, AttributeError)
 
 
 class Connection:

@@ -15,6 +15,7 @@ from google.protobuf.message import Message
 from grpclib.const import Cardinality, Handler, Status
 from grpclib.exceptions import GRPCError
 from grpclib.server import Server
+
 from skerry.containerd import channel
 from skerry.containerd.adapter import Containerd
 from skerry.containerd.channel import IMAGES, RUNTIME, Connection
@@ -136,6 +137,33 @@ async def test_a_peer_that_speaks_something_else(socket: Path, runtime: Containe
             await runtime.look()
         with pytest.raises(RuntimeAway):
             await runtime.events().__anext__()
+
+
+async def test_a_peer_that_hangs_up_at_once(socket: Path, runtime: Containerd) -> None:
+    """Before, while or after the request is sent: whichever it is, the runtime is away."""
+
+    async def peer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        del reader
+        writer.transport.abort()
+
+    async with await asyncio.start_unix_server(peer, socket):
+        for _ in range(50):
+            with pytest.raises(RuntimeAway):
+                await runtime.version()
+
+
+async def test_a_connection_lost_between_connecting_and_sending(socket: Path, serve: Serve) -> None:
+    await serve({})
+    connection = Connection(socket)
+    await connection.cri("StopContainer", cri.StopContainerRequest(), cri.StopContainerResponse)
+    assert connection._channel is not None
+    protocol = connection._channel._protocol
+    assert protocol is not None
+    protocol.processor.close()  # as grpclib does when the loss is told, but the channel has not looked yet
+    setattr(protocol.handler, "connection_lost", False)  # noqa: B010 - grpclib does not declare it
+    with pytest.raises(RuntimeAway):
+        await connection.cri("StopContainer", cri.StopContainerRequest(), cri.StopContainerResponse)
+    connection.close()
 
 
 async def test_a_silent_peer_costs_the_deadline(socket: Path) -> None:

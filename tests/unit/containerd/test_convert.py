@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+
 from skerry.containerd import convert
 from skerry.containerd.stubs import cri
 from skerry.limits import NAME_CHARS_MAX, STATUS_MESSAGE_CHARS_MAX

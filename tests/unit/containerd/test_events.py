@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from typing import Any, cast
 
 import pytest
+
 from skerry.containerd.channel import Connection
 from skerry.containerd.events import FILTERS, Feed, Owner, TaskSeen, Topic, listen, task_seen
 from skerry.containerd.stubs import events

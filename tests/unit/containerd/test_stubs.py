@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
+
 from skerry.containerd.stubs import cri
 
 ROOT = Path(__file__).resolve().parents[3]

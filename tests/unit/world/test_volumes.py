@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
 from skerry.errors import VolumeFailed
 from skerry.limits import MIB
 from skerry.model.pod import EmptyDir, HostPath
