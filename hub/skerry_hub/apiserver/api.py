@@ -9,7 +9,7 @@ import logging
 from collections.abc import Sequence
 from typing import Any
 
-from . import authn, decode, discovery, openapi, reads, verbs, views
+from . import authn, decode, discovery, metrics, openapi, reads, verbs, views
 from .http import Reply, Request
 from .normalize import WrongType, normalise
 from .requests import Target, delete_options, list_options, target, truth, write_options
@@ -18,6 +18,7 @@ from .store import Store
 from .watch import Watch, Watchers
 
 Obj = dict[str, Any]
+Headers = Sequence[tuple[str, str]]
 log = logging.getLogger("skerry_hub.apiserver")
 _JSON = ("content-type", "application/json")
 _TEXT = ("content-type", "text/plain; charset=utf-8")
@@ -51,7 +52,7 @@ class Api:
             reply.send(why.code, [_JSON, *why.headers], views.dumps(why.body))
 
     async def _dispatch(self, request: Request, reply: Reply) -> None:
-        fixed = _fixed(request)
+        fixed = self._metrics() if request.path == "/metrics" else _fixed(request)
         if fixed is not None:
             if request.method not in ("GET", "HEAD"):
                 raise method_not_allowed()
@@ -65,6 +66,20 @@ class Api:
             await self._delete(request, reply, where)
         else:
             await self._write(request, reply, where)
+
+    def _metrics(self) -> tuple[Headers, bytes]:
+        watches = self._watchers
+        counters = {
+            "requests_total": self.requests,
+            "watches_total": watches.counters.opened,
+            "watches_ended_slow_total": watches.counters.ended_slow,
+        }
+        gauges = {
+            "watches": watches.open,
+            "resource_version": self._store.rv,
+            "object_bytes": self._store.bytes,
+        }
+        return [("content-type", metrics.TYPE)], metrics.text(counters, gauges)
 
     async def _read(self, request: Request, reply: Reply, where: Target) -> None:
         if where.subresource and "get" not in _sub_verbs(where):
@@ -167,9 +182,6 @@ def _delete_body(request: Request) -> Obj:
     except WrongType as why:
         raise bad_request(f'DeleteOptions in version "v1" cannot be handled as a DeleteOptions: {why}') from None
     return out
-
-
-Headers = Sequence[tuple[str, str]]
 
 
 def _fixed(request: Request) -> tuple[Headers, bytes] | None:

@@ -24,6 +24,7 @@ WATCH_BATCH_BYTES = 64 * 1024
 CHANGES_MAX = 10_000  # kept for watches that begin in the past
 CHANGES_BYTES_MAX = 64 * 1024 * 1024
 LIST_ITEMS_MAX = 100_000
+STORE_BYTES_MAX = 1024 * 1024 * 1024  # all objects together; they are held in memory too
 COMMIT_BATCH_MAX = 512  # writes that share one fsync
 PENDING_WRITES_MAX = 4096
 EVENT_TTL_S = 3600.0

@@ -90,10 +90,12 @@ def _json_patch(original: Obj, patch: Any) -> Obj:
 
 
 def _between_copies(patch: list[Any]) -> list[list[Any]]:
-    """The operations in order, each copy alone. Raises ValueError for too many copies."""
+    """The operations in order, each copy alone. Raises ValueError for too many copies and too deep a path."""
     out: list[list[Any]] = [[]]
     copies = 0
     for operation in patch:
+        if isinstance(operation, dict) and str(operation.get("path")).count("/") > limits.JSON_DEPTH_MAX:
+            raise ValueError("too deep")
         if isinstance(operation, dict) and operation.get("op") == "copy":
             copies += 1
             out += [[operation], []]

@@ -19,9 +19,10 @@ from skerry_hub import pki
 
 from . import credentials, events, kinds, limits
 from .api import Api
-from .errors import DataError, DataInUse, ListenError
+from .errors import DatabaseError, DataError, DataInUse, ListenError
 from .http import Connections
 from .namespaces import NamespaceDrain, bootstrap
+from .status import ApiError
 from .store import Store
 from .watch import Watchers
 
@@ -66,7 +67,10 @@ async def _serve(
     ready: Callable[[ServedAt], None],
     stop: asyncio.Event,
 ) -> None:
-    await bootstrap(store)
+    try:
+        await bootstrap(store)
+    except ApiError as why:
+        raise DatabaseError(f"{data / DATABASE}: cannot be written: {why}") from None
     connections = Connections(Api(store, Watchers(store), found.token))
     loop = asyncio.get_running_loop()
     try:

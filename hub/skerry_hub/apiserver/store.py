@@ -44,7 +44,10 @@ class Stored:
 
 @dataclass
 class Change:
-    """What a commit did to one object: `new` None is a deletion, `old` None a creation. `lines` caches encodings."""
+    """What a commit did to one object: `new` None is a deletion, `old` None a creation. `lines` caches encodings.
+
+    What was deleted is shown to watchers in its last state at version `rv`.
+    """
 
     rv: int
     key: Key
@@ -67,7 +70,6 @@ class Write:
     key: Key
     expect: Stored | _Chained | None
     obj: Obj | None
-    last: Obj | None = None  # what watchers are shown of a removed object; its version is set here
 
 
 class Stale(Exception):
@@ -93,6 +95,7 @@ class Store:
         self._sorted: dict[str, list[tuple[str, str]] | None] = {}
         self._changes: deque[Change] = deque()
         self._changes_bytes = 0
+        self.bytes = 0  # of all objects
         self.forgotten_rv = 0  # changes up to this one are no longer kept
         self.rv = 0
         self._read_all()
@@ -119,6 +122,7 @@ class Store:
         self.rv, self.forgotten_rv = loaded.rv, loaded.forgotten_rv
         for resource, ns, name, rv, raw in loaded.objects:
             self._objects.setdefault(resource, {})[ns, name] = self._stored(resource, rv, raw)
+            self.bytes += len(raw)
         for rv, resource, ns, name, old, new in loaded.changes:
             key = (resource, ns, name)
             was = self._stored(resource, 0, old) if old is not None else None
@@ -214,19 +218,18 @@ class Store:
 
     def _change(self, w: Write, old: Stored | None) -> Change:
         rv = self._next_rv + 1
-        shown = w.obj if w.obj is not None else w.last
-        if shown is None:
+        if w.obj is None:
             assert old is not None
-            shown = old.obj()
-        shown["metadata"]["resourceVersion"] = str(rv)
-        raw = json.dumps(shown, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "replace")
-        if len(raw) > limits.OBJECT_BYTES_MAX and w.obj is not None:
+            self._next_rv = rv
+            return Change(rv, w.key, old, None)
+        w.obj["metadata"]["resourceVersion"] = str(rv)
+        raw = json.dumps(w.obj, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "replace")
+        if len(raw) > limits.OBJECT_BYTES_MAX:
             raise ApiError(413, "RequestEntityTooLarge", f"etcdserver: request is too large: {len(raw)} bytes")
+        if self.bytes + len(raw) - len(old.raw if old else b"") > limits.STORE_BYTES_MAX:
+            raise ApiError(507, "", f"the store is full: {limits.STORE_BYTES_MAX} bytes of objects; delete some")
         self._next_rv = rv
-        if w.obj is not None:
-            return Change(rv, w.key, old, self._stored(w.key[0], rv, raw, shown))
-        assert old is not None
-        return Change(rv, w.key, Stored(rv, raw, old.labels, old.fields), None)
+        return Change(rv, w.key, old, self._stored(w.key[0], rv, raw, w.obj))
 
     async def _drain(self) -> None:
         loop = asyncio.get_running_loop()
@@ -275,8 +278,8 @@ class Store:
             if (ns, name) not in objects:
                 self._sorted[resource] = None
             objects[ns, name] = change.new
-        pending = self._pending.get(change.key)
-        if change.key in self._pending and (pending is change.new):
+        self.bytes += len(change.new.raw if change.new else b"") - len(change.old.raw if change.old else b"")
+        if change.key in self._pending and self._pending[change.key] is change.new:
             del self._pending[change.key]
         self.rv = change.rv
         self._keep(change)

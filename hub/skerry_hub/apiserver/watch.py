@@ -68,9 +68,14 @@ class Watchers:
         for watch in self._by_resource.get(change.key[0], ()):
             watch.offer(change)
 
+    @property
+    def open(self) -> int:
+        """How many watches are open."""
+        return sum(map(len, self._by_resource.values()))
+
     def add(self, watch: Watch) -> None:
         """Raises ApiError 429 when there are too many."""
-        if sum(map(len, self._by_resource.values())) >= limits.WATCHERS_MAX:
+        if self.open >= limits.WATCHERS_MAX:
             raise ApiError(429, "TooManyRequests", "too many watches are open", headers=(("Retry-After", "5"),))
         self._by_resource.setdefault(watch.resource.id, set()).add(watch)
         self.counters.opened += 1
@@ -206,15 +211,16 @@ class Watch:
         kind = event_type(was, now)
         if not kind:
             return b""
-        if kind == "DELETED" and change.new is not None:  # still there, but no longer selected: its last good state
+        shown = change.new
+        if kind == "DELETED":  # gone, or no longer selected: its last selected state
             assert change.old is not None
-            return self._encode(kind, _at(change.old, change.rv))
-        cache = (kind, self._view.form + self._view.version + self._view.include)
+            shown = _at(change.old, change.rv)
         if self._view.form == "table":
-            return self._encode(kind, change.new or change.old)
+            return self._encode(kind, shown)
+        cache = (kind, self._view.form + self._view.version + self._view.include)
         line = change.lines.get(cache)
         if line is None:
-            line = change.lines[cache] = self._encode(kind, change.new or change.old)
+            line = change.lines[cache] = self._encode(kind, shown)
         return line
 
     def _encode(self, kind: str, stored: Stored | None) -> bytes:

@@ -49,7 +49,9 @@ async def test_versions_grow_by_one_and_listeners_hear_after_the_commit(fresh: S
         (3, False, True),
     ]
     assert heard[2].old is not None
-    assert heard[2].old.obj() == {"metadata": {"name": "a", "resourceVersion": "3"}, "value": 2}
+    assert heard[2].old is second
+    assert [stored.obj()["value"] for _, stored in fresh.as_of("things", 2)] == [2], "the past is as it was"
+    assert fresh.as_of("things", 2)[0][1] is second
 
 
 async def test_a_decision_on_an_old_state_is_stale(fresh: Store) -> None:
@@ -112,6 +114,16 @@ async def test_a_failed_commit_fails_all_that_waits_and_changes_nothing(
     assert fresh.rv == 1
     assert (await fresh.commit(Write(KEY, current, thing("a", 4))))[0] is not None
     assert fresh.rv == 2
+
+
+async def test_a_full_store_takes_deletions_only(fresh: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = (await fresh.commit(Write(KEY, None, thing("a", "x" * 100))))[0]
+    monkeypatch.setattr(limits, "STORE_BYTES_MAX", fresh.bytes + 10)
+    with pytest.raises(ApiError, match="full"):
+        await fresh.commit(Write(("things", "ns", "b"), None, thing("b")))
+    await fresh.commit(Write(KEY, first, None))
+    assert fresh.bytes == 0
+    await fresh.commit(Write(("things", "ns", "b"), None, thing("b")))
 
 
 async def test_lists_of_the_past_are_exact(fresh: Store) -> None:

@@ -185,6 +185,7 @@ def test_a_client_that_never_reads_does_not_delay_another(api: Client, monkeypat
     assert cut_within(deaf, 20.0), "the deaf client was not cut"
     deaf.close()
     assert api.call("DELETE", MAPS)[0] == 200
+    assert "skerry_api_watches_ended_slow_total 0" not in api.call("GET", "/metrics")[1]["text"]
 
 
 def test_a_watch_in_the_middle_of_its_version_history_is_exact(api: Client) -> None:
