@@ -15,6 +15,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
 from skerry.errors import SkerryError
 
 CLOCK_SKEW = timedelta(hours=1)  # a certificate is valid from this long before it was made
