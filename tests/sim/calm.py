@@ -1,0 +1,226 @@
+"""What must be so once it is calm: API = card = engine = what the API shows; nothing left over; then nothing moves.
+
+Each function returns problems as text, prefixed by the promise's key; none is convergence.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from sim.checks import head_of
+from sim.device import Device
+from sim.engine import behaviour
+from sim.people import LOST_IMAGE, NAMESPACE
+from skerry.journal import record
+from skerry.limits import RELIST_S
+from skerry.model.desired import Key, Kind, Object, set_digest
+from skerry.model.observed import ContainerState
+from skerry.model.report import PodStatus, ReportKind
+from skerry.wire.codec import decode
+from skerry.wire.report import decode_report
+from skerry_hub.edgecontroller.target import Refusal, config_object, pod_object, references
+from skerry_hub.ports import CONFIG_MAPS, NODES, PODS, SECRETS, Obj
+
+if TYPE_CHECKING:
+    from sim.life import Life
+
+DEAD_KEPT_MAX = 2  # of one container name
+
+
+def calm_problems(life: Life) -> list[str]:
+    out: list[str] = []
+    for device in life.devices:
+        pods = {p["metadata"]["uid"]: p for p in life.etcd.all(PODS).values() if p["spec"]["nodeName"] == device.node}
+        if not device.running:
+            out.append(f"[5] {device.node} does not run")
+            continue
+        out += _set(life, device, pods)
+        out += [f"[6] {device.node} still has in its outbox {k.hex()}" for k in device.disk.keys(record.OUTBOX)]
+        for uid, pod in pods.items():
+            out += _pod(device, uid, pod)
+        out += _leftovers(device, pods)
+        out += _node(life, device)
+    return out
+
+
+def offline_problems(devices: list[Device]) -> list[str]:
+    """Every pod on the card that can run offline runs: its image is here, what it names is here."""
+    out = []
+    for device in devices:
+        objects = [decode(device.disk.records[k]) for k in device.disk.keys(record.OBJECT + b"\1")]
+        configs = {
+            decode(device.disk.records[k])["metadata"]["name"]
+            for kind in (b"\2", b"\3")
+            for k in device.disk.keys(record.OBJECT + kind)
+        }
+        for pod in objects:
+            uid, spec = pod["metadata"]["uid"], pod["spec"]
+            if pod["metadata"].get("deletionTimestamp") or spec.get("hostIPC") or spec["restartPolicy"] != "Always":
+                continue
+            names = {c["name"] for c in spec["containers"]}
+            if not all(c["image"] in device.engine.images for c in spec["containers"]) or not _have(spec, configs):
+                continue
+            running = device.engine.running(uid)
+            lasting = {c["name"] for c in spec["containers"] if c["args"][0] in ("run", "stubborn")}
+            if lasting - set(running):
+                missing = sorted(lasting - set(running))
+                out.append(f"{device.node}: {pod['metadata']['name']} {missing} of {sorted(names)} does not run")
+    return out
+
+
+def quiet_problems(life: Life, before: list[tuple[int, int, int]]) -> list[str]:
+    out = []
+    for device, (commits, steps, lives) in zip(life.devices, before, strict=True):
+        if device.disk.commits != commits:
+            out.append(f"{device.node}: {device.disk.commits - commits} commits in a quiet hour")
+        if device.lives != lives:
+            out.append(f"{device.node}: the agent was restarted")
+        early = [t for t in device.process.timers or () if t[1] - t[0] < RELIST_S - 1]
+        if early:
+            out.append(f"{device.node}: timers under {RELIST_S:.0f} s: {early[:3]}")
+        pods = len(device.engine.look())
+        woken = device.process.steps - steps
+        if woken > 13 * (60 + 60 * pods):
+            out.append(f"{device.node}: {woken} steps in a quiet hour with {pods} pods")
+    return out
+
+
+# --- private ----------------------------------------------------------------------------------------------------------
+
+
+def _set(life: Life, device: Device, pods: dict[str, Obj]) -> list[str]:
+    """The card holds what the API wants."""
+    want: dict[Key, Object] = {}
+    for pod in pods.values():
+        parts = [pod_object(pod)]
+        for ref in references(pod):
+            resource = CONFIG_MAPS if ref.kind is Kind.CONFIG_MAP else SECRETS
+            found = life.etcd.find(resource, NAMESPACE, ref.name)
+            if found is not None:
+                parts.append(config_object(ref.kind, found))
+        for part in parts:
+            assert not isinstance(part, Refusal)
+            want[part.key] = part
+    have = {}
+    for key in device.disk.keys(record.OBJECT):
+        o = record.read_object(key, device.disk.records[key])
+        have[o.key] = o
+    out = [f"[5] {device.node} lacks {k[0].name} {k[1]}" for k in want if k not in have]
+    out += [f"[5] {device.node} has {k[0].name} {k[1]}, which is not wanted" for k in have if k not in want]
+    changed = [k for k in want if k in have and have[k].digest != want[k].digest]
+    out += [f"[5] {device.node} has another {k[0].name} {k[1]}" for k in changed]
+    head = head_of(device)
+    if have and head.digest != set_digest((k, o.digest) for k, o in have.items()):
+        out.append(f"[7] {device.node}: the card's digest is not its objects'")
+    return out
+
+
+def _pod(device: Device, uid: str, pod: Obj) -> list[str]:
+    meta, spec, status = pod["metadata"], pod["spec"], pod.get("status") or {}
+    where = f"{device.node} {meta['name']}"
+    if meta.get("deletionTimestamp"):
+        return [f"[5] {where} is still being deleted"]
+    said = _said(device, uid)
+    if said is None:
+        return [f"[5] {where}: no status on the card"]
+    running = device.engine.running(uid)
+    if status.get("phase") != said.phase.value:
+        return [f"[5] {where}: the API says {status.get('phase')}, the device {said.phase.value}"]
+    if spec.get("hostIPC"):
+        good = status.get("phase") == "Failed" and "hostIPC" in str(status.get("message")) and not running
+        return [] if good else [f"[5] {where}: not refused: {status.get('phase')} {status.get('message')}"]
+    final = said.phase.value in ("Succeeded", "Failed")
+    if final and spec["restartPolicy"] == "Always":
+        return [f"[5] {where}: has ended though its restartPolicy is Always"]
+    out = [f"[5] {where}: {name} runs though the pod has ended" for name in running if final]
+    shown = {c["name"]: c for c in status.get("containerStatuses") or ()}
+    for c in spec["containers"]:
+        out += _container(device, uid, where, c, final, shown.get(c["name"], {}))
+    return out
+
+
+def _container(device: Device, uid: str, where: str, want: Obj, final: bool, shown: Obj) -> list[str]:
+    name = want["name"]
+    mine = [m for m in device.engine.containers.values() if (m.seen.pod_uid, m.seen.name) == (uid, name)]
+    alive = [m for m in mine if m.seen.state is ContainerState.RUNNING]
+    out = []
+    if len(alive) > 1:
+        out.append(f"[8] {where}: {len(alive)} containers {name} run")
+    lasting = want["args"][0] in ("run", "stubborn") and want["image"] != LOST_IMAGE
+    if lasting and not alive and not final:
+        out.append(f"[5] {where}: {name} does not run")
+    for made in alive:
+        literal = {e["name"]: e["value"] for e in want.get("env", []) if "value" in e}
+        env = {k: v for k, v in made.spec.env if k in literal or k == "N"}
+        if (made.spec.image, behaviour(made.spec), env) != (want["image"], want["args"][0], literal):
+            out.append(f"[5] {where}: {name} runs {made.spec.image} {env}, wanted {want['image']} {literal}")
+        memory = ((want.get("resources") or {}).get("limits") or {}).get("memory")
+        if memory is not None and made.resources.memory_limit_bytes != int(memory[:-2]) << 20:
+            out.append(f"[5] {where}: {name} has another memory limit than {memory}")
+        if shown.get("containerID") != f"containerd://{made.seen.id}" or "running" not in shown.get("state", {}):
+            out.append(f"[5] {where}: {made.seen.id} runs, the API shows {shown.get('containerID')} {shown.get('state')}")
+    if not alive and "running" in (shown.get("state") or {}):
+        out.append(f"[5] {where}: {name} does not run, the API says it does")
+    return out
+
+
+def _leftovers(device: Device, pods: dict[str, Any]) -> list[str]:
+    """Promise 8."""
+    out = []
+    for uid, seen in device.engine.look().items():
+        if uid not in pods:
+            out.append(f"[8] {device.node}: {len(seen.sandboxes)} sandboxes, {len(seen.containers)} containers of {uid}")
+            continue
+        said = _said(device, uid)
+        final = said is not None and said.phase.value in ("Succeeded", "Failed")
+        ready = [s for s in seen.sandboxes if s.ready]
+        if len(ready) > 1 or (len(seen.sandboxes) > len(ready) and not final):
+            out.append(f"[8] {device.node}: {len(seen.sandboxes)} sandboxes of {uid}, {len(ready)} of them ready")
+        for name in {c.name for c in seen.containers}:
+            if sum(c.name == name for c in seen.containers) > DEAD_KEPT_MAX:
+                out.append(f"[8] {device.node}: more than {DEAD_KEPT_MAX} containers {name} of {uid}")
+        boxes = {s.id for s in seen.sandboxes}
+        if any(c.sandbox_id not in boxes for c in seen.containers):
+            out.append(f"[8] {device.node}: a container of {uid} without a sandbox")
+    volumes = set(device.board.in_memory) | set(device.board.on_disk)
+    out += [f"[8] {device.node}: volumes of {uid}" for uid in sorted(volumes - set(pods))]
+    statuses = {k[len(record.STATUS) :].decode() for k in device.disk.keys(record.STATUS)}
+    out += [f"[8] {device.node}: a status of {uid}" for uid in sorted(statuses - set(pods))]
+    return out
+
+
+def _node(life: Life, device: Device) -> list[str]:
+    node = life.etcd.find(NODES, "", device.node) or {}
+    status = node.get("status") or {}
+    conditions = {c["type"]: c["status"] for c in status.get("conditions") or ()}
+    out = []
+    if conditions.get("Ready") != "True":
+        out.append(f"[5] {device.node}: the API says Ready {conditions.get('Ready')}")
+    if conditions.get("RestoredHub") == "True":
+        out.append(f"[5] {device.node}: still held")
+    if (status.get("nodeInfo") or {}).get("bootID") != device.board.boot_id:
+        out.append(f"[5] {device.node}: the API shows another boot")
+    return out
+
+
+def _said(device: Device, uid: str) -> PodStatus | None:
+    body = device.disk.records.get(record.status_key(uid))
+    if body is None:
+        return None
+    said = decode_report(ReportKind.POD_STATUS, body)
+    assert isinstance(said, PodStatus)
+    return said
+
+
+def _have(spec: Obj, configs: set[str]) -> bool:
+    for volume in spec.get("volumes", []):
+        source = volume.get("configMap") or volume.get("secret") or {}
+        name = source.get("name") or source.get("secretName")
+        if name and name not in configs and not source.get("optional"):
+            return False
+    for c in spec["containers"]:
+        for e in c.get("env", []):
+            ref = (e.get("valueFrom") or {}).get("configMapKeyRef")
+            if ref and ref["name"] not in configs:
+                return False
+    return True

@@ -1,0 +1,218 @@
+"""skerry_hub.ports.Cluster before the simulated API: slow, failing, conflicting, with watches that close and expire."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from sim.etcd import Change, Etcd, copy
+from sim.world import World
+from skerry_hub.limits import API_TIMEOUT_S
+from skerry_hub.ports import (
+    ClusterAway,
+    ClusterBusy,
+    Conflict,
+    Expired,
+    Listing,
+    NotFound,
+    Obj,
+    PatchForm,
+    Resource,
+    WatchEvent,
+    WatchType,
+)
+
+T = TypeVar("T")
+CALL_S = (0.002, 0.05)
+BOOKMARK_S = 60.0
+# What the strategic merge patch merges by; every other list is replaced.
+MERGE_KEYS = {"conditions": "type", "addresses": "type", "podIPs": "ip", "hostIPs": "ip", "tolerations": ""}
+
+
+@dataclass(slots=True)
+class ApiWeather:
+    """What the API is like now. Outlives hub processes."""
+
+    away: bool = False
+    slow: float = 1.0
+    failing: float = 0.0  # part of the requests answered by 5xx or 429, or not at all
+    conflicts: float = 0.0
+    closing: float = 0.0  # part of the watch events after which the server ends the watch
+    lag_s: float = 0.0  # by which watches may be late
+
+
+class SimCluster:
+    """ports.Cluster."""
+
+    def __init__(self, world: World, etcd: Etcd, weather: ApiWeather, name: str) -> None:
+        self._world, self._etcd, self._weather = world, etcd, weather
+        self._random = world.rng(f"cluster/{name}")
+
+    async def list(self, resource: Resource, *, labels: str = "", fields: str = "") -> Listing:
+        def read() -> Listing:
+            items = [copy(o) for o in self._etcd.all(resource).values() if matches(o, labels, fields)]
+            return Listing(tuple(items), self._etcd.version)
+
+        return await self._call(read, write=False)
+
+    async def watch(
+        self, resource: Resource, version: int, *, timeout_s: float, labels: str = "", fields: str = ""
+    ) -> AsyncIterator[WatchEvent]:
+        etcd, bell = self._etcd, asyncio.Event()
+        await self._call(lambda: None, write=False)
+        life, until = etcd.lives, self._world.now + timeout_s
+        if version < etcd.compacted or version > etcd.version:
+            raise Expired(f"version {version} of {etcd.compacted} to {etcd.version}")
+        seen = version
+        etcd.listeners.append(bell.set)
+        try:
+            while self._world.now < until:
+                for change in [c for c in etcd.log if c.version > seen]:
+                    if change.plural == resource.plural and matches(change.obj, labels, fields):
+                        await self._stream(life)
+                        yield WatchEvent(WatchType(change.type), copy(change.obj))
+                        if self._random.random() < self._weather.closing:
+                            self._world.tell("fault", f"the watch of {resource.plural} ends")
+                            return
+                    seen = change.version
+                await self._stream(life)
+                if seen < etcd.compacted and not etcd.log:
+                    seen = max(seen, etcd.compacted)
+                bell.clear()
+                try:
+                    await asyncio.wait_for(bell.wait(), min(BOOKMARK_S, max(0.001, until - self._world.now)))
+                except asyncio.TimeoutError:
+                    await self._stream(life)
+                    seen = max(seen, etcd.version)
+                    yield WatchEvent(WatchType.BOOKMARK, {"metadata": {"resourceVersion": str(seen)}})
+        finally:
+            if bell.set in etcd.listeners:
+                etcd.listeners.remove(bell.set)
+
+    async def get(self, resource: Resource, namespace: str, name: str) -> Obj:
+        def read() -> Obj:
+            found = self._etcd.find(resource, namespace, name)
+            if found is None:
+                raise NotFound(f"{resource.plural} {namespace}/{name}")
+            return copy(found)
+
+        return await self._call(read, write=False)
+
+    async def create(self, resource: Resource, namespace: str, obj: Obj) -> Obj:
+        return await self._call(lambda: self._etcd.create(resource, namespace, obj))
+
+    async def patch(
+        self,
+        resource: Resource,
+        namespace: str,
+        name: str,
+        patch: Mapping[str, Any],
+        *,
+        form: PatchForm = PatchForm.MERGE,
+        subresource: str = "",
+    ) -> Obj:
+        def write() -> Obj:
+            old = self._etcd.find(resource, namespace, name)
+            if old is None:
+                raise NotFound(f"{resource.plural} {namespace}/{name}")
+            said = patch.get("metadata") or {}
+            for what in ("uid", "resourceVersion"):
+                if said.get(what) and said[what] != old["metadata"][what]:
+                    raise Conflict(f"{resource.plural} {name}: {what}")
+            part = {"status": patch.get("status") or {}} if subresource == "status" else copy(dict(patch))
+            part.pop("uid", None)
+            return self._etcd.change(resource, namespace, name, lambda o: merge(o, copy(part), form))
+
+        return await self._call(write)
+
+    async def delete(
+        self, resource: Resource, namespace: str, name: str, *, uid: str = "", grace_s: int | None = None
+    ) -> None:
+        def write() -> None:
+            old = self._etcd.find(resource, namespace, name)
+            if old is not None and uid and old["metadata"]["uid"] != uid:
+                raise Conflict(f"{resource.plural} {name}: uid")
+            self._etcd.delete(resource, namespace, name, grace_s)
+
+        await self._call(write)
+
+    # --- private ------------------------------------------------------------------------------------------------------
+
+    async def _stream(self, life: int) -> None:
+        """The watch's connection, a moment later."""
+        weather = self._weather
+        if weather.lag_s:
+            await asyncio.sleep(self._random.random() * weather.lag_s)
+        if weather.away or life != self._etcd.lives:
+            raise ClusterAway("the watch broke off")
+
+    async def _call(self, do: Callable[[], T], write: bool = True) -> T:
+        """One request: it may fail before or after it took effect."""
+        weather, random = self._weather, self._random
+        await asyncio.sleep(random.uniform(*CALL_S) * weather.slow)
+        if weather.away:
+            await asyncio.sleep(random.choice([0.0, API_TIMEOUT_S]))
+            raise ClusterAway("connection refused")
+        luck = random.random()
+        if luck > 1 - weather.conflicts and write:
+            raise Conflict("somebody else was faster")
+        if luck < weather.failing:
+            if random.random() < 0.5:
+                do()
+            if random.random() < 0.2:
+                await asyncio.sleep(API_TIMEOUT_S)
+            raise random.choice(
+                [ClusterBusy("500"), ClusterBusy("429", random.uniform(0, 3)), ClusterAway("reset by peer")]
+            )
+        done = do()
+        await asyncio.sleep(random.uniform(*CALL_S))
+        return done
+
+
+def matches(obj: Obj, labels: str, fields: str) -> bool:
+    """The two selectors that the hub uses: `key=value` of labels, `spec.nodeName!=`."""
+    if labels:
+        key, _, value = labels.partition("=")
+        if (obj["metadata"].get("labels") or {}).get(key) != value:
+            return False
+    if fields:
+        assert fields == "spec.nodeName!=", fields
+        return bool((obj.get("spec") or {}).get("nodeName"))
+    return True
+
+
+def merge(obj: Obj, patch: Mapping[str, Any], form: PatchForm) -> None:
+    """RFC 7386, and of Kubernetes' strategic merge what MERGE_KEYS needs."""
+    for name, value in patch.items():
+        if value is None:
+            obj.pop(name, None)
+        elif isinstance(value, dict):
+            there = obj.get(name)
+            obj[name] = there = there if isinstance(there, dict) else {}
+            merge(there, value, form)
+        elif isinstance(value, list) and form is PatchForm.STRATEGIC and MERGE_KEYS.get(name):
+            obj[name] = _merge_list(obj.get(name) or [], value, MERGE_KEYS[name])
+            if not obj[name]:
+                del obj[name]
+        else:
+            obj[name] = value
+
+
+def _merge_list(have: list[Obj], patch: list[Obj], key: str) -> list[Obj]:
+    if any(item.get("$patch") == "replace" for item in patch):
+        return [item for item in patch if "$patch" not in item]
+    out = [dict(item) for item in have]
+    for item in patch:
+        mine = next((o for o in out if o.get(key) == item.get(key)), None)
+        if item.get("$patch") == "delete":
+            out = [o for o in out if o is not mine]
+        elif mine is None:
+            out.append(dict(item))
+        else:
+            mine.update(item)
+    return [{name: value for name, value in item.items() if value is not None} for item in out]
+
+
+__all__ = ["ApiWeather", "Change", "SimCluster"]

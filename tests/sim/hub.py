@@ -1,0 +1,88 @@
+"""The hub process: the real edge controller and the real sessions on simulated seams."""
+
+from __future__ import annotations
+
+import asyncio
+
+from sim.broker import Broker
+from sim.cluster import ApiWeather, SimCluster
+from sim.etcd import Etcd
+from sim.link import Reach, SimHubBroker
+from sim.loop import Process, State
+from sim.world import SimClock, SimEntropy, World
+from skerry_hub.cloudhub.sessions import Sessions
+from skerry_hub.edgecontroller.controller import EdgeController
+
+CLIENT = "hub"
+
+
+class Hub:
+    """Survives its process, which is started again by whoever killed it."""
+
+    def __init__(self, world: World, broker: Broker, etcd: Etcd) -> None:
+        self.world, self.broker, self.etcd = world, broker, etcd
+        self.weather, self.reach = ApiWeather(), Reach()
+        self.clock = SimClock(world)
+        self.process = Process("hub/never")
+        self.process.state = State.DEAD
+        self.lives = 0
+        self.controller: EdgeController | None = None
+        self.sessions: Sessions | None = None
+        self.log: list[str] = []
+
+    @property
+    def running(self) -> bool:
+        return self.process.state is not State.DEAD
+
+    def start(self) -> None:
+        if self.running:
+            return
+        self.lives += 1
+        self.process = Process(f"hub/{self.lives}")
+        self.world.tell("hub", f"starts, life {self.lives}")
+        self.world.loop.spawn(self.process, self._main())
+
+    async def _main(self) -> None:
+        entropy = SimEntropy(self.world.rng(f"entropy/hub/{self.lives}"))
+        cluster = SimCluster(self.world, self.etcd, self.weather, str(self.lives))
+        broker = SimHubBroker(self.broker, self.reach, CLIENT)
+        self.controller = EdgeController(cluster, self.clock, entropy, self._log)
+        self.sessions = Sessions(broker, self.controller, self.clock, entropy, self._log)
+        self.controller.listen(self.sessions)
+        loops = [asyncio.ensure_future(self.controller.run()), asyncio.ensure_future(self.sessions.run())]
+        try:
+            await asyncio.gather(*loops)
+        except Exception as bug:
+            import traceback
+
+            text = "".join(traceback.format_exception(type(bug), bug, bug.__traceback__)[-6:])
+            self.world.break_("11 no latch", f"the hub ended with {bug!r}\n{text}")
+
+    def _log(self, line: str) -> None:
+        self.log.append(line)
+        self.world.tell("log", f"hub {line}")
+        if "session failed" in line:
+            self.world.break_("11 no latch", f"the hub's {line}")
+
+    # --- what the world does to it ------------------------------------------------------------------------------------
+
+    def kill(self) -> None:
+        if self.running:
+            self.world.tell("fault", f"hub dies at step {self.process.steps}")
+            self.world.loop.kill(self.process)
+            self.sessions = self.controller = None
+            self.etcd.listeners.clear()
+            port = self.broker.ports.get(CLIENT)
+            if port is not None:
+                port.cut("the process died")
+
+    def freeze(self) -> None:
+        """It stays connected and subscribed, and answers nothing."""
+        if self.process.state is State.RUNNING:
+            self.world.tell("fault", "hub stands still")
+            self.world.loop.stop_process(self.process)
+
+    def thaw(self) -> None:
+        if self.process.state is State.STOPPED:
+            self.world.tell("hub", "goes on")
+            self.world.loop.go_on(self.process)

@@ -1,0 +1,234 @@
+"""The people at the API: they create, change and delete pods, ConfigMaps and Secrets, and adopt restored hubs.
+
+Each container carries, in an annotation of its pod, a mark that grows exactly when its spec changes in a way that needs
+another container: what promise 3 is checked against, without asking `plan/`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from random import Random
+from typing import Any
+
+from sim.etcd import Etcd, copy
+from sim.world import World
+from skerry_hub.edgecontroller import identity
+from skerry_hub.ports import CONFIG_MAPS, NODES, PODS, SECRETS, NotFound, Obj, PatchForm
+
+IMAGES = ("tide:1", "tide:2", "rock:1", "rock:latest")
+LOST_IMAGE = "nowhere:1"
+NAMESPACE = "default"
+PODS_MAX = 7  # of one device at a time
+MARK = "sim/mark."
+
+
+class Operator:
+    def __init__(self, world: World, etcd: Etcd, nodes: list[str]) -> None:
+        self.world, self.etcd, self.nodes = world, etcd, nodes
+        self.random: Random = world.rng("operator")
+        self._names = 0
+        self._marks = 0
+
+    def register(self, node: str) -> None:
+        labels = {"skerry.dev/device": "true"}
+        self.etcd.create(NODES, "", {"metadata": {"name": node, "labels": labels}, "spec": {}, "status": {}})
+
+    # --- wishes -------------------------------------------------------------------------------------------------------
+
+    def wish(self) -> None:
+        """Do one thing at random."""
+        deeds: list[tuple[int, Callable[[], str]]] = [
+            (6, self.create_pod), (4, self.change_pod), (4, self.delete_pod), (1, self.force_delete),
+            (2, self.change_config), (1, self.toggle_config), (2, self.relabel), (1, self.recreate),
+        ]  # fmt: skip
+        deed = self.random.choices([d for _, d in deeds], [w for w, _ in deeds])[0]
+        said = deed()
+        if said:
+            self.world.tell("wish", said)
+
+    def create_pod(self) -> str:
+        node = self.random.choice(self.nodes)
+        if len(self._pods(node)) >= PODS_MAX:
+            return ""
+        self._names += 1
+        return self._create(f"pod{self._names}", node)
+
+    def change_pod(self) -> str:
+        pod = self._some_pod()
+        if pod is None:
+            return ""
+        kind = self.random.choice(["image", "image", "env", "resources", "policy", "toleration", "default"])
+        self._edit(pod, lambda p: self._change(p, kind))
+        return f"change {kind} of {pod['metadata']['name']}"
+
+    def relabel(self) -> str:
+        """Back and forth, so that sets repeat."""
+        pod = self._some_pod()
+        if pod is None:
+            return ""
+        color = self.random.choice(["red", "blue"])
+        self._edit(pod, lambda p: p["metadata"].setdefault("labels", {}).update(color=color))
+        return f"label {pod['metadata']['name']} {color}"
+
+    def delete_pod(self) -> str:
+        pod = self._some_pod()
+        if pod is None:
+            return ""
+        grace = self.random.choice([None, None, 0 if self.random.random() < 0.2 else 5, 60])
+        self.etcd.delete(PODS, NAMESPACE, pod["metadata"]["name"], grace)
+        return f"delete {pod['metadata']['name']} grace {grace}"
+
+    def force_delete(self) -> str:
+        pod = self._some_pod()
+        if pod is None:
+            return ""
+        self.etcd.delete(PODS, NAMESPACE, pod["metadata"]["name"], 0)
+        return f"force delete {pod['metadata']['name']}"
+
+    def recreate(self) -> str:
+        """The same name, another uid."""
+        pod = self._some_pod()
+        if pod is None:
+            return ""
+        name, node = pod["metadata"]["name"], pod["spec"]["nodeName"]
+        self.etcd.delete(PODS, NAMESPACE, name, 0)
+        return "again: " + self._create(name, node)
+
+    def change_config(self) -> str:
+        kind, name = self.random.choice([(CONFIG_MAPS, "conf"), (SECRETS, "creds")])
+        value = self.random.choice(["MQ==", "Mg==", "Mw=="])
+        try:
+            self.etcd.change(kind, NAMESPACE, name, lambda o: o["data"].update(key=value))
+        except NotFound:
+            return ""
+        return f"change {name}"
+
+    def toggle_config(self) -> str:
+        """A ConfigMap that some pods wait for."""
+        try:
+            self.etcd.delete(CONFIG_MAPS, NAMESPACE, "late")
+            return "delete ConfigMap late"
+        except NotFound:
+            self.etcd.create(CONFIG_MAPS, NAMESPACE, {"metadata": {"name": "late"}, "data": {"key": "1"}})
+            return "create ConfigMap late"
+
+    def make_configs(self) -> None:
+        """What must be there in calm."""
+        for kind, name in ((CONFIG_MAPS, "conf"), (SECRETS, "creds"), (CONFIG_MAPS, "late")):
+            if self.etcd.find(kind, NAMESPACE, name) is None:
+                self.etcd.create(kind, NAMESPACE, {"metadata": {"name": name}, "data": {"key": "MQ=="}})
+
+    # --- at the end of a storm ----------------------------------------------------------------------------------------
+
+    def adopt(self) -> bool:
+        """`skerry-hub adopt --all`: let this store and epoch replace the devices' sets."""
+        found = self.etcd.find(CONFIG_MAPS, identity.NAMESPACE, identity.NAME)
+        epoch = identity.epoch_of(found) if found is not None else ""
+        adopted = False
+        for node in self.nodes:
+            shown = self.etcd.find(NODES, "", node)
+            conditions = ((shown or {}).get("status") or {}).get("conditions") or ()
+            held = any(c.get("type") == "RestoredHub" and c.get("status") == "True" for c in conditions)
+            known = (((shown or {}).get("metadata") or {}).get("annotations") or {}).get(identity.ADOPT)
+            if epoch and held and known != epoch:
+                self.world.tell("wish", f"adopt {node} into {epoch}")
+                self.etcd.change(
+                    NODES, "", node, lambda n: n["metadata"].setdefault("annotations", {}).update({identity.ADOPT: epoch})
+                )
+                adopted = True
+        return adopted
+
+    def register_all(self) -> None:
+        for node in self.nodes:
+            if self.etcd.find(NODES, "", node) is None:
+                self.register(node)
+
+    def end_restless(self) -> None:
+        """Delete the pods that never come to rest, so that a quiet hour can be one."""
+        for pod in list(self.etcd.all(PODS).values()):
+            words = [a for c in pod["spec"]["containers"] for a in c.get("args", [])]
+            images = [c["image"] for c in pod["spec"]["containers"]]
+            restless = any(w.startswith("exit:") for w in words) and pod["spec"].get("restartPolicy") != "Never"
+            if restless or LOST_IMAGE in images:
+                if not pod["metadata"].get("deletionTimestamp"):
+                    self.etcd.delete(PODS, NAMESPACE, pod["metadata"]["name"])
+
+    # --- private ------------------------------------------------------------------------------------------------------
+
+    def _pods(self, node: str) -> list[Obj]:
+        return [p for p in self.etcd.all(PODS).values() if p["spec"]["nodeName"] == node]
+
+    def _some_pod(self) -> Obj | None:
+        pods = [p for _, p in sorted(self.etcd.all(PODS).items()) if not p["metadata"].get("deletionTimestamp")]
+        return self.random.choice(pods) if pods else None
+
+    def _edit(self, pod: Obj, edit: Callable[[Obj], Any]) -> None:
+        self.etcd.change(PODS, NAMESPACE, pod["metadata"]["name"], edit)
+
+    def _create(self, name: str, node: str) -> str:
+        random = self.random
+        policy = random.choice(["Always", "Always", "Always", "OnFailure", "Never"])
+        containers = [self._container(f"c{i}", policy) for i in range(1 if random.random() < 0.7 else 2)]
+        volumes, spec = [], {"nodeName": node, "restartPolicy": policy, "containers": containers}
+        if random.random() < 0.4:
+            volumes.append(self._volume(random))
+            containers[0]["volumeMounts"] = [{"name": v["name"], "mountPath": f"/{v['name']}"} for v in volumes]
+            spec["volumes"] = volumes
+        if random.random() < 0.3:
+            spec["terminationGracePeriodSeconds"] = random.choice([0, 1, 90])
+        if random.random() < 0.06:
+            spec["hostIPC"] = True  # not supported: refused with its path
+        annotations = {MARK + c["name"]: "0" for c in containers}
+        self.etcd.create(PODS, NAMESPACE, {"metadata": {"name": name, "annotations": annotations}, "spec": spec})
+        words = " ".join(f"{c['image']}:{c['args'][0]}" for c in containers)
+        return f"create {name} on {node}: {policy} {words} volumes {[v['name'] for v in volumes]}"
+
+    def _volume(self, random: Random) -> Obj:
+        return copy(
+            random.choice(
+                [
+                    {"name": "scratch", "emptyDir": {}},
+                    {"name": "conf", "configMap": {"name": "conf"}},
+                    {"name": "creds", "secret": {"secretName": "creds"}},
+                    {"name": "late", "configMap": {"name": "late"}},
+                    {"name": "maybe", "configMap": {"name": "never-there", "optional": True}},
+                ]
+            )
+        )
+
+    def _container(self, name: str, policy: str) -> Obj:
+        random = self.random
+        word = random.choice(["run", "run", "run", "stubborn", "exit"])
+        if word == "exit":
+            word = f"exit:{random.choice([0, 1])}:{random.choice([1, 30, 700])}"
+        image = LOST_IMAGE if random.random() < 0.05 else random.choice(IMAGES)
+        out: Obj = {"name": name, "image": image, "args": [word], "imagePullPolicy": "IfNotPresent"}
+        if random.random() < 0.2:
+            out["env"] = [{"name": "KEY", "valueFrom": {"configMapKeyRef": {"name": "conf", "key": "key"}}}]
+        return out
+
+    def _change(self, pod: Obj, kind: str) -> None:
+        container = pod["spec"]["containers"][0]
+        random = self.random
+        before = copy(container)
+        if kind == "image":
+            container["image"] = random.choice([i for i in IMAGES if i != container["image"]])
+        elif kind == "env":
+            literal = [e for e in container.get("env", []) if e["name"] != "N"]
+            container["env"] = [*literal, {"name": "N", "value": str(random.randrange(1000))}]
+        elif kind == "resources":
+            container["resources"] = {"limits": {"memory": f"{random.randint(16, 64)}Mi"}}
+        elif kind == "policy":
+            container["imagePullPolicy"] = random.choice(["Always", "IfNotPresent"])
+        elif kind == "toleration":
+            toleration = {"key": f"k{random.randrange(9)}", "operator": "Exists"}
+            pod["spec"].setdefault("tolerations", []).append(toleration)
+        elif kind == "default":  # what is absent and what is the default are the same
+            container["terminationMessagePath"] = "/dev/termination-log"
+            pod["spec"]["dnsPolicy"] = "ClusterFirst"
+        if kind in ("image", "env") and container != before:
+            key = MARK + container["name"]
+            pod["metadata"]["annotations"][key] = str(int(pod["metadata"]["annotations"][key]) + 1)
+
+
+__all__ = ["Operator", "PatchForm"]
