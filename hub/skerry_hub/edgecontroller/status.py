@@ -43,7 +43,8 @@ def pod_patch(
     patch = {name: value for name, value in want.items() if value != (have.get(name) or None)}
     for name in ("podIP", "hostIP"):
         if name in patch:  # the lists beside them are merged by the address, so an old one would stay
-            patch[f"{name}s"] = [{"$patch": "replace"}, *([{"ip": want[name]}] if want[name] else [])]
+            instead = [{"$patch": "replace"}] if have.get(f"{name}s") else []
+            patch[f"{name}s"] = [*instead, *([{"ip": want[name]}] if want[name] else [])]
     conditions = _changed(_pod_conditions(said, order), have, wall)
     if conditions:
         patch["conditions"] = conditions

@@ -215,14 +215,14 @@ def _without_token(spec: dict[str, Any]) -> dict[str, Any]:
     if not out["volumes"]:
         del out["volumes"]
     for part in CONTAINER_LISTS:
-        if part in spec:
-            out[part] = [_without_mounts(c, gone) for c in spec[part]]
+        if isinstance(spec.get(part), list):
+            out[part] = [_without_mounts(c, gone) for c in _dicts(spec[part])]
     return out
 
 
 def _without_mounts(container: dict[str, Any], gone: set[Any]) -> dict[str, Any]:
     if "volumeMounts" not in container:
         return container
-    mounts = [m for m in container["volumeMounts"] if m.get("name") not in gone]
+    mounts = [m for m in _dicts(container["volumeMounts"]) if m.get("name") not in gone]
     rest = {k: v for k, v in container.items() if k != "volumeMounts"}
     return {**rest, "volumeMounts": mounts} if mounts else rest
