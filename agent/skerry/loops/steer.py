@@ -87,7 +87,7 @@ class Steer:
         try:
             while True:
                 pending |= self.journal.take_dirty() | self._due() | self._retry_missing()
-                pending -= {uid for uid in tuple(pending) if self._begin(uid)}
+                pending -= {uid for uid in sorted(pending) if self._begin(uid)}  # sorted: a life can be replayed
                 await self._wait()
                 self._reap(pending)
         finally:
