@@ -40,9 +40,17 @@ class Process:
         self.name, self.state = name, State.RUNNING
         self.steps = 0
         self.held: list[asyncio.Handle] = []
-        self.tasks: list[asyncio.Task[Any]] = []
+        self._tasks: list[asyncio.Task[Any]] = []
+        self._prune_at = 64
         self.die_at: tuple[int, Callable[[], None]] | None = None  # at this step, call that instead
         self.timers: list[tuple[float, float, str]] | None = None  # (set at, for, what) while somebody listens
+
+
+    def keep(self, task: asyncio.Task[Any]) -> None:
+        self._tasks.append(task)
+        if len(self._tasks) > self._prune_at:
+            self._tasks = [t for t in self._tasks if not t.done()]
+            self._prune_at = 2 * len(self._tasks) + 64
 
 
 PROCESS: contextvars.ContextVar[Process | None] = contextvars.ContextVar("process", default=None)
@@ -72,6 +80,7 @@ class VirtualLoop(base_events.BaseEventLoop):
         self._abort: BaseException | None = None
         self.steps = 0
         self.over = False  # the life has ended: whatever Python still collects may schedule what it likes
+        self._dead: list[Process] = []
         self._world = contextvars.Context()
         self._owners: WeakKeyDictionary[Any, Process | None] = WeakKeyDictionary()
 
@@ -92,6 +101,14 @@ class VirtualLoop(base_events.BaseEventLoop):
         if process is not None and process.timers is not None:
             process.timers.append((self._now, when, repr(callback)))
         return handle
+
+    def create_task(self, coro: Any, **kwargs: Any) -> Any:
+        """Its process keeps it: what a kill left must not be collected, because that would run its `finally`."""
+        task = super().create_task(coro, **kwargs)
+        process = PROCESS.get()
+        if process is not None:
+            process.keep(task)
+        return task
 
     def _check_closed(self) -> None:
         if not self.over:
@@ -184,9 +201,7 @@ class VirtualLoop(base_events.BaseEventLoop):
         """Start a task, and whatever it starts, as part of a process."""
         context = contextvars.Context()
         context.run(PROCESS.set, process)
-        task = context.run(self.create_task, coro)
-        process.tasks.append(task)
-        return task
+        return context.run(self.create_task, coro)
 
     def outside(self, coro: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
         """Start a task that belongs to the world, whoever asks for it."""
@@ -199,6 +214,7 @@ class VirtualLoop(base_events.BaseEventLoop):
     def kill(self, process: Process) -> None:
         """From now on it does nothing any more."""
         process.state = State.DEAD
+        self._dead.append(process)
         process.held.clear()
 
     def stop_process(self, process: Process) -> None:

@@ -68,7 +68,7 @@ class World:
 
     def break_(self, promise: str, what: str) -> None:
         """A promise does not hold: the life ends here, whoever is running."""
-        if self.broken is None:
+        if self.broken is None and not self.loop.over:
             self.broken = Broken(promise, what)
             self.tell("BROKEN", str(self.broken))
             self.loop.abort(self.broken)
