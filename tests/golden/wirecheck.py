@@ -1,7 +1,8 @@
 """Hold real frames against docs/wire-protocol.cddl: `validate(frame)`. Other suites call it on every frame they see.
 
-pycddl (cddl-rs) does maps and single values well, but lets wrong choices and counts inside arrays pass and does not
-anchor regular expressions. So arrays are walked here, by the same CDDL text, and pycddl gets what is in them.
+pycddl (cddl-rs) does maps, ranges and sizes well, but lets wrong choices and counts inside arrays pass, takes a number
+of eight bytes for `bstr .size 8`, and does not anchor regular expressions. So arrays, types and expressions are checked
+here, by the same CDDL text, and pycddl gets what is in them.
 """
 
 from __future__ import annotations
@@ -18,6 +19,9 @@ from skerry.wire import frame as frames
 from skerry.wire.codec import decode, encode
 
 CDDL = Path(__file__).parents[2] / "docs" / "wire-protocol.cddl"
+
+
+TYPES = {"bstr": bytes, "tstr": str, "bool": bool}  # any other rule of one value is a number
 
 
 class NotInContract(AssertionError):
@@ -102,19 +106,23 @@ def _embedded(rule: str, value: Any, where: str) -> None:
 def _map(rule: str, value: Any, where: str) -> None:
     if not isinstance(value, dict) or not all(type(k) is int for k in value):
         raise NotInContract(f"{where}: a map with integer keys expected")
-    lists = {k: of for k, (of, _) in members(rule).items() if k in value and _resolved(of).startswith("[")}
-    for key, of in lists.items():
+    known = {k: of for k, (of, _) in members(rule).items() if k in value}
+    for key, of in known.items():
         check(of, value[key], f"{where}.{key}")
+    lists = {k for k, of in known.items() if _resolved(of).startswith("[")}
     _pycddl(rule, encode({k: [] if k in lists else v for k, v in value.items()}), where)
 
 
 def _single(rule: str, value: Any, where: str) -> None:
-    _pycddl(rule, encode(value), where)
+    said = [_resolved(a) for a in _resolved(rule).split(" / ")]
+    types = {TYPES.get(s.split(" ")[0], int) for s in said}
+    if type(value) not in types:
+        raise NotInContract(f"{where}: {type(value).__name__} is not {rule}")
     if isinstance(value, str):
-        texts = [_resolved(a) for a in _resolved(rule).split(" / ")]
-        forms = [m[1] for m in (re.search(r'\.regexp "(.*)"', t) for t in texts) if m is not None]
+        forms = [m[1] for m in (re.search(r'\.regexp "(.*)"', s) for s in said) if m is not None]
         if forms and not any(re.fullmatch(form, value) for form in forms):
             raise NotInContract(f"{where}: {value[:40]!r} is not {rule}")
+    _pycddl(rule, encode(value), where)
 
 
 @lru_cache

@@ -57,7 +57,11 @@ FACTS = NodeFacts(
     4_000, 536_870_912, 110, "arm64", "linux", "Debian 12", "6.1.0", UID, "m" * 32, "containerd://1.7.2", "0.1.0",
     ("192.0.2.7", "2001:db8::7"),
 )  # fmt: skip
-BODIES: tuple[tuple[ReportKind, str, Reported], ...] = ((ReportKind.POD_STATUS, UID, STATUS), (ReportKind.EVENT, UID, EVENT), (ReportKind.NODE, "", FACTS))
+BODIES: tuple[tuple[ReportKind, str, Reported], ...] = (
+    (ReportKind.POD_STATUS, UID, STATUS),
+    (ReportKind.EVENT, UID, EVENT),
+    (ReportKind.NODE, "", FACTS),
+)
 ITEMS = tuple(OutboxItem(7 + i, kind, uid, encode_report(value)) for i, (kind, uid, value) in enumerate(BODIES))
 
 MESSAGES: dict[str, Message] = {

@@ -1,0 +1,104 @@
+"""docs/wire-protocol.md and .cddl say what the code does: the table, the field names, the numbers.
+
+`SKERRY_UPDATE_DOCS=1` rewrites the table.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+
+import pycddl  # type: ignore[import-untyped, unused-ignore]
+import pytest
+
+from golden.wirecheck import CDDL, members, rules
+from skerry import limits
+from skerry.model.desired import Kind
+from skerry.model.report import Life, Phase, ReportKind
+from skerry.wire import frame, message
+from skerry.wire.message import RejectCode
+from skerry.wire.report import ADDRESSES_MAX, CONTAINER, TABLES
+
+PAGE = Path(__file__).parents[3] / "docs" / "wire-protocol.md"
+BEGIN, END = "<!-- messages -->\n", "<!-- /messages -->"
+TEXT = PAGE.read_text()
+CLASSES = {cls.__name__.lower(): (kind, cls, rows) for kind, (cls, rows) in message.TABLE.items()}
+BODIES = {"pod-status": ReportKind.POD_STATUS, "event": ReportKind.EVENT, "node-facts": ReportKind.NODE}
+
+
+def table() -> str:
+    lines = ["| type | message | what it says | fields by key |", "|---|---|---|---|"]
+    for kind, (cls, rows) in message.TABLE.items():
+        optional = message.OPTIONAL.get(cls, {})
+        fields = ", ".join(f"{key} {name}{'?' if name in optional else ''}" for key, name, _ in rows)
+        says = " ".join((cls.__doc__ or "").split())
+        lines.append(f"| {kind} | {cls.__name__} | {says} | {fields} |")
+    return "\n".join(lines) + "\n"
+
+
+def test_the_table_of_messages_is_the_one_of_the_code() -> None:
+    start, end = TEXT.index(BEGIN) + len(BEGIN), TEXT.index(END)
+    if os.environ.get("SKERRY_UPDATE_DOCS"):
+        PAGE.write_text(TEXT[:start] + table() + TEXT[end:])
+        return
+    assert TEXT[start:end] == table(), "run this test with SKERRY_UPDATE_DOCS=1"
+
+
+def test_the_page_names_every_reject_code_with_its_number() -> None:
+    listed = ", ".join(f"{code.value} {code.name}" for code in RejectCode)
+    assert f"Reject codes: {listed}." in TEXT
+    assert listed in CDDL.read_text()
+
+
+def test_every_bound_on_the_page_is_the_one_in_the_code() -> None:
+    rows = re.findall(r"([\d ]+)(?: bytes| objects| items| pods| characters)? \(([A-Z_]+)\)", TEXT)
+    rows += re.findall(r"of these (\d+) pods \(([A-Z_]+)\)", TEXT)
+    assert len(rows) >= 12
+    for number, name in rows:
+        assert int(number.replace(" ", "")) == getattr(limits, name), name
+
+
+def test_the_cddl_is_a_schema() -> None:
+    pycddl.Schema(CDDL.read_text())
+    assert frame.VERSION == 1
+
+
+@pytest.mark.parametrize("rule", CLASSES)
+def test_the_cddl_has_every_field_of_a_message(rule: str) -> None:
+    kind, cls, rows = CLASSES[rule]
+    assert f"[{kind}, {rule}]" in rules()["frame"]
+    assert named(rule) == {key: name for key, name, _ in rows}
+    optional = message.OPTIONAL.get(cls, {})
+    assert {k for k, (_, may) in members(rule).items() if may} == {key for key, name, _ in rows if name in optional}
+
+
+@pytest.mark.parametrize("rule", [*BODIES, "container"])
+def test_the_cddl_has_every_field_of_a_report(rule: str) -> None:
+    rows = CONTAINER.rows if rule == "container" else TABLES[BODIES[rule]].rows
+    assert named(rule) == {key: name for key, (name, _) in rows.items()}
+
+
+def test_the_cddl_has_the_codes_bounds() -> None:
+    said = rules()
+    for rule, bound in (
+        ("entries", limits.OBJECTS_MAX), ("puts", limits.OBJECTS_MAX), ("deletes", limits.OBJECTS_MAX),
+        ("items", limits.REPORT_ITEMS_MAX), ("containers", limits.CONTAINERS_MAX), ("addresses", ADDRESSES_MAX),
+    ):  # fmt: skip
+        assert said[rule].startswith(f"[0*{bound} ")
+    for rule, members_ in (("phase", Phase), ("life", Life)):
+        assert said[rule] == f"0..{len(members_) - 1}"
+    assert said["kind"] == f"1..{max(Kind)}"
+    assert said["reject-code"] == f"1..{max(RejectCode)}"
+    assert said["name"] == f"tstr .size (0..{limits.NAME_CHARS_MAX * 4})"
+    assert said["detail"] == f"tstr .size (0..{limits.TEXT_CHARS_MAX * 4})"
+    assert said["data"] == f"bstr .size (0..{limits.FRAME_BYTES_MAX})"
+    assert said["nonce"] == f"bstr .size {limits.NONCE_BYTES}"
+    assert said["digest"] == f"bstr .size {limits.DIGEST_WIRE_BYTES}"
+
+
+def named(rule: str) -> dict[int, str]:
+    """Key → the field's name in the comment beside it."""
+    whole = re.search(rf"^{rule} = {{\n(.*?)^}}", CDDL.read_text(), flags=re.MULTILINE | re.DOTALL)
+    assert whole is not None
+    return {int(key): name for key, name in re.findall(r"(\d+): [a-z0-9-]+, *; ([a-z_]+)", whole[1])}
