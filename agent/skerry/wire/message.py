@@ -102,7 +102,7 @@ class Delta:
 
 @dataclass(frozen=True, slots=True)
 class Ack:
-    """Both ways. Device: "generation is in my journal". Hub: "our sets are equal" (generation, digest) and/or
+    """Both ways. Device: "generation is in my journal". Hub: "I know the set of your Hello" (generation, digest), and/or
     "every outbox item up to seq is stored at the API" (journal_id, seq)."""
 
     nonce: bytes
@@ -208,8 +208,8 @@ def _id_in(value: Any, name: str) -> str:
     if isinstance(value, bytes) and len(value) == 16:
         return str(UUID(bytes=value))
     said = str(text(NAME_CHARS_MAX)[1](value, name))
-    if not said.isascii():
-        raise Malformed(f"{name}: ASCII text or 16 bytes expected")
+    if not all(" " <= c <= "~" for c in said):
+        raise Malformed(f"{name}: printable ASCII text or 16 bytes expected")
     return said
 
 
