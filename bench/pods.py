@@ -1,4 +1,4 @@
-"""`kubectl apply` to Running, split into hub, wire, journal and runtime, beside Debian's `podman kube play` of the same
+"""`kubectl apply` to Running, split into its parts, beside Debian's `podman kube play` of the same
 pod in the same run. All on one machine; the parts are told apart by time stamps of one clock."""
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def rows(quick: bool = False) -> Iterator[Row]:
     peer = median(peers) if peers else None
     note = f"median of {rounds}, image present; kubectl's own start included in ours" if peers else "podman is missing"
     yield Row("pods", "kubectl apply → Running", total * 1e3, "ms", "podman kube play", ms(peer), "lower", note)
-    for part in ("kubectl and API", "hub and wire", "journal to runtime", "runtime"):
+    for part in ("kubectl and API", "hub, wire and journal", "image and sandbox", "container"):
         value = median(s[part] for s in splits)
         yield Row("pods", f"  of it {part}", value * 1e3, "ms", "whole", total * 1e3, "lower")
     yield Row("pods", "exit → running again", median(exits) * 1e3, "ms", "budget", 150.0, "lower", "first restart")
@@ -61,9 +61,9 @@ def deploy(fleet: Fleet, board: Device, name: str) -> dict[str, float]:
     log = stamps(board, name)
     parts = {
         "kubectl and API": applied - began,
-        "hub and wire": max(0.0, log["journaled"] - applied),
-        "journal to runtime": max(0.0, log["sandbox"] - log["journaled"]),
-        "runtime": max(0.0, log["running"] - log["sandbox"]),
+        "hub, wire and journal": max(0.0, log["journaled"] - applied),
+        "image and sandbox": max(0.0, log["sandbox"] - log["journaled"]),
+        "container": max(0.0, log["running"] - log["sandbox"]),
         "total": log["running"] - began,
     }
     fleet.kubectl("delete", "pod", name, "--grace-period=0", "--force", "--timeout=30s")
@@ -72,10 +72,11 @@ def deploy(fleet: Fleet, board: Device, name: str) -> dict[str, float]:
 
 
 def stamps(board: Device, name: str) -> dict[str, float]:
-    """When the agent journaled the pod, began its sandbox, and saw it run (wall clock, from `skerry trace`)."""
+    """When steer first had the pod, had its sandbox, and saw it run: wall clock, from `skerry explain`."""
     argv = [str(BIN / "skerry"), "explain", name, "--config", str(board.config_path), "--output", "json"]
     (known,) = json.loads(board.nsenter(argv).stdout)
-    return {k: float(v) for k, v in known["times"].items()}
+    at = {d["what"].split()[0]: d["at"] for d in known["decisions"]}
+    return {"journaled": at["Wanted"], "sandbox": at["RunPodSandbox"], "running": at["Started"]}
 
 
 def first_restart(fleet: Fleet, board: Device, name: str) -> float:

@@ -158,13 +158,13 @@ def _pod_line(uid: str, name: str, status: PodStatus | None) -> Report:
 
 
 def _decision_line(d: Decision) -> str:
-    at = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(d.at))
+    at = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(d.at_ms // 1000))
     return f"  {at}  generation {d.generation}  {d.what}: {d.why}" + (f"; failed: {d.outcome}" if d.outcome else "")
 
 
 def _decision_data(d: Decision) -> Report:
-    names = ("at", "generation", "what", "why", "outcome")
-    return {"sequence": d.seq, **{name: getattr(d, name) for name in names}}
+    names = ("generation", "what", "why", "outcome")
+    return {"sequence": d.seq, "at": d.at_ms / 1000, **{name: getattr(d, name) for name in names}}
 
 
 def _table(rows: list[tuple[str, ...]]) -> list[str]:

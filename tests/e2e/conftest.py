@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
+
 from fleet import Fleet
-from rig import Device
+from rig import Device, images
 
 
 @pytest.fixture(scope="module")
@@ -19,7 +20,8 @@ def fleet() -> Iterator[Fleet]:
 @pytest.fixture(scope="module")
 def board(fleet: Fleet) -> Iterator[Device]:
     """edge-1, booted, connected, its agent running and its node Ready."""
-    device = fleet.join("edge-1")
+    second = images.image("rig.local/hello:2", {"bin/hello": images.HELLO_SCRIPT}, ["/bin/hello"], {"VERSION": "2"})
+    device = fleet.join("edge-1", images=[images.hello(), second])
     device.boot(network=True)
     device.start_agent()
     fleet.kubectl("wait", "node/edge-1", "--for=condition=Ready", "--timeout=30s")

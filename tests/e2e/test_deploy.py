@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
+
 from fleet import Fleet, identities, pod, truth
 from rig import Device, until
 
@@ -33,20 +34,25 @@ def test_a_new_image_restarts_only_that_container(fleet: Fleet, board: Device) -
     fleet.wait_phase("pair")
     until(lambda: len(truth(board)) == 2, "both containers")
     before = identities(board)
-    fleet.kubectl("patch", "pod", "pair", "-p", '{"spec":{"containers":[{"name":"moves","image":"hello:none"}]}}')
-
-    def moved() -> bool:
-        now = identities(board)
-        return "default/pair/moves" not in now and "default/pair/stays" in now
-
-    until(moved, "the changed container to stop")
-    back = '{"spec":{"containers":[{"name":"moves","image":"rig.local/hello:1"}]}}'
-    fleet.kubectl("patch", "pod", "pair", "-p", back)
-    until(lambda: len(truth(board)) == 2, "the changed container to run again")
+    moves = "default/pair/moves"
+    fleet.kubectl("patch", "pod", "pair", "-p", image_of("moves", "registry.invalid/none:1"))
+    until(lambda: "Failed" in reasons(fleet, "pair"), "the pull to fail", 30)
+    assert identities(board) == before, "the old container serves until the new image is here"
+    fleet.kubectl("patch", "pod", "pair", "-p", image_of("moves", "rig.local/hello:2"))
+    until(lambda: identities(board).get(moves) not in (None, before[moves]), "the changed container to be replaced")
     after = identities(board)
     assert after["default/pair/stays"] == before["default/pair/stays"]
     assert after["default/pair/moves"] != before["default/pair/moves"]
     fleet.kubectl("delete", "pod", "pair", "--timeout=30s")
+
+
+def image_of(container: str, image: str) -> str:
+    return json.dumps({"spec": {"containers": [{"name": container, "image": image}]}})
+
+
+def reasons(fleet: Fleet, name: str) -> set[str]:
+    """The reasons of all events about a pod."""
+    return {e["reason"] for e in fleet.get("events", "--field-selector", f"involvedObject.name={name}")["items"]}
 
 
 def test_labels_and_annotations_restart_nothing(fleet: Fleet, board: Device) -> None:

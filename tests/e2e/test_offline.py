@@ -6,6 +6,7 @@ import random
 import time
 
 import pytest
+
 from fleet import Fleet, identities, kill, pod, status, truth
 from rig import Device, until
 

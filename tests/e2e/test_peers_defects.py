@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator
 
 import pytest
+
 from fleet import BIN, Fleet, kill, pod, status, truth
 from rig import Device, until
 

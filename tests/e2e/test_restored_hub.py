@@ -6,6 +6,7 @@ import shutil
 from typing import Any
 
 import pytest
+
 from fleet import BIN, Fleet, identities, pod, status, truth
 from rig import Device, until
 

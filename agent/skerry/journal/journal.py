@@ -157,7 +157,7 @@ class Journal:
         """Remember a decision; it becomes durable with the next commit."""
         seq = self._history[1]
         self._history[1] += 1
-        self._noted.append(Decision(seq, max(0, int(at)), pod, uid, self.desired.generation, what, why, outcome))
+        self._noted.append(Decision(seq, max(0, int(at * 1000)), pod, uid, self.desired.generation, what, why, outcome))
         del self._noted[:-HISTORY_ITEMS_MAX]
 
     def take_dirty(self) -> set[str]:

@@ -29,7 +29,7 @@ class Decision:
     """One line of a pod's history: what was decided, why, and how it ended."""
 
     seq: int
-    at: int  # seconds since 1970, for people
+    at_ms: int  # milliseconds since 1970, for people
     pod: str  # namespace/name
     uid: str
     generation: int
@@ -88,7 +88,7 @@ def read_outbox(key: bytes, value: bytes) -> OutboxItem:
 
 
 def write_decision(d: Decision) -> bytes:
-    return encode([d.at, d.pod, d.uid, d.generation, d.what, d.why, d.outcome])
+    return encode([d.at_ms, d.pod, d.uid, d.generation, d.what, d.why, d.outcome])
 
 
 def read_decision(key: bytes, value: bytes) -> Decision:

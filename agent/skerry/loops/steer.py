@@ -162,6 +162,9 @@ class Steer:
         pod = self._pod(obj)
         if pod != memory.wish:  # a deletion or another image does not wait for the back-off of what was before
             memory.wish, memory.not_before, memory.failures = pod, 0.0, 0
+            memory.trouble.clear()
+            if pod is not None:
+                self.journal.note(self.clock.wall(), f"{pod.namespace}/{pod.name}", uid, "Wanted", "as the set says")
         if pod is None and seen.empty and uid not in self.host.volume_pods():
             await self._forget(uid)
             return
@@ -199,7 +202,9 @@ class Steer:
         before, wall = self.journal.statuses.get(pod.uid), self.clock.wall()
         if isinstance(pod, RefusedPod):
             return refusal(pod, seen, before, wall)
-        if not absent(pod, seen, before) or self.booted:
+        missing = absent(pod, seen, before)
+        memory.met = memory.met or not missing
+        if not missing or (self.booted and not memory.met):
             memory.absent_since = None
         elif memory.absent_since is None:
             memory.absent_since = now
@@ -222,6 +227,9 @@ class Steer:
             Event(status.uid, status.namespace, status.name, reason, message, warning, at, self.entropy.token(8).hex())
             for reason, message, warning in transitions(before, status)
         ]
+        for event in events:
+            pod = f"{status.namespace}/{status.name}"
+            self.journal.note(self.clock.wall(), pod, status.uid, event.reason, event.message)
         try:
             await self.journal.tell(status, events)
         except StoreFull as why:

@@ -15,6 +15,7 @@ class PodMemory:
     images: set[str] = field(default_factory=set)  # images known to be present
     resources: dict[str, str] = field(default_factory=dict)  # container id → what it was updated to
     exit_seen: dict[str, float] = field(default_factory=dict)  # container id → when its exit was first seen
+    met: bool = False  # in this process the runtime once showed all that the journal says is running
     absent_since: float | None = None  # since when the runtime hides what the journal says is running
     trouble: dict[str, tuple[str, str]] = field(default_factory=dict)  # container, or "" for the pod → reason, message
     failures: int = 0  # failed steps in a row

@@ -28,7 +28,7 @@ def _container(before: ContainerStatus | None, c: ContainerStatus) -> list[Told]
     same = before is not None and (before.container_id, before.life) == (c.container_id, c.life)
     if c.life is Life.RUNNING and not same:
         return [("Started", f"Started container {c.name}", False)]
-    if c.life is Life.WAITING and c.reason not in QUIET_REASONS:
+    if c.life is not Life.TERMINATED and c.reason not in QUIET_REASONS:
         if before is not None and (before.life, before.reason) == (c.life, c.reason):
             return []
         reason = "BackOff" if c.reason in ("CrashLoopBackOff", "ImagePullBackOff") else "Failed"

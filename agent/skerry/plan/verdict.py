@@ -97,9 +97,10 @@ def _container(
     trouble = memory.trouble.get(want.name)
     match c.state:
         case ContainerState.RUNNING | ContainerState.UNKNOWN:
-            return replace(
-                status, life=Life.RUNNING, reason="", exit_code=0, started_at=c.started_ns // 10**9, finished_at=0
-            )
+            # It may run on while what should replace it cannot be had: that is told beside it.
+            reason, message = trouble or ("", "")
+            told = replace(status, reason=reason, message=message[:STATUS_MESSAGE_CHARS_MAX])
+            return replace(told, life=Life.RUNNING, exit_code=0, started_at=c.started_ns // 10**9, finished_at=0)
         case ContainerState.CREATED:
             reason, message = trouble or ("ContainerCreating", "")
             return replace(status, life=Life.WAITING, reason=reason, message=message, exit_code=0)

@@ -272,7 +272,7 @@ async def test_decisions_become_durable_with_the_next_commit_and_survive_a_faile
     journal.note(-1.0, "default/web", "u1", "RunContainer", "it is not there", "no room")
     await journal.tell(status("u1"))
     found = [read_decision(k, v) for k, v in store.scan(HISTORY)]
-    assert [(d.seq, d.at, d.what, d.outcome) for d in found] == [
+    assert [(d.seq, d.at_ms // 1000, d.what, d.outcome) for d in found] == [
         (0, 5, "RunPodSandbox", ""),
         (1, 0, "RunContainer", "no room"),
     ]
