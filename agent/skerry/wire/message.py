@@ -102,8 +102,8 @@ class Delta:
 
 @dataclass(frozen=True, slots=True)
 class Ack:
-    """Both ways. Device: "generation is in my journal". Hub: "I know the set of your Hello" (generation, digest), and/or
-    "every outbox item up to seq is stored at the API" (journal_id, seq)."""
+    """Both ways. Device: "generation is in my journal". Hub: "I know the set of your Hello" (generation, digest),
+    and "every outbox item up to seq is stored at the API" (journal_id, seq)."""
 
     nonce: bytes
     generation: int | None = None
