@@ -30,6 +30,7 @@ from skerry_hub.ports import (
     PODS,
     SECRETS,
     Cluster,
+    ClusterError,
     Conflict,
     NotFound,
     Obj,
@@ -241,16 +242,8 @@ class EdgeController:
 
     async def _write_node(self, node: str) -> None:
         """The conditions of one node, as far as they differ."""
-        shown, wish = self._node(node), self._wishes.get(node)
-        if shown is None or wish is None:
-            return
-        have, wall = shown.get("status") or {}, self._clock.wall()
-        patches: list[dict[str, Any] | None] = []
-        if wish.live is not None:
-            patches.append(status.presence_patch(wish.live, have, wall))
-        if wish.held is not None:
-            patches.append(status.held_patch(wish.held, wish.why, have, wall))
-        conditions = [c for patch in patches if patch is not None for c in patch["conditions"]]
+        shown = self._node(node)
+        conditions = self._conditions(node, shown)
         if not conditions:
             return
         body = {"status": {"conditions": conditions}}
@@ -259,6 +252,23 @@ class EdgeController:
         except NotFound:
             return
         self.informers[NODES].learn(now)
+        kept = [_told(c) for c in (now.get("status") or {}).get("conditions") or ()]
+        missing = [c["type"] for c in conditions if _told(c) not in kept]
+        if missing:  # without a back-off this would be asked again for ever, as fast as the API answers
+            raise ClusterError(f"the API does not keep the condition {missing[0]}")
+
+    def _conditions(self, node: str, shown: Obj | None) -> list[dict[str, Any]]:
+        """Those that are wished for and not shown."""
+        wish = self._wishes.get(node)
+        if shown is None or wish is None:
+            return []
+        have, wall = shown.get("status") or {}, self._clock.wall()
+        patches: list[dict[str, Any] | None] = []
+        if wish.live is not None:
+            patches.append(status.presence_patch(wish.live, have, wall))
+        if wish.held is not None:
+            patches.append(status.held_patch(wish.held, wish.why, have, wall))
+        return [c for patch in patches if patch is not None for c in patch["conditions"]]
 
     async def _write_refusals(self, node: str) -> None:
         """Events on the pods that do not fit."""
@@ -286,3 +296,7 @@ class EdgeController:
         self._identity = found
         if changed:
             self._synced(anew=True)
+
+
+def _told(condition: Obj) -> tuple[Any, ...]:
+    return (condition.get("type"), condition.get("status"), condition.get("reason"), condition.get("message"))

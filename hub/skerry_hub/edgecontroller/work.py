@@ -38,9 +38,10 @@ class Work:
         self.failed = 0  # counter
 
     def add(self, key: str) -> None:
-        """`key` wants work, now."""
-        self._due[key] = None
-        self._bell.set()
+        """`key` wants work: now, or with the next try where the last one failed."""
+        if key not in self._failures:
+            self._due[key] = None
+            self._bell.set()
 
     async def run(self) -> None:
         """Never returns."""
@@ -89,6 +90,7 @@ class Work:
         if not isinstance(why, ClusterError):
             raise why
         self.failed += 1
+        self._due.pop(key, None)
         failures = self._failures[key] = self._failures.get(key, 0) + 1
         if failures in (1, 10):
             self._log(f"{self._what} {key}: {why}")

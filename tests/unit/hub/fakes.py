@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 import heapq
 import itertools
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
@@ -13,6 +14,7 @@ from skerry.errors import LinkLost
 from skerry.model.report import OutboxItem
 from skerry.wire import message
 from skerry.wire.message import Message
+from skerry_hub.apiserver import patch_strategic
 from skerry_hub.cloudhub.session import Target
 from skerry_hub.ports import (
     Cluster,
@@ -178,6 +180,7 @@ class ScriptedCluster(Cluster):
         self.watches: list[ScriptedWatch] = []
         self.lists = 0
         self.writes: list[tuple[str, str, str, Any]] = []
+        self.forgetful = False  # takes patches and changes nothing
 
     def put(self, resource: Resource, obj: Obj) -> Obj:
         """An object as the API has it from now on, with its new version; watches are not told."""
@@ -225,8 +228,17 @@ class ScriptedCluster(Cluster):
         form: PatchForm = PatchForm.MERGE,
         subresource: str = "",
     ) -> Obj:
-        found = self.objects.get((resource.plural, namespace, name), {"metadata": {"name": name}})
-        return self._wrote("patch", resource, name, patch, found)
+        key = (resource.plural, namespace, name)
+        found = self.objects.get(key, {"metadata": {"name": name}})
+        written = self._wrote("patch", resource, name, patch, found)
+        if not self.forgetful:
+            part = {k: v for k, v in patch.items() if k != "metadata"}
+            if form is PatchForm.STRATEGIC:
+                written = patch_strategic.apply(resource.plural[:-1].capitalize(), written, part)
+            else:
+                written = {**written, **part}
+        self.objects[key] = written
+        return copy.deepcopy(written)
 
     async def delete(
         self, resource: Resource, namespace: str, name: str, *, uid: str = "", grace_s: int | None = None

@@ -1,0 +1,278 @@
+"""The edge controller on an API that the test holds in its hands: when a set is given, and what is written back."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+
+from skerry.limits import OBJECT_BYTES_MAX, PODS_MAX
+from skerry.model.desired import Kind
+from skerry_hub.edgecontroller.controller import DEVICE_LABEL, EdgeController
+from skerry_hub.edgecontroller.identity import ADOPT, NAME, NAMESPACE
+from skerry_hub.ports import (
+    CONFIG_MAPS,
+    NAMESPACES,
+    NODES,
+    PODS,
+    ClusterAway,
+    ClusterError,
+    Expired,
+    Obj,
+    Resource,
+    WatchType,
+)
+from unit.hub.fakes import Dice, ManualClock, ScriptedCluster
+from unit.hub.manifests import api_config, api_pod
+
+
+class Listener:
+    def __init__(self) -> None:
+        self.names: list[frozenset[str]] = []
+        self.told: list[str] = []
+
+    def nodes(self, names: frozenset[str]) -> None:
+        self.names.append(names)
+
+    def changed(self, node: str) -> None:
+        self.told.append(node)
+
+
+def node(name: str = "pi", **annotations: str) -> dict[str, Any]:
+    meta = {"name": name, "uid": f"uid-{name}", "labels": {DEVICE_LABEL: "true"}, "annotations": annotations}
+    return {"metadata": meta}
+
+
+class Site:
+    def __init__(self) -> None:
+        self.api, self.clock, self.listener = ScriptedCluster(), ManualClock(), Listener()
+        self.log: list[str] = []
+        self.api.put(NAMESPACES, {"metadata": {"name": NAMESPACE, "uid": "store-1"}})
+        self.epoch("e1")
+        self.api.put(NODES, node())
+        self.api.put(PODS, api_pod())
+        self.controller = EdgeController(self.api, self.clock, Dice(), self.log.append)
+        self.controller.listen(self.listener)
+        self.task: asyncio.Task[None] | None = None
+
+    def epoch(self, epoch: str) -> Obj:
+        meta = {"name": NAME, "namespace": NAMESPACE, "uid": "uid-epoch"}
+        return self.api.put(CONFIG_MAPS, {"metadata": meta, "data": {"epoch": epoch}})
+
+    async def start(self) -> None:
+        self.task = asyncio.ensure_future(self.controller.run())
+        await self.clock.advance(1)
+
+    def say(self, resource: Resource, obj: Obj, kind: WatchType = WatchType.MODIFIED) -> None:
+        watch = [w for w in self.api.watches if w.resource == resource][-1]
+        watch.say(kind, self.api.put(resource, obj))
+
+    def fail(self, resource: Resource, why: ClusterError) -> None:
+        [w for w in self.api.watches if w.resource == resource][-1].queue.put_nowait(why)
+
+    def patches(self, plural: str = "nodes") -> list[Any]:
+        return [what for verb, p, _, what in self.api.writes if (verb, p) == ("patch", plural)]
+
+
+@pytest.fixture
+async def site() -> AsyncIterator[Site]:
+    site = Site()
+    yield site
+    if site.task is not None:
+        site.task.cancel()
+        await asyncio.gather(site.task, return_exceptions=True)
+
+
+async def test_a_set_names_store_epoch_and_version(site: Site) -> None:
+    assert site.controller.target("pi") is None
+    await site.start()
+    got = site.controller.target("pi")
+    assert got is not None
+    assert (got.store, got.epoch, got.resource_version, got.adopted) == ("store-1", "e1", site.api.version, False)
+    assert set(got.objects) == {(Kind.POD, "uid-web")}
+    assert site.listener.names == [frozenset({"pi"})]
+    assert site.listener.told == ["pi"]
+
+
+async def test_no_set_before_every_informer_has_synced(site: Site) -> None:
+    site.api.list_failures = [ClusterAway("x")] * 3
+    await site.start()
+    if not site.controller.ready.is_set():
+        assert site.controller.target("pi") is None
+        assert site.listener.told == []
+    await site.clock.advance(30)
+    assert site.controller.target("pi") is not None
+
+
+async def test_a_new_list_of_one_collection_is_a_new_list_of_all(site: Site) -> None:
+    """Else pods of a restored API could stand in one set with the versions of the one before."""
+    await site.start()
+    site.api.list_failures = [ClusterAway("down")] * 8
+    site.fail(PODS, ClusterAway("reset"))
+    await site.clock.advance(0.05)
+    assert site.controller.target("pi") is None
+    await site.clock.advance(120)
+    assert site.api.lists == 8
+    assert site.controller.target("pi") is not None
+
+
+async def test_an_empty_api_in_the_place_of_ours_shows_another_store_or_a_lower_version(site: Site) -> None:
+    await site.start()
+    before = site.controller.target("pi")
+    assert before is not None
+    site.api.objects.clear()
+    site.api.version = 3
+    site.api.put(NAMESPACES, {"metadata": {"name": NAMESPACE, "uid": "store-2"}})
+    site.api.put(NODES, node())
+    site.fail(NODES, Expired("too old"))
+    await site.clock.advance(60)
+    got = site.controller.target("pi")
+    assert got is not None
+    assert (got.store, got.objects) == ("store-2", {})
+    assert got.epoch not in ("", "e1"), "the epoch of an API that has none is made"
+    assert got.resource_version < before.resource_version
+
+
+async def test_an_adopted_node_is_adopted_into_this_epoch_only(site: Site) -> None:
+    await site.start()
+    site.listener.told.clear()
+    site.say(NODES, node(**{ADOPT: "e0"}))
+    await site.clock.advance(0)
+    got = site.controller.target("pi")
+    assert got is not None
+    assert not got.adopted
+    site.say(NODES, node(**{ADOPT: "e1"}))
+    await site.clock.advance(0)
+    got = site.controller.target("pi")
+    assert got is not None
+    assert got.adopted
+    assert site.listener.told == ["pi", "pi"]
+
+
+async def test_an_epoch_that_another_replica_wrote_is_followed(site: Site) -> None:
+    await site.start()
+    site.say(CONFIG_MAPS, {"metadata": {"name": NAME, "namespace": NAMESPACE, "uid": "u"}, "data": {"epoch": "e2"}})
+    await site.clock.advance(0)
+    got = site.controller.target("pi")
+    assert got is not None
+    assert got.epoch == "e2"
+    assert site.listener.told == ["pi", "pi"]
+
+
+async def test_a_new_epoch_is_written_over_the_version_that_was_read(site: Site) -> None:
+    await site.start()
+    version = site.api.objects[("configmaps", NAMESPACE, NAME)]["metadata"]["resourceVersion"]
+    site.controller.open_epoch("pi", "has seen more")
+    await site.clock.advance(1)
+    (patch,) = site.patches("configmaps")
+    assert patch["metadata"] == {"resourceVersion": version}
+    assert patch["data"]["epoch"] not in ("", "e1")
+
+
+async def test_an_epoch_that_was_replaced_meanwhile_is_not_replaced_again(site: Site) -> None:
+    await site.start()
+    site.epoch("e2")  # another replica was faster, and our watch does not know yet
+    site.controller.open_epoch("pi", "has seen more")
+    site.controller.open_epoch("pa", "has seen more")
+    await site.clock.advance(1)
+    assert site.patches("configmaps") == []
+    got = site.controller.target("pi")
+    assert got is not None
+    assert got.epoch == "e2"
+
+
+async def test_presence_is_patched_once_and_only_on_change(site: Site) -> None:
+    await site.start()
+    site.controller.presence("pi", True)
+    site.controller.presence("pi", True)
+    await site.clock.advance(1)
+    (patch,) = site.patches()
+    (ready,) = patch["status"]["conditions"]
+    assert (ready["type"], ready["status"]) == ("Ready", "True")
+    site.say(NODES, {**node(), "status": {"conditions": [ready]}})
+    await site.clock.advance(1)
+    site.controller.presence("pi", True)
+    await site.clock.advance(1)
+    assert len(site.patches()) == 1
+
+
+async def test_a_condition_that_somebody_else_changes_is_set_again(site: Site) -> None:
+    await site.start()
+    site.controller.presence("pi", True)
+    await site.clock.advance(1)
+    site.say(NODES, {**node(), "status": {"conditions": [{"type": "Ready", "status": "Unknown"}]}})
+    await site.clock.advance(1)
+    assert len(site.patches()) == 2
+
+
+async def test_a_node_patch_that_fails_comes_again(site: Site) -> None:
+    await site.start()
+    site.api.write_failures = [ClusterAway("x")] * 3
+    site.controller.presence("pi", False)
+    await site.clock.advance(30)
+    (patch,) = site.patches()
+    assert patch["status"]["conditions"][0]["reason"] == "Holdover"
+
+
+async def test_an_api_that_does_not_keep_what_it_took_is_not_patched_in_a_hot_loop(site: Site) -> None:
+    await site.start()
+    site.api.forgetful = True
+    site.controller.presence("pi", True)
+    await site.clock.advance(300)
+    assert 2 < len(site.patches()) < 60
+
+
+async def test_held_is_shown_and_unheld_is_quiet(site: Site) -> None:
+    await site.start()
+    site.controller.held("pi", False, "")
+    await site.clock.advance(1)
+    assert site.patches() == []
+    site.controller.held("pi", True, "older backup; skerry-hub adopt pi")
+    await site.clock.advance(1)
+    (patch,) = site.patches()
+    assert patch["status"]["conditions"][0]["type"] == "RestoredHub"
+
+
+async def test_what_does_not_fit_the_device_is_told_on_the_pod_once(site: Site) -> None:
+    site.api.put(PODS, api_pod("huge", hostname="x" * OBJECT_BYTES_MAX))
+    await site.start()
+    for _ in range(3):
+        got = site.controller.target("pi")
+        assert got is not None
+        assert set(got.objects) == {(Kind.POD, "uid-web")}
+        await site.clock.advance(1)
+    events = [what for verb, plural, _, what in site.api.writes if (verb, plural) == ("create", "events")]
+    assert [e["involvedObject"]["name"] for e in events] == ["huge"]
+    assert "OBJECT_BYTES_MAX" in events[0]["message"]
+
+
+async def test_pods_over_the_bound_are_told_one_by_one(site: Site) -> None:
+    for i in range(PODS_MAX + 1):
+        site.api.put(PODS, api_pod(f"p{i:03}"))
+    await site.start()
+    got = site.controller.target("pi")
+    assert got is not None
+    assert len(got.objects) == PODS_MAX
+    await site.clock.advance(1)
+    assert len([w for w in site.api.writes if w[1] == "events"]) == 2
+
+
+async def test_a_secret_that_changes_reaches_the_device_that_uses_it(site: Site) -> None:
+    await site.start()
+    site.listener.told.clear()
+    site.say(CONFIG_MAPS, api_config("conf", data={"a": "1"}), WatchType.ADDED)
+    await site.clock.advance(0)
+    assert site.listener.told == ["pi"]
+    got = site.controller.target("pi")
+    assert got is not None
+    assert (Kind.CONFIG_MAP, "uid-conf") in got.objects
+
+
+async def test_a_node_without_our_label_is_none_of_ours(site: Site) -> None:
+    await site.start()
+    site.say(NODES, node("pa"), WatchType.ADDED)
+    site.say(NODES, node("pi"), WatchType.DELETED)
+    await site.clock.advance(0)
+    assert site.listener.names[-1] == frozenset({"pa"})
