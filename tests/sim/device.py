@@ -75,6 +75,7 @@ class Device:
             recovered = await recover(store, entropy)
             self.journal = recovered.journal
             self._log(f"journal: {recovered.story}, generation {self.journal.desired.generation}")
+            self._overhear(self.journal)
             self.started(self)
             self.host = SimHost(self.board)
             self.link = SimLink(self.broker, self.reach, self.node)
@@ -94,6 +95,16 @@ class Device:
         # the process exits: nothing of it goes on
         self.world.after(0.0, self.kill, why)
         await asyncio.get_running_loop().create_future()
+
+    def _overhear(self, journal: Journal) -> None:
+        """Decisions go into the trace as they are noted."""
+        note = journal.note
+
+        def noted(at: float, pod: str, uid: str, what: str, why: str, outcome: str = "") -> None:
+            self.world.tell("decided", f"{self.node} {pod}: {what}: {why}{': ' + outcome if outcome else ''}")
+            note(at, pod, uid, what, why, outcome)
+
+        journal.note = noted  # type: ignore[method-assign]
 
     def listen(self, link: SimLink) -> None:
         """Checks hang themselves in here."""

@@ -20,6 +20,9 @@ class Broken(Exception):
         super().__init__(f"[{promise}] {what}")
         self.promise, self.what = promise, what
 
+    def __reduce__(self) -> tuple[type[Broken], tuple[str, str]]:
+        return Broken, (self.promise, self.what)
+
 
 class Trace:
     """What happened, in order: journal records, frames, calls, faults, wishes."""
