@@ -98,6 +98,8 @@ class Hands:
         env = environment(c, lambda name, secret: self._lookup(pod.namespace, name, secret))
         known = dict(env)
         paths = memory.volumes or {}
+        # As Kubernetes does: files of a ConfigMap or Secret are never writable from inside.
+        fixed = {v.name for v in pod.volumes if isinstance(v, ObjectVolume)}
         return ContainerSpec(
             name=c.name,
             attempt=action.attempt,
@@ -107,6 +109,6 @@ class Hands:
             args=tuple(expand(word, known) for word in c.args),
             working_dir=c.working_dir,
             env=env,
-            mounts=tuple(MountSpec(paths[m.volume], m.path, m.read_only) for m in c.mounts),
+            mounts=tuple(MountSpec(paths[m.volume], m.path, m.read_only or m.volume in fixed) for m in c.mounts),
             resources=c.resources,
         )
