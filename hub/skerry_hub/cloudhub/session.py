@@ -194,7 +194,9 @@ class HubSession:
 
     def target(self, target: Target, now: float) -> list[Effect]:
         """The set this device should have, now and whenever it changes."""
-        self._target = target
+        before, self._target = self._target, target
+        if before is not None and (before.store, before.epoch) != (target.store, target.epoch):
+            return self._other_past(now)
         if self.state is State.GREETED:
             return self._answer(now)
         return self._advance(now) if self.state is State.LIVE else []
@@ -246,6 +248,17 @@ class HubSession:
         self._inventory_due = self._reports_due = False
         if self._hail_at is None:
             self._hail_at, self._hails = now + HAIL_BACKOFF_S[0], 0
+
+    def _other_past(self, now: float) -> list[Effect]:
+        """The API is another one, or was restored: what it was told before it may not show, so all is told again."""
+        self._told, self._stored = b"", {}
+        if self.state is State.GREETED:
+            return self._answer(now)
+        if self.state is not State.LIVE or self._hello is None:
+            return []
+        nonce = self._hello.nonce
+        self._end(now)
+        return [*self._no_session(nonce), Note("the API has another past"), Presence(False)]
 
     def _greeted(self, hello: Hello, now: float) -> list[Effect]:
         if hello.node != self.node:

@@ -57,11 +57,11 @@ class Sessions:
 
     def nodes(self, names: Collection[str]) -> None:
         """All devices there are."""
-        for name in [name for name in self._devices if name not in names]:
+        wanted = frozenset(names)
+        for name in self._devices.keys() - wanted:
             self._remove(name)
-        for name in sorted(names):
-            if name not in self._devices:
-                self._add(name)
+        for name in sorted(wanted - self._devices.keys()):
+            self._add(name)
         self._bell.set()
 
     def changed(self, node: str) -> None:
@@ -151,10 +151,12 @@ class Sessions:
         """Until the connection is lost, which is raised."""
         lost = asyncio.ensure_future(self._broker.lost())
         try:
+            self._bell.set()
             while not lost.done():
-                self._bell.clear()
-                await self._subscribe()
-                self.connected.set()
+                if self._bell.is_set():
+                    self._bell.clear()
+                    await self._subscribe()
+                    self.connected.set()
                 waits: list[asyncio.Future[Any]] = [asyncio.ensure_future(self._bell.wait())]
                 if self._hails:
                     self._hail()
