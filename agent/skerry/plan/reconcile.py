@@ -61,6 +61,8 @@ def next_steps(pod: Pod, seen: PodSeen, status: PodStatus, memory: PodMemory, no
         return Plan(wake_at=memory.not_before)
     if pod.deleting:
         assert pod.deleting_grace_s is not None
+        if seen.empty and memory.absent_since is not None and memory.doubts(now):
+            return Plan(wake_at=memory.absent_since + ABSENT_CONFIRM_S, look=True)
         return dismantle(pod.uid, seen, pod.deleting_grace_s, "it is being deleted", memory, now)
     if status.phase in FINAL:
         return Plan(tuple(_finish(seen, pod.grace_s, f"the pod has {status.phase.value.lower()}")))

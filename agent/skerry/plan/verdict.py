@@ -21,13 +21,16 @@ LOST = "ContainerStatusUnknown"  # kubelet's word for a container that vanished
 
 
 def verdict(pod: Pod, seen: PodSeen, before: PodStatus | None, memory: PodMemory, now: float, wall: float) -> PodStatus:
-    """The status of a supported pod. `before` is the journaled one."""
+    """The status of a supported pod. `before` is the journaled one; one that was gone and is wanted again, because its
+    hub was restored to a time before its deletion, starts anew."""
+    if before is not None and before.gone and not pod.deleting:
+        before = None
     said = {c.name: c for c in before.containers} if before else {}
     box = next((s for s in seen.sandboxes if s.ready), None)
     containers = tuple(_container(pod, c, seen, said.get(c.name), memory, now, wall) for c in pod.containers)
     final = before is not None and before.phase in FINAL
     reason, message = memory.trouble.get("", ("", ""))
-    gone = pod.deleting and seen.empty
+    gone = pod.deleting and seen.empty and not memory.doubts(now)
     phase = before.phase if before is not None and final else _phase(pod, containers, gone)
     return PodStatus(
         uid=pod.uid,
@@ -187,7 +190,7 @@ def _absent(
         return replace(before, life=Life.WAITING, reason=reason, message=message[:STATUS_MESSAGE_CHARS_MAX])
     if before.life is not Life.RUNNING:
         return before
-    if memory.doubts(now) and not pod.deleting:
+    if memory.doubts(now):
         return before  # not believed yet
     return replace(before, life=Life.TERMINATED, reason=LOST, exit_code=137, finished_at=max(1, int(wall)))
 

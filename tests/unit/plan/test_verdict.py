@@ -219,6 +219,17 @@ def test_a_deleted_pod_is_gone_when_nothing_of_it_is_left() -> None:
     assert story.said().exit_code == 143
 
 
+def test_a_deleted_pod_that_the_runtime_only_hides_is_not_told_as_gone() -> None:
+    story = Story(pod())
+    story.sees(box(), made())
+    story.pod = replace(story.pod, deleting_grace_s=5)
+    plan = story.sees()
+    assert story.status is not None
+    assert (story.status.gone, plan.look, plan.wake_at) == (False, True, story.now + 2)
+    story.sees(after_s=2)
+    assert (story.status.gone, story.said().reason) == (True, LOST)
+
+
 @pytest.mark.parametrize(("code", "phase"), [(0, "Succeeded"), (1, "Failed")])
 def test_how_a_deleted_pod_ended_decides_its_last_phase(code: int, phase: str) -> None:
     story = Story(pod(deleting_grace_s=1))
