@@ -71,6 +71,7 @@ PULL_BACKOFF_S = (10.0, 300.0)  # a failed image pull, as kubelet
 GRACE_S_DEFAULT = 30  # Kubernetes' terminationGracePeriodSeconds
 GRACE_S_MAX = 3_600
 FORCED_GRACE_S = 1  # a pod that vanished from a checked set
+RELIST_FIRST_S = 3.0  # the first relist after the event stream opened
 RELIST_S = 300.0  # the safety net beside the runtime's events
 RUNTIME_CALL_TIMEOUT_S = 120.0  # any CRI call but a pull; StopContainer adds its grace
 PULL_TIMEOUT_S = 1_800.0

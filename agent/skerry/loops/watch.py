@@ -10,7 +10,7 @@ import asyncio
 
 from skerry.errors import RuntimeAway, RuntimeFailed
 from skerry.journal.journal import Journal
-from skerry.limits import LOOK_BATCH_MAX, RELIST_S, RUNTIME_BACKOFF_S
+from skerry.limits import LOOK_BATCH_MAX, RELIST_FIRST_S, RELIST_S, RUNTIME_BACKOFF_S
 from skerry.loops.report import Counters, Log
 from skerry.plan.backoff import full_jitter
 from skerry.ports import Clock, Entropy, Runtime
@@ -51,9 +51,12 @@ async def _follow(runtime: Runtime, journal: Journal) -> None:
 
 
 async def _relist(journal: Journal, clock: Clock) -> None:
+    """A net under missed events: soon after the stream opened, since the runtime may still be noticing what happened
+    just before, and then rarely."""
+    await clock.sleep_until(clock.now() + RELIST_FIRST_S)
     while True:
-        await clock.sleep_until(clock.now() + RELIST_S)
         journal.want_look()
+        await clock.sleep_until(clock.now() + RELIST_S)
 
 
 async def _look(runtime: Runtime, journal: Journal, counters: Counters) -> None:
