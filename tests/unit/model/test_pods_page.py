@@ -39,8 +39,8 @@ CONTAINER = {
 }
 VOLUME = {
     "name": "",
-    "configMap": "with `items`, modes, `optional`",
-    "secret": "with `items`, modes, `optional`; in memory, never on disk",
+    "configMap": "with `items`, modes, `optional`; read-only",
+    "secret": "with `items`, modes, `optional`; read-only, in memory, never on disk",
     "emptyDir": "on disk, or `medium: Memory`; `sizeLimit`",
     "hostPath": "all types",
 }
