@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from typing import Any, Protocol
 
@@ -18,20 +19,19 @@ from skerry_hub.cloudhub.session import Target
 from skerry_hub.edgecontroller import identity, status
 from skerry_hub.edgecontroller.identity import ADOPT, Identity
 from skerry_hub.edgecontroller.index import Index
-from skerry_hub.edgecontroller.reports import Reports
+from skerry_hub.edgecontroller.reports import Reports, tell
 from skerry_hub.edgecontroller.target import Reference
 from skerry_hub.edgecontroller.work import Log, Work
 from skerry_hub.kube.informer import Informer, Name
 from skerry_hub.limits import NODE_WRITERS_MAX
 from skerry_hub.ports import (
     CONFIG_MAPS,
-    EVENTS,
     NODES,
     PODS,
     SECRETS,
     Cluster,
     ClusterError,
-    Conflict,
+    Invalid,
     NotFound,
     Obj,
     PatchForm,
@@ -68,6 +68,7 @@ class EdgeController:
         self._audience: Audience | None = None
         self._identity: Identity | None = None
         self._epoch_due = ""  # the epoch that is to be replaced
+        self._reached: tuple[Identity | None, int] = (None, 0)  # the highest version seen of an identity
         self._count = 0  # informers that are synced
         self.ready = asyncio.Event()  # set while every informer follows the API
         made: dict[Resource, Informer] = {}
@@ -115,12 +116,14 @@ class EdgeController:
         if not self.ready.is_set():
             return None
         assert self._identity is not None
+        version = max(i.resource_version for i in self.informers.values())
+        self._reached = (self._identity, max(version, self._reached[1]))
         shown = self._node(node)
         adopted = (((shown or {}).get("metadata") or {}).get("annotations") or {}).get(ADOPT)
         return Target(
             store=self._identity.store,
             epoch=self._identity.epoch,
-            resource_version=max(i.resource_version for i in self.informers.values()),
+            resource_version=version,
             objects=self._objects(node),
             adopted=adopted == self._identity.epoch,
         )
@@ -206,7 +209,7 @@ class EdgeController:
             self._store.add(IDENTITY)
             for informer in self.informers.values():
                 informer.relist()
-        ready = count == len(self.informers) and self._identity is not None
+        ready = count == len(self.informers) and self._identity is not None and not self._went_back()
         if not ready:
             self.ready.clear()
         elif anew or not self.ready.is_set():
@@ -216,6 +219,18 @@ class EdgeController:
                 self._audience.nodes(names)
                 for node in sorted(names):
                     self._audience.changed(node)
+
+    def _went_back(self) -> bool:
+        """Whether the API shows less than it did in this epoch: it was restored, so a new epoch begins."""
+        version = max(i.resource_version for i in self.informers.values())
+        known, reached = self._reached
+        if self._identity is None or known != self._identity or version >= reached:
+            self._reached = (self._identity, version) if self._identity is not None else self._reached
+            return False
+        self._log(f"the API went back from version {reached} to {version}: it was restored, a new epoch begins")
+        self._epoch_due, self._identity = self._identity.epoch, None
+        self._store.add(IDENTITY)
+        return True
 
     # --- look-ups -----------------------------------------------------------------------------------------------------
 
@@ -276,11 +291,8 @@ class EdgeController:
             pod = self._index.pod(uid)
             if pod is None:
                 continue
-            event = status.refusal_event(pod, problem, node, self._clock.wall())
-            try:
-                await self._cluster.create(EVENTS, event["metadata"]["namespace"], event)
-            except (Conflict, NotFound):
-                continue
+            with suppress(NotFound, Invalid):  # the namespace is going, and the pod with it
+                await tell(self._cluster, status.refusal_event(pod, problem, node, self._clock.wall()))
 
     async def _write_identity(self, _key: str) -> None:
         """Learn or make the store's identity, or open a new epoch."""

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,6 +24,7 @@ from skerry_hub.ports import (
     NODES,
     PODS,
     Cluster,
+    ClusterBusy,
     ClusterError,
     Conflict,
     Invalid,
@@ -172,9 +172,7 @@ class Reports:
             if pod is None or pod["metadata"]["namespace"] != said.namespace or pod["metadata"]["name"] != said.name:
                 self.counts.without_pod += 1
                 return
-        event = status.event_object(said, node, self._clock.wall())
-        with suppress(Conflict):  # told before
-            await self._cluster.create(EVENTS, event["metadata"]["namespace"], event)
+        if await tell(self._cluster, status.event_object(said, node, self._clock.wall())):
             self.counts.events += 1
 
     def _mine(self, node: str, uid: str) -> Obj | None:
@@ -186,3 +184,17 @@ class Reports:
         shown = self._node(node)
         addresses = ((shown or {}).get("status") or {}).get("addresses") or ()
         return next((str(a["address"]) for a in addresses if a.get("type") == "ExternalIP"), "")
+
+
+async def tell(cluster: Cluster, event: Obj) -> bool:
+    """Have this Event at the API; False if it was there. Raises ClusterError."""
+    namespace, name = event["metadata"]["namespace"], event["metadata"]["name"]
+    try:
+        await cluster.create(EVENTS, namespace, event)
+        return True
+    except Conflict as why:  # it exists, or an admission plugin was in another's way (quota): only the API can tell
+        try:
+            await cluster.get(EVENTS, namespace, name)
+        except NotFound:
+            raise ClusterBusy(str(why)) from None
+        return False

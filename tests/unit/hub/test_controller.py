@@ -135,6 +135,20 @@ async def test_an_empty_api_in_the_place_of_ours_shows_another_store_or_a_lower_
     assert got.resource_version < before.resource_version
 
 
+async def test_an_api_that_went_back_is_a_restored_one_whatever_its_versions_do_next(site: Site) -> None:
+    """A backup that soon reaches the devices' versions again must not pass for the API that they knew."""
+    await site.start()
+    assert site.controller.target("pi") is not None
+    site.api.version -= 3
+    site.fail(PODS, ClusterAway("reset"))
+    await site.clock.advance(60)
+    got = site.controller.target("pi")
+    assert got is not None
+    assert got.store == "store-1"
+    assert got.epoch not in ("", "e1")
+    assert any("went back" in line for line in site.log)
+
+
 async def test_an_adopted_node_is_adopted_into_this_epoch_only(site: Site) -> None:
     await site.start()
     site.listener.told.clear()

@@ -10,7 +10,9 @@ import pytest
 from skerry.model.report import ContainerStatus, Event, Life, NodeFacts, OutboxItem, Phase, PodStatus
 from skerry.wire.report import KIND_OF, Reported, encode_report
 from skerry_hub.edgecontroller.reports import Reports
+from skerry_hub.edgecontroller.status import event_object
 from skerry_hub.ports import (
+    EVENTS,
     NODES,
     PODS,
     ClusterAway,
@@ -120,9 +122,21 @@ async def test_nobody_deletes_a_pod_that_the_api_wants_to_live(site: Site) -> No
 
 
 async def test_a_repeated_event_is_stored(site: Site) -> None:
+    name = event_object(event(), "pi", 5)["metadata"]["name"]
+    site.api.put(EVENTS, {"metadata": {"name": name, "namespace": "default"}})
     site.api.write_failures = [Conflict("exists")]
     assert (await site.store(event())).done()
     assert site.reports.counts.events == 0
+
+
+async def test_a_conflict_over_something_else_is_no_proof_that_the_event_is_told(site: Site) -> None:
+    """A quota's admission answers 409 too."""
+    site.api.write_failures = [Conflict("resourcequotas: somebody else was faster")]
+    task = await site.store(event())
+    assert not task.done()
+    await site.clock.advance(5)
+    assert task.done()
+    assert site.verbs == [("create", "events")]
 
 
 async def test_facts_and_events_of_the_node(site: Site) -> None:
