@@ -86,10 +86,10 @@ class PerfectRuntime:
                 memory.exit_seen.pop(ident, None)
             case StopPodSandbox(sandbox_id=ident):
                 self.boxes[ident] = replace(self.boxes[ident], ready=False, ip="")
-                for c in list(self.containers.values()):
-                    if c.sandbox_id == ident and c.state in (RUNNING, UNKNOWN):  # CRI: it takes along what runs in it
-                        self.stopped.append(c.id)
-                        self.exits(c.id, 137)
+                for inner in list(self.containers.values()):
+                    if inner.sandbox_id == ident and inner.state in (RUNNING, UNKNOWN):  # CRI: it takes along what runs in it
+                        self.stopped.append(inner.id)
+                        self.exits(inner.id, 137)
             case RemovePodSandbox(sandbox_id=ident):
                 inside = [c for c in self.containers.values() if c.sandbox_id == ident]
                 assert not [c for c in inside if c.state is RUNNING], "removed with a running container in it"
