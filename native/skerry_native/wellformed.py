@@ -9,7 +9,7 @@ from __future__ import annotations
 FINE = 0
 CUT_VALUE, CUT_HEAD, CUT_STRING, LENGTH, KEY, PROMISE, DEPTH, TAG, SIMPLE, ITEMS, AFTER, TEXT = range(1, 13)
 
-SHIFT = 8  # an answer is offset << SHIFT | code
+SHIFT = 8  # an answer is offset << SHIFT | code; known to C alone when compiled
 COUNT = 1 << 32  # a good inner answer is items * COUNT + where the value ends
 
 
