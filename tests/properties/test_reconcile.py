@@ -86,8 +86,8 @@ class PerfectRuntime:
                 memory.exit_seen.pop(ident, None)
             case StopPodSandbox(sandbox_id=ident):
                 self.boxes[ident] = replace(self.boxes[ident], ready=False, ip="")
-                for inner in list(self.containers.values()):
-                    if inner.sandbox_id == ident and inner.state in (RUNNING, UNKNOWN):  # CRI: it takes along what runs in it
+                for inner in list(self.containers.values()):  # CRI: it takes along what runs in it
+                    if inner.sandbox_id == ident and inner.state in (RUNNING, UNKNOWN):
                         self.stopped.append(inner.id)
                         self.exits(inner.id, 137)
             case RemovePodSandbox(sandbox_id=ident):

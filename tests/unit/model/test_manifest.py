@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from skerry.errors import Refused
 from skerry.model.desired import Kind, object_of
 from skerry.model.manifest import IGNORED, RefusedPod, read_config, read_pod

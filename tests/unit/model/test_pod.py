@@ -6,6 +6,7 @@ import copy
 from typing import Any
 
 import pytest
+
 from skerry.model.manifest import read_pod
 from skerry.model.pod import Container, Pod, fingerprint
 from unit.model.manifests import full, pod_object

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from skerry.errors import Refused
 from skerry.model.quantity import quantity
 from skerry.model.reader import Field
