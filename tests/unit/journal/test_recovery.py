@@ -81,6 +81,15 @@ async def test_a_copy_one_generation_ahead_wins_and_the_outbox_lives_on() -> Non
     assert (await opened(cut)).desired == found.journal.desired
 
 
+async def test_what_the_copy_deletes_leaves_the_store_too() -> None:
+    store = await left()
+    await (await opened(store)).apply(change(3, deletes=frozenset({(Kind.POD, "u1")})))
+    cut = [image for what, image in store.cuts if what == "copied"][-1]
+    for story in ("desired state recovered from the second copy", "journal as it was left"):
+        found = await recover(cut, Counting(100))
+        assert (found.story, set(found.journal.desired.objects)) == (story, {(Kind.POD, "u2")})
+
+
 async def test_one_damaged_copy_leaves_the_other() -> None:
     store = await left()
     newer, older = store.copy_files
