@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
+from random import Random
+
 import pytest
 
-from skerry.limits import ACK_TIMEOUT_S, CREDIT_FRAMES, HELLO_TIMEOUT_S, SESSION_BACKOFF_S
-from skerry.model.report import Phase
+from skerry.limits import (
+    ACK_TIMEOUT_S,
+    CREDIT_FRAMES,
+    FRAME_BYTES_MAX,
+    HELLO_TIMEOUT_S,
+    REPORT_ITEMS_MAX,
+    SESSION_BACKOFF_S,
+)
+from skerry.model.report import OutboxItem, Phase, ReportKind
 from skerry.wire import message
 from skerry.wire.message import Ack, Credit, Hello, Inventory, Message, Reject, RejectCode, Report, Welcome
 from skerry.wire.session import Commit, DeviceSession, Effect, Identity, Note, Retell, Send, State, Trim
@@ -135,6 +144,27 @@ def test_reports_stop_at_the_credit_and_go_on_with_it() -> None:
     assert [m.after for m in more if isinstance(m, Report)] == [2]
     assert sent(hear(session, board, Ack(N, journal_id=board.journal_id, seq=5))) == []
     assert session.deadline is None
+
+
+def test_a_repeated_answer_leaves_the_deadline_of_a_report_alone() -> None:
+    session, board = live()
+    board.tell("a", Phase.RUNNING)
+    session.flush(board, 1.0)
+    own = board.desired
+    for answer in (WELCOME, Ack(N, own.generation, own.digest)):
+        hear(session, board, answer, now=2.0)
+        assert session.deadline == 1.0 + ACK_TIMEOUT_S
+
+
+def test_reports_fit_a_frame_however_large_their_items_are() -> None:
+    session, board = live()
+    for seq in range(1, REPORT_ITEMS_MAX + 1):
+        body = Random(seq).randbytes(40_000)
+        board.items[seq] = OutboxItem(seq, ReportKind.POD_STATUS, f"p{seq}", body)
+    board.outbox_next = REPORT_ITEMS_MAX + 1
+    first = sent(session.flush(board, 1.0))
+    assert len(first) == CREDIT_FRAMES
+    assert all(len(message.encode(m)) <= FRAME_BYTES_MAX for m in first)
 
 
 def test_no_credit_stops_reports_and_credit_starts_them_again() -> None:
