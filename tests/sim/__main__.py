@@ -14,7 +14,7 @@ TAIL = 120
 
 def show(outcome: Outcome, tail: int = TAIL) -> None:
     """What a person needs of a life that broke a promise."""
-    for line in outcome.trace[-tail:]:
+    for line in outcome.trace[-tail:] if tail else ():
         print(line)
     print(f"\n{outcome.broken}\nreplay: PYTHONPATH=tests python -m sim --seed {outcome.seed} --verbose", flush=True)
 

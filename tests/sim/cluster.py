@@ -55,13 +55,13 @@ class SimCluster:
             items = [copy(o) for o in self._etcd.all(resource).values() if matches(o, labels, fields)]
             return Listing(tuple(items), self._etcd.version)
 
-        return await self._call(read, write=False)
+        return await self._call(read)
 
     async def watch(
         self, resource: Resource, version: int, *, timeout_s: float, labels: str = "", fields: str = ""
     ) -> AsyncIterator[WatchEvent]:
         etcd, bell = self._etcd, asyncio.Event()
-        await self._call(lambda: None, write=False)
+        await self._call(lambda: None)
         life, until = etcd.lives, self._world.now + timeout_s
         if version < etcd.compacted or version > etcd.version:
             raise Expired(f"version {version} of {etcd.compacted} to {etcd.version}")
@@ -98,7 +98,7 @@ class SimCluster:
                 raise NotFound(f"{resource.plural} {namespace}/{name}")
             return copy(found)
 
-        return await self._call(read, write=False)
+        return await self._call(read)
 
     async def create(self, resource: Resource, namespace: str, obj: Obj) -> Obj:
         return await self._call(lambda: self._etcd.create(resource, namespace, obj))
@@ -125,7 +125,7 @@ class SimCluster:
             part.pop("uid", None)
             return self._etcd.change(resource, namespace, name, lambda o: merge(o, copy(part), form))
 
-        return await self._call(write)
+        return await self._call(write, patch=True)
 
     async def delete(
         self, resource: Resource, namespace: str, name: str, *, uid: str = "", grace_s: int | None = None
@@ -148,7 +148,7 @@ class SimCluster:
         if weather.away or life != self._etcd.lives:
             raise ClusterAway("the watch broke off")
 
-    async def _call(self, do: Callable[[], T], write: bool = True) -> T:
+    async def _call(self, do: Callable[[], T], patch: bool = False) -> T:
         """One request: it may fail before or after it took effect."""
         weather, random = self._weather, self._random
         await asyncio.sleep(random.uniform(*CALL_S) * weather.slow)
@@ -156,7 +156,7 @@ class SimCluster:
             await asyncio.sleep(random.choice([0.0, API_TIMEOUT_S]))
             raise ClusterAway("connection refused")
         luck = random.random()
-        if luck > 1 - weather.conflicts and write:
+        if luck > 1 - weather.conflicts and patch:
             raise Conflict("somebody else was faster")
         if luck < weather.failing:
             if random.random() < 0.5:

@@ -62,7 +62,7 @@ class Device:
         self.world.tell("agent", f"{self.node} starts, life {self.lives}")
         self.world.loop.spawn(self.process, self._main())
 
-    def _start_later(self, bounds: tuple[float, float]) -> None:
+    def start_later(self, bounds: tuple[float, float]) -> None:
         if self._restart is None and self.powered:
             self._restart = self.world.after(self.random.uniform(*bounds), self.start)
 
@@ -121,7 +121,7 @@ class Device:
             return
         self.world.tell("fault", f"{self.node}: agent dies ({why}) at step {self.process.steps}")
         self._end_process()
-        self._start_later(RESTART_S)
+        self.start_later(RESTART_S)
 
     def kill_at_step(self, more: int) -> None:
         """Die in so many steps, wherever that is."""
@@ -165,7 +165,7 @@ class Device:
         self.powered = True
         self.world.tell("board", f"{self.node} boots, {self.board.boot_id}")
         self.world.after(self.random.uniform(0.0, 5.0), self._engine_up)
-        self._start_later(BOOT_S)
+        self.start_later(BOOT_S)
 
     def _engine_up(self) -> None:
         if self.powered:

@@ -81,6 +81,7 @@ class Faults:
         weather = self.hub.weather
         weather.away, weather.slow, weather.failing, weather.conflicts = False, 1.0, 0.0, 0.0
         weather.closing, weather.lag_s = 0.0, 0.0
+        self.hub.process.die_at = None
         self.hub.thaw()
         self.hub.start()
         for device in self.devices:

@@ -107,10 +107,9 @@ async def live(life: Life) -> None:
     life.people.make_configs()
     for _ in range(random.randint(0, 4)):
         life.people.create_pod()
-    starts = [device.start for device in life.devices] + [life.hub.start]
-    random.shuffle(starts)
-    for start in starts:
-        world.after(random.uniform(0, 30), start)
+    for device in life.devices:
+        device.start_later((0.0, 30.0))
+    world.after(random.uniform(0, 30), life.hub.start)
     await storm(life)
     if random.random() < 0.3:
         await offline_boot(life)

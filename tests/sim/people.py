@@ -169,6 +169,8 @@ class Operator:
         random = self.random
         policy = random.choice(["Always", "Always", "Always", "OnFailure", "Never"])
         containers = [self._container(f"c{i}", policy) for i in range(1 if random.random() < 0.7 else 2)]
+        if len(containers) == 1 and random.random() < 0.07:
+            containers[0]["image"] = LOST_IMAGE  # beside another container it would keep that from starting
         volumes, spec = [], {"nodeName": node, "restartPolicy": policy, "containers": containers}
         if random.random() < 0.4:
             volumes.append(self._volume(random))
@@ -201,8 +203,7 @@ class Operator:
         word = random.choice(["run", "run", "run", "stubborn", "exit"])
         if word == "exit":
             word = f"exit:{random.choice([0, 1])}:{random.choice([1, 30, 700])}"
-        image = LOST_IMAGE if random.random() < 0.05 else random.choice(IMAGES)
-        out: Obj = {"name": name, "image": image, "args": [word], "imagePullPolicy": "IfNotPresent"}
+        out: Obj = {"name": name, "image": random.choice(IMAGES), "args": [word], "imagePullPolicy": "IfNotPresent"}
         if random.random() < 0.2:
             out["env"] = [{"name": "KEY", "valueFrom": {"configMapKeyRef": {"name": "conf", "key": "key"}}}]
         return out
