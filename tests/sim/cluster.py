@@ -43,6 +43,36 @@ class ApiWeather:
     lag_s: float = 0.0  # by which watches may be late
 
 
+class Bell:
+    """An Event with a timeout, without a task."""
+
+    def __init__(self) -> None:
+        self._rang = False
+        self._waiter: asyncio.Future[None] | None = None
+
+    def ring(self) -> None:
+        self._rang = True
+        self._wake()
+
+    async def wait(self, seconds: float) -> bool:
+        """Whether it rang within so long."""
+        if not self._rang:
+            loop = asyncio.get_running_loop()
+            self._waiter = loop.create_future()
+            timer = loop.call_later(seconds, self._wake)
+            try:
+                await self._waiter
+            finally:
+                timer.cancel()
+                self._waiter = None
+        rang, self._rang = self._rang, False
+        return rang
+
+    def _wake(self) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+
 class SimCluster:
     """ports.Cluster."""
 
@@ -60,16 +90,16 @@ class SimCluster:
     async def watch(
         self, resource: Resource, version: int, *, timeout_s: float, labels: str = "", fields: str = ""
     ) -> AsyncIterator[WatchEvent]:
-        etcd, bell = self._etcd, asyncio.Event()
+        etcd, bell = self._etcd, Bell()
         await self._call(lambda: None)
         life, until = etcd.lives, self._world.now + timeout_s
         if version < etcd.compacted or version > etcd.version:
             raise Expired(f"version {version} of {etcd.compacted} to {etcd.version}")
         seen = version
-        etcd.listeners.append(bell.set)
+        etcd.listeners.setdefault(resource.plural, []).append(bell.ring)
         try:
             while self._world.now < until:
-                for change in [c for c in etcd.log if c.version > seen]:
+                for change in etcd.since(seen):
                     if change.plural == resource.plural and matches(change.obj, labels, fields):
                         await self._stream(life)
                         yield WatchEvent(WatchType(change.type), copy(change.obj))
@@ -80,16 +110,14 @@ class SimCluster:
                 await self._stream(life)
                 if seen < etcd.compacted and not etcd.log:
                     seen = max(seen, etcd.compacted)
-                bell.clear()
-                try:
-                    await asyncio.wait_for(bell.wait(), min(BOOKMARK_S, max(0.001, until - self._world.now)))
-                except asyncio.TimeoutError:
+                if not await bell.wait(min(BOOKMARK_S, max(0.001, until - self._world.now))):
                     await self._stream(life)
                     seen = max(seen, etcd.version)
                     yield WatchEvent(WatchType.BOOKMARK, {"metadata": {"resourceVersion": str(seen)}})
         finally:
-            if bell.set in etcd.listeners:
-                etcd.listeners.remove(bell.set)
+            mine = etcd.listeners.get(resource.plural, [])
+            if bell.ring in mine:
+                mine.remove(bell.ring)
 
     async def get(self, resource: Resource, namespace: str, name: str) -> Obj:
         def read() -> Obj:

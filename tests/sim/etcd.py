@@ -45,7 +45,7 @@ class Etcd:
     objects: dict[str, dict[Name, Obj]] = field(default_factory=dict)
     log: list[Change] = field(default_factory=list)
     compacted: int = 0  # versions up to here cannot be watched from
-    listeners: list[Callable[[], None]] = field(default_factory=list)
+    listeners: dict[str, list[Callable[[], None]]] = field(default_factory=dict)  # by plural
     written: list[Callable[[Change], None]] = field(default_factory=list)  # checks see every write
     lives: int = 0  # grows with each restore: streams of an earlier one end
     _base: float = 0.0
@@ -67,6 +67,13 @@ class Etcd:
 
     def find(self, resource: Resource, namespace: str, name: str) -> Obj | None:
         return self.all(resource).get((namespace, name))
+
+    def since(self, version: int) -> list[Change]:
+        """The log after a version."""
+        at = len(self.log)
+        while at and self.log[at - 1].version > version:
+            at -= 1
+        return self.log[at:]
 
     # --- writes; what they give back is the caller's ------------------------------------------------------------------
 
@@ -142,7 +149,7 @@ class Etcd:
         self.log.clear()
         self.compacted = version
         self.lives += 1
-        self._ring()
+        self.ring_all()
 
     def _write(self, kind: str, resource: Resource, key: Name, obj: Obj) -> Obj:
         self._version = self.version + 1
@@ -155,11 +162,15 @@ class Etcd:
         self.log.append(change)
         for watcher in self.written:
             watcher(change)
-        self._ring()
+        self._ring(resource.plural)
         return copy(obj)
 
-    def _ring(self) -> None:
-        for listener in list(self.listeners):
+    def ring_all(self) -> None:
+        for plural in list(self.listeners):
+            self._ring(plural)
+
+    def _ring(self, plural: str) -> None:
+        for listener in list(self.listeners.get(plural, ())):
             listener()
 
 

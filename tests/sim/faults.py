@@ -167,8 +167,7 @@ class Faults:
         seconds = seconds or self._seconds(1, 200)
         self._tell(f"API away for {seconds:.0f} s")
         self.hub.weather.away = True
-        for listener in list(self.etcd.listeners):
-            listener()
+        self.etcd.ring_all()
         self._later(seconds, "api", setattr, self.hub.weather, "away", False)
 
     def api_moody(self) -> None:

@@ -68,7 +68,7 @@ def make(seed: int, verbose: bool = False) -> Life:
     random = world.rng("life")
     broker = Broker(world, world.rng("broker"))
     etcd = Etcd(world)
-    names = [f"n{i}" for i in range(1 if random.random() < 0.75 else 2)]
+    names = [f"n{i}" for i in range(1 if random.random() < 0.85 else 2)]
     devices = [Device(world, broker, name) for name in names]
     hub = Hub(world, broker, etcd)
     people = Operator(world, etcd, names)
@@ -115,7 +115,7 @@ async def live(life: Life) -> None:
         await offline_boot(life)
     life.faults.end()
     await calm(life)
-    if random.random() < 0.5:
+    if random.random() < 0.25:
         await quiet(life)
 
 
@@ -126,8 +126,8 @@ async def storm(life: Life) -> None:
     if not any("api restored" == n or "api empty" == n for n in names):
         names = [n for n in names if n != "adoption"]
     pace = random.choice([3.0, 15.0, 60.0])
-    wishes = random.choice([2.0, 10.0, 60.0])
-    lasts = random.uniform(100, 1200) if pace < 10 else random.uniform(300, 2500)
+    wishes = random.choice([2.0, 10.0, 60.0]) if pace < 60 else random.choice([10.0, 60.0])
+    lasts = random.uniform(60, 300) if pace < 10 else random.uniform(100, 1000)
     world.tell("storm", f"{lasts:.0f} s of {', '.join(names)}; a fault each {pace:.0f} s, a wish each {wishes:.0f} s")
     until = world.now + lasts
     next_fault, next_wish, next_backup = world.now + 5, world.now + 1, world.now + 30

@@ -18,7 +18,7 @@ from skerry_hub.ports import CONFIG_MAPS, NODES, PODS, SECRETS, NotFound, Obj, P
 IMAGES = ("tide:1", "tide:2", "rock:1", "rock:latest")
 LOST_IMAGE = "nowhere:1"
 NAMESPACE = "default"
-PODS_MAX = 7  # of one device at a time
+PODS_MAX = 5  # of one device at a time
 MARK = "sim/mark."
 
 
