@@ -12,7 +12,7 @@ from hashlib import sha256
 
 from skerry.errors import LimitExceeded, Malformed
 from skerry.limits import DELTA_BYTES_TARGET, OBJECT_BYTES_MAX, OBJECTS_MAX, PODS_MAX
-from skerry.model.desired import Change, Desired, Key, Kind, Object, set_digest, short
+from skerry.model.desired import Change, Desired, Key, Kind, Object, short
 from skerry.wire.frame import deflate, inflate
 from skerry.wire.message import Delta, Put, RejectCode
 
@@ -158,10 +158,10 @@ def _opened(delta: Delta, own: Desired) -> tuple[Object, ...] | Fault:
 
 
 def _checked(change: Change, own: Desired, digest: bytes) -> Change | Fault:
-    after = {k: o.digest for k, o in own.objects.items() if k not in change.deletes}
-    after.update((o.key, o.digest) for o in change.puts)
-    if len(after) > OBJECTS_MAX or sum(k[0] is Kind.POD for k in after) > PODS_MAX:
+    after = own.changed(change)
+    objects = after.objects
+    if len(objects) > OBJECTS_MAX or (len(objects) > PODS_MAX and sum(k[0] is Kind.POD for k in objects) > PODS_MAX):
         return Fault(RejectCode.MALFORMED, f"more than {OBJECTS_MAX} objects or {PODS_MAX} pods")
-    if set_digest(after.items()) != digest:
+    if after.digest != digest:
         return Fault(RejectCode.DIGEST, "the set does not give the announced digest")
     return change
