@@ -6,48 +6,27 @@ from random import Random
 
 import pytest
 
-from skerry.limits import ACK_TIMEOUT_S, OBJECT_BYTES_MAX, PODS_MAX, REPORT_ITEMS_MAX, RESTORED_WAIT_S
-from skerry.model.desired import Object
+from skerry.limits import REPORT_ITEMS_MAX
 from skerry.model.report import Phase
 from skerry.wire import message
 from skerry.wire import session as wire_session
 from skerry.wire.message import Ack, Delta, Inventory, Reject, RejectCode, Report, Welcome
-from skerry_hub.cloudhub.session import HubSession, Send, Target
+from skerry_hub.cloudhub.session import HubSession, Send
 from unit.wire.pair import (
     EPOCH,
     NODE,
-    OTHER_EPOCH,
-    OTHER_STORE,
     STORE,
     Pair,
     config,
-    desired,
     kinds,
     objects,
+    origin,
     pod,
+    settled,
+    target,
 )
 
 A, B, C = pod("a"), pod("b"), config("c")
-
-
-def target(*what: Object, version: int = 5, store: str = STORE, epoch: str = EPOCH, adopted: bool = False) -> Target:
-    return Target(store, epoch, version, objects(*what), adopted)
-
-
-def settled(*what: Object) -> Pair:
-    """A device that joined, has this set and told a status."""
-    pair = Pair(target(*what))
-    pair.connect()
-    pair.calm()
-    pair.tell("a", Phase.RUNNING)
-    pair.calm()
-    pair.said.clear()
-    return pair
-
-
-def origin(pair: Pair) -> tuple[str, str, int]:
-    own = pair.board.desired
-    return own.store, own.epoch, own.resource_version
 
 
 # --- the main cases ---------------------------------------------------------------------------------------------------
@@ -134,104 +113,6 @@ def test_the_device_rejects_a_delta_and_the_next_session_repairs_it() -> None:
     rejects = [m for m in pair.said if isinstance(m, Reject)]
     assert [r.code for r in rejects] == [RejectCode.DIGEST]
     assert any(isinstance(m, Inventory) for m in pair.said)
-
-
-# --- restored, empty and foreign hubs ---------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("store", "epoch"), [(OTHER_STORE, OTHER_EPOCH), (STORE, OTHER_EPOCH), (OTHER_STORE, EPOCH)]
-)
-def test_another_store_or_epoch_deletes_and_changes_nothing_until_adopted(store: str, epoch: str) -> None:
-    pair = Pair(target(store=store, epoch=epoch, version=1), start=desired(A, C))
-    pair.connect()
-    pair.calm()
-    pair.set_target(target(pod("a", "evil"), B, store=store, epoch=epoch, version=2))
-    pair.calm()
-    assert pair.held is True
-    assert pair.board.desired.objects == objects(A, C, B), "only new objects are accepted"
-    assert origin(pair) == (STORE, EPOCH, 5)
-
-    pair.set_target(target(pod("a", "evil"), B, store=store, epoch=epoch, version=2, adopted=True))
-    pair.calm()
-    assert pair.held is False
-    assert pair.board.desired.objects == objects(pod("a", "evil"), B)
-    assert (pair.board.desired.store, pair.board.desired.epoch) == (store, epoch)
-
-
-def test_adoption_of_an_equal_set_only_changes_where_it_comes_from() -> None:
-    pair = Pair(target(A, epoch=OTHER_EPOCH, adopted=True), start=desired(A))
-    pair.connect()
-    pair.calm()
-    assert pair.board.desired.epoch == OTHER_EPOCH
-    assert pair.board.commits[0].puts == ()
-
-
-def test_an_older_backup_of_the_same_store_waits_then_opens_an_epoch() -> None:
-    pair = Pair(target(version=3), start=desired(A, C, version=5))
-    pair.connect()
-    pair.deliver()
-    assert pair.epochs == 0
-    began = pair.now
-    for _ in range(4):
-        pair.hub_ticks()
-        pair.deliver()
-        if pair.epochs:
-            break
-    assert pair.epochs == 1
-    assert pair.now - began <= RESTORED_WAIT_S + ACK_TIMEOUT_S
-    assert pair.board.commits == []
-    pair.set_target(target(epoch=OTHER_EPOCH, version=3))
-    pair.calm()
-    assert pair.held is True
-    assert pair.board.desired.objects == objects(A, C)
-
-
-def test_an_epoch_that_could_not_be_opened_is_asked_for_again_without_a_hot_loop() -> None:
-    pair = Pair(target(version=3), start=desired(A, C, version=5))
-    pair.connect()
-    pair.deliver()
-    asked = []
-    for _ in range(12):
-        if pair.hub.deadline is not None:
-            pair.hub_ticks()
-        pair.deliver()
-        asked.append((pair.now, pair.epochs))
-    assert pair.epochs >= 3
-    assert pair.now >= 1_000 + 3 * RESTORED_WAIT_S
-    assert pair.board.commits == []
-
-
-def test_a_hub_that_is_merely_behind_goes_on_as_soon_as_it_has_caught_up() -> None:
-    pair = Pair(target(A, version=4), start=desired(A, C, version=5))
-    pair.connect()
-    pair.deliver()
-    pair.set_target(target(A, version=6))
-    pair.calm()
-    assert pair.epochs == 0
-    assert pair.held is False
-    assert pair.board.desired.objects == objects(A)
-
-
-def test_a_held_device_takes_new_objects_only_as_far_as_its_limits_reach() -> None:
-    """Else a restored hub and its devices would reject each other until somebody adopts."""
-    mine = [pod(f"mine{i}") for i in range(PODS_MAX - 2)]
-    theirs = [pod(f"theirs{i}") for i in range(5)]
-    pair = Pair(target(*theirs, C, epoch=OTHER_EPOCH), start=desired(*mine))
-    pair.connect()
-    pair.deliver()
-    assert not any(isinstance(m, Reject) for m in pair.said)
-    assert len(pair.board.desired.objects) == PODS_MAX + 1
-    pair.deliver()
-    assert (pair.device.deadline, pair.hub.deadline) == (None, None)
-
-
-def test_one_object_beyond_the_limit_does_not_hold_up_the_others() -> None:
-    pair = settled(A)
-    huge = pod("huge", size=OBJECT_BYTES_MAX)
-    pair.set_target(target(huge, B, version=6))
-    pair.deliver()
-    assert pair.board.desired.objects == objects(B)
 
 
 # --- reports ----------------------------------------------------------------------------------------------------------

@@ -329,3 +329,23 @@ def told(what: Message) -> str:
 
 def kinds(said: Sequence[Message]) -> list[str]:
     return [type(m).__name__ for m in said]
+
+
+def target(*what: Object, version: int = 5, store: str = STORE, epoch: str = EPOCH, adopted: bool = False) -> Target:
+    return Target(store, epoch, version, objects(*what), adopted)
+
+
+def settled(*what: Object) -> Pair:
+    """A device that joined, has this set and told a status."""
+    pair = Pair(target(*what))
+    pair.connect()
+    pair.calm()
+    pair.tell("a", Phase.RUNNING)
+    pair.calm()
+    pair.said.clear()
+    return pair
+
+
+def origin(pair: Pair) -> tuple[str, str, int]:
+    own = pair.board.desired
+    return own.store, own.epoch, own.resource_version
