@@ -6,11 +6,12 @@ from __future__ import annotations
 # --- the Kubernetes API as a client -----------------------------------------------------------------------------------
 API_TIMEOUT_S = 30.0  # one request but a watch, from its start to the end of its reply
 API_CONNECT_TIMEOUT_S = 10.0
-API_CONNECTIONS_MAX = 64
+API_CONNECTIONS_MAX = 128  # more than all writers and watches together: none waits for a connection
 API_REPLY_BYTES_MAX = 64 * 1024 * 1024  # one page of a list
 LIST_PAGE_ITEMS = 500
 WATCH_TIMEOUT_S = (300.0, 600.0)  # a watch is asked to end after a time between these, so that they never end together
 WATCH_SILENCE_S = 90.0  # no event and no bookmark for this long: the watch is opened again where it stopped
+WATCH_SHORT_S = 1.0  # a watch that ends sooner is opened again after a back-off
 WATCH_LINE_BYTES_MAX = 8 * 1024 * 1024  # one event
 RETRY_AFTER_S_MAX = 60.0  # a server that asks for more is asked again after this
 

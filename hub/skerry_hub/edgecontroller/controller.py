@@ -68,7 +68,7 @@ class EdgeController:
         self._audience: Audience | None = None
         self._identity: Identity | None = None
         self._epoch_due = ""  # the epoch that is to be replaced
-        self._reached: tuple[Identity | None, int] = (None, 0)  # the highest version seen of an identity
+        self._reached: tuple[str, int] = ("", 0)  # the highest version seen of a store
         self._count = 0  # informers that are synced
         self.ready = asyncio.Event()  # set while every informer follows the API
         made: dict[Resource, Informer] = {}
@@ -117,7 +117,7 @@ class EdgeController:
             return None
         assert self._identity is not None
         version = max(i.resource_version for i in self.informers.values())
-        self._reached = (self._identity, max(version, self._reached[1]))
+        self._reached = (self._identity.store, max(version, self._reached[1]))
         shown = self._node(node)
         adopted = (((shown or {}).get("metadata") or {}).get("annotations") or {}).get(ADOPT)
         return Target(
@@ -221,11 +221,12 @@ class EdgeController:
                     self._audience.changed(node)
 
     def _went_back(self) -> bool:
-        """Whether the API shows less than it did in this epoch: it was restored, so a new epoch begins."""
+        """Whether the API shows less than it did: it was restored, so a new epoch begins. The epoch that the backup
+        holds is none to go on with: devices may have seen more of it than there is now."""
+        assert self._identity is not None
         version = max(i.resource_version for i in self.informers.values())
-        known, reached = self._reached
-        if self._identity is None or known != self._identity or version >= reached:
-            self._reached = (self._identity, version) if self._identity is not None else self._reached
+        (store, reached), self._reached = self._reached, (self._identity.store, version)
+        if store != self._identity.store or version >= reached:
             return False
         self._log(f"the API went back from version {reached} to {version}: it was restored, a new epoch begins")
         self._epoch_due, self._identity = self._identity.epoch, None

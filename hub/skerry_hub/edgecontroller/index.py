@@ -70,7 +70,8 @@ class Index:
             if before is not None:
                 self._remove(name, before)
             return
-        wanted, refs, node = pod_object(obj), references(obj), str(obj["spec"]["nodeName"])
+        wanted, refs = _read_pod(obj)
+        node = str(obj["spec"]["nodeName"])
         if before is not None:
             wanted = _same(before.wanted, wanted)
         entry = self._pods[name] = PodEntry(obj, node, wanted, refs)
@@ -112,7 +113,7 @@ class Index:
             obj = self._configs(ref)
             if obj is None:
                 return None
-            known = self._parts[ref] = config_object(ref.kind, obj)
+            known = self._parts[ref] = _read_config(ref, obj)
         return known
 
     def _remove(self, name: Name, entry: PodEntry) -> None:
@@ -132,6 +133,21 @@ class Index:
         if not users:
             self._users.pop(ref, None)
             self._parts.pop(ref, None)
+
+
+def _read_pod(obj: Obj) -> tuple[Object | Refusal, tuple[Reference, ...]]:
+    """What no API should hold costs that pod its place, not every device its hub."""
+    try:
+        return pod_object(obj), references(obj)
+    except (AttributeError, KeyError, TypeError, ValueError) as why:
+        return Refusal(f"is no pod: {why!r}"), ()
+
+
+def _read_config(ref: Reference, obj: Obj) -> Object | Refusal:
+    try:
+        return config_object(ref.kind, obj)
+    except (AttributeError, KeyError, TypeError, ValueError) as why:
+        return Refusal(f"is no {KIND_NAMES[ref.kind]}: {why!r}")
 
 
 def _same(before: Object | Refusal, now: Object | Refusal) -> Object | Refusal:

@@ -257,11 +257,7 @@ def _error(reply: aiohttp.ClientResponse, text: bytes) -> ClusterError:
         status = _object(text)
     except ClusterAway:
         status = {"message": f"HTTP {reply.status} {reply.reason}"}
-    try:
-        after = float(reply.headers.get("Retry-After", "0"))
-    except ValueError:
-        after = 0.0
-    return _from_status(reply.status, status, min(max(after, 0.0), RETRY_AFTER_S_MAX))
+    return _from_status(reply.status, status, _seconds(reply.headers.get("Retry-After")))
 
 
 def _from_status(code: int, status: Mapping[str, Any], retry_after_s: float) -> ClusterError:
@@ -274,8 +270,14 @@ def _from_status(code: int, status: Mapping[str, Any], retry_after_s: float) -> 
     if "NamespaceTerminating" in causes:
         return Invalid(message)
     if code >= 500 or code in BUSY:
-        return ClusterBusy(message, retry_after_s or float(details.get("retryAfterSeconds") or 0))
+        return ClusterBusy(message, retry_after_s or _seconds(details.get("retryAfterSeconds")))
     return KINDS.get(code, Invalid)(message)
+
+
+def _seconds(value: Any) -> float:
+    """Whole seconds, as Kubernetes sends them; 0 for anything else."""
+    text = str(value)
+    return min(float(text), RETRY_AFTER_S_MAX) if text.isascii() and text.isdigit() and len(text) < 10 else 0.0
 
 
 def _away(why: BaseException) -> ClusterAway:

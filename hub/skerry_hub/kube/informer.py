@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping
 from skerry.limits import API_BACKOFF_S
 from skerry.plan.backoff import full_jitter
 from skerry.ports import Clock, Entropy
-from skerry_hub.limits import WATCH_SILENCE_S, WATCH_TIMEOUT_S
+from skerry_hub.limits import WATCH_SHORT_S, WATCH_SILENCE_S, WATCH_TIMEOUT_S
 from skerry_hub.ports import (
     Cluster,
     ClusterAway,
@@ -148,7 +148,7 @@ class Informer:
 
     async def _follow(self) -> None:
         low, high = WATCH_TIMEOUT_S
-        events = 0
+        began = self._clock.now()
         async for event in self._cluster.watch(
             self._resource,
             self.resource_version,
@@ -160,8 +160,7 @@ class Informer:
             if not self.synced:
                 return
             self._take(event)
-            events += 1
-        if not events and self._clock.now() - self._heard < 1.0:
+        if self._clock.now() - began < WATCH_SHORT_S:
             raise ClusterBusy("the watch ends at once")
 
     def _take(self, event: WatchEvent) -> None:

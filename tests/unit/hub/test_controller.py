@@ -149,6 +149,19 @@ async def test_an_api_that_went_back_is_a_restored_one_whatever_its_versions_do_
     assert any("went back" in line for line in site.log)
 
 
+async def test_the_epoch_of_a_backup_is_none_to_go_on_with(site: Site) -> None:
+    """Devices of that older epoch may have seen more of it than the backup holds."""
+    await site.start()
+    assert site.controller.target("pi") is not None
+    site.epoch("e0")
+    site.api.version -= 3
+    site.fail(PODS, ClusterAway("reset"))
+    await site.clock.advance(60)
+    got = site.controller.target("pi")
+    assert got is not None
+    assert got.epoch not in ("", "e0", "e1")
+
+
 async def test_an_adopted_node_is_adopted_into_this_epoch_only(site: Site) -> None:
     await site.start()
     site.listener.told.clear()

@@ -133,3 +133,13 @@ def test_a_pod_that_outgrows_the_bound_goes_on_as_it_was_and_is_told() -> None:
     assert "OBJECT_BYTES_MAX" in got.refused["uid-web"]
     site.index.pod_changed(WEB, api_pod())
     assert site.index.chosen("pi").refused == {}
+
+
+def test_what_no_api_should_hold_costs_only_its_own_place() -> None:
+    site = Site()
+    site.index.pod_changed(WEB, api_pod())
+    site.index.pod_changed(("default", "odd"), api_pod("odd", volumes=[{"name": "v", "projected": "text"}]))
+    site.config("conf", data="text")
+    got = site.index.chosen("pi")
+    assert {uid for _, uid in got.objects} == {"uid-web"}
+    assert set(got.refused) == {"uid-odd", "uid-web"}

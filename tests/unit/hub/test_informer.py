@@ -83,6 +83,16 @@ async def test_watches_that_end_at_once_are_opened_less_and_less_often(site: Sit
     assert site.api.lists == 1
 
 
+async def test_watches_that_end_after_one_event_each_are_no_hot_loop(site: Site) -> None:
+    await site.start()
+    for i in range(200):
+        if site.api.watches[-1].queue.empty():
+            site.say(WatchType.BOOKMARK, {"metadata": {"resourceVersion": str(50 + i)}})
+            site.api.watches[-1].queue.put_nowait(None)
+        await site.clock.advance(0.5)
+    assert 5 < len(site.api.watches) < 40
+
+
 async def test_a_silent_watch_is_opened_again(site: Site) -> None:
     await site.start()
     await site.clock.advance(WATCH_SILENCE_S - 1)
