@@ -187,9 +187,10 @@ def _mosquitto(folder: Path, port: int) -> Child:
     if binary is None:
         raise SkerryError("mosquitto is not installed (Debian: apt install mosquitto)")
     file = folder / "mosquitto.conf"
-    file.write_text(
+    _write(
+        file,
         "# Written by skerry-hub up at each start.\n"
-        f"listener {port} {LOOPBACK}\nallow_anonymous true\npersistence false\nlog_dest stderr\nlog_type error\n"
+        f"listener {port} {LOOPBACK}\nallow_anonymous true\npersistence false\nlog_dest stderr\nlog_type error\n",
     )
     file.chmod(0o644)
     # The broker runs as nobody, to whom the folder is closed: it gets its configuration as an open file.
@@ -214,8 +215,15 @@ def _mqtt_port(folder: Path, asked: int | None) -> int:
             port = int(sock.getsockname()[1])
     if _listens(port):
         raise SkerryError(f"{LOOPBACK}:{port} is taken; choose another one with --mqtt-port")
-    file.write_text(f"{port}\n")
+    _write(file, f"{port}\n")
     return port
+
+
+def _write(file: Path, text: str) -> None:
+    try:
+        file.write_text(text)
+    except OSError as why:
+        raise ConfigInvalid("--data", f"{file}: {why.strerror}") from None
 
 
 def _listens(port: int) -> bool:

@@ -32,6 +32,7 @@ class Work:
         self._clock, self._entropy, self._log = clock, entropy, log
         self._due: dict[str, None] = {}  # in order of arrival
         self._later: list[tuple[float, str]] = []
+        self._resting: set[str] = set()  # keys in _later
         self._failures: dict[str, int] = {}
         self._busy: dict[asyncio.Task[None], str] = {}
         self._bell = asyncio.Event()
@@ -39,7 +40,7 @@ class Work:
 
     def add(self, key: str) -> None:
         """`key` wants work: now, or with the next try where the last one failed."""
-        if key not in self._failures:
+        if key not in self._resting:
             self._due[key] = None
             self._bell.set()
 
@@ -60,7 +61,9 @@ class Work:
     def _start(self) -> None:
         now = self._clock.now()
         while self._later and self._later[0][0] <= now:
-            self._due.setdefault(heapq.heappop(self._later)[1], None)
+            key = heapq.heappop(self._later)[1]
+            self._resting.discard(key)
+            self._due.setdefault(key, None)
         busy = set(self._busy.values())
         for key in [key for key in self._due if key not in busy]:
             if len(self._busy) >= self._workers:
@@ -90,6 +93,7 @@ class Work:
         if not isinstance(why, ClusterError):
             raise why
         self.failed += 1
+        self._resting.add(key)
         self._due.pop(key, None)
         failures = self._failures[key] = self._failures.get(key, 0) + 1
         if failures in (1, 10):

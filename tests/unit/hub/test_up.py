@@ -147,3 +147,14 @@ def test_the_port_of_the_broker_stays(up: Up) -> None:
     up.process.wait(WAIT_S)
     up.start()
     assert (up.folder / "mqtt-port").read_text() == port
+
+
+@pytest.mark.parametrize("name", ["mosquitto.conf", "mqtt-port", "hub.sock"])
+def test_a_file_of_its_folder_that_cannot_be_written_is_one_line(
+    tmp_path: Path, name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / name).mkdir()
+    assert main(["up", "--data", str(tmp_path), "--mqtt-port", "0", "--listen", "127.0.0.1:0"]) == 2
+    said = capsys.readouterr().err
+    assert "--data" in said
+    assert len(said.splitlines()) == 1
