@@ -86,6 +86,10 @@ class StoreFull(SkerryError):
     """The journal has no room for this commit (map or disk full); nothing was written, the store stays usable."""
 
 
+class JournalNewer(SkerryError):
+    """A later release wrote this journal. It is left as it is, never started empty: run that release again."""
+
+
 class StoreBroken(SkerryError):
     """The journal cannot be trusted any more (EIO, corruption): the process ends and starts again through recovery."""
 

@@ -26,6 +26,7 @@ class Fleet:
     def __init__(self) -> None:
         self.site = Site()
         self.data = self.site.folder / "hub"
+        self.status_socket = self.site.folder / "hub.sock"
         self.broker: Process | None = None
         self.api: Process | None = None
         self.hub: Process | None = None
@@ -62,7 +63,7 @@ class Fleet:
     def start_hub(self) -> None:
         argv = [
             str(BIN / "skerry-hub"), "run", "--kubeconfig", str(self.site.kubeconfig),
-            "--broker", f"mqtt://127.0.0.1:{MQTT_PORT}",
+            "--broker", f"mqtt://127.0.0.1:{MQTT_PORT}", "--status-socket", str(self.status_socket),
         ]  # fmt: skip
         self.hub = self.site.spawn(argv, name="hub", cwd=ROOT)
         self.hub.wait_log("ready", READY_TIMEOUT_S)
@@ -77,6 +78,12 @@ class Fleet:
     def reachable(self) -> dict[str, bool]:
         """Whether broker and API accept a connection at this moment."""
         return {"broker": self.site.listens(MQTT_PORT), "api": self.site.listens(API_PORT)}
+
+    def sessions(self) -> dict[str, Any]:
+        """What `skerry-hub status` says of each device: queue, drops and the rest."""
+        argv = [str(BIN / "skerry-hub"), "status", "--socket", str(self.status_socket), "--output", "json"]
+        devices: dict[str, Any] = json.loads(self.site.run(argv).stdout)["devices"]
+        return devices
 
     def kubectl(self, *args: str, stdin: str | None = None, check: bool = True) -> str:
         return self.site.kubectl(*args, stdin=stdin, check=check)

@@ -67,6 +67,7 @@ class Journal:
     ) -> None:
         self.store, self.journal_id, self.desired, self.statuses = store, journal_id, desired, statuses
         self.boot_id, self.dropped, self.node = boot_id, dropped, node
+        self.owes_reports = False  # the hub asked for every status, and there was no room for them yet
         self.for_link, self.for_steer, self.for_watch = Bell(), Bell(), Bell()
         self._outbox, self._history = outbox, list(history)
         self._noted: list[Decision] = []
@@ -116,7 +117,8 @@ class Journal:
 
     async def retell(self) -> None:
         """Put every present status, and the node's facts, into the outbox again: those that are being committed at this
-        moment too, or an older one would be told after them."""
+        moment too, or an older one would be told after them. With StoreFull it stays owed."""
+        self.owes_reports = True
         said = [p.said for p in self._pending]
         statuses = self.statuses | {s.uid: s for s in said if isinstance(s, PodStatus)}
         node = next((s for s in reversed(said) if isinstance(s, NodeFacts)), self.node)
@@ -125,6 +127,7 @@ class Journal:
             told.append((ReportKind.NODE, "", encode_report(node)))
         told += [(ReportKind.POD_STATUS, s.uid, encode_report(s)) for s in statuses.values()]
         await self._commit({}, [], told)
+        self.owes_reports = False
 
     # --- steer: decisions and statuses --------------------------------------------------------------------------------
 

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from skerry.errors import Malformed
+from skerry.errors import JournalNewer, Malformed
 from skerry.model.desired import Desired, Key, Kind, Object, object_of, set_digest
 from skerry.model.report import OutboxItem, ReportKind
 from skerry.wire.codec import decode, encode
@@ -68,10 +68,14 @@ def write_head(desired: Desired) -> bytes:
 
 
 def read_desired(head: bytes, objects: Iterable[Object]) -> Desired:
-    """Raises Malformed if the objects do not give the digest in the head."""
-    version, store, epoch, resource_version, generation, digest = _array(head, 6)
+    """Raises Malformed if the objects do not give the digest in the head, JournalNewer for a later format."""
+    value = decode(head)
+    version = value[0] if isinstance(value, list) and value else None
+    if type(version) is int and version > FORMAT:
+        raise JournalNewer(f"the journal has format {version}, this skerry reads {FORMAT}: a newer skerry wrote it")
     if version != FORMAT:
-        raise Malformed(f"journal format {version}, this skerry reads {FORMAT}")
+        raise Malformed(f"journal format {version}")
+    _, store, epoch, resource_version, generation, digest = _array(head, 6)
     known = {o.key: o for o in objects}
     if set_digest((k, o.digest) for k, o in known.items()) != digest:
         raise Malformed("the journaled objects do not give the journaled digest")

@@ -47,7 +47,7 @@ class Recovered:
 
 
 async def recover(store: Store, entropy: Entropy) -> Recovered:
-    """Read everything; write what is missing. Raises StoreBroken or StoreFull only."""
+    """Read everything; write what is missing. Raises StoreBroken, StoreFull or JournalNewer only."""
     journal_id = store.get(JOURNAL_ID)
     own = _from_store(store)
     copy = _from_copies(store)

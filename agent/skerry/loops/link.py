@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Coroutine, Sequence
+from contextlib import suppress
 from typing import Any
 
 from skerry.errors import LinkLost, StoreFull
 from skerry.journal.journal import Journal
-from skerry.limits import NONCE_BYTES, RECONNECT_BACKOFF_S
+from skerry.limits import NONCE_BYTES, RECONNECT_BACKOFF_S, STEP_BACKOFF_S
 from skerry.loops.report import Counters, Log
 from skerry.plan.backoff import full_jitter
 from skerry.ports import Clock, Entropy, Inbound, Link
@@ -57,6 +58,8 @@ class Conversation:
     ) -> None:
         self._link, self._journal, self._session = link, journal, session
         self._clock, self._entropy, self._log, self._counters = clock, entropy, log, counters
+        self._owed_at: float | None = clock.now() if journal.owes_reports else None  # when to try `retell` again
+        self._owed_tries = 0
 
     async def run(self) -> None:
         """Until LinkLost."""
@@ -69,6 +72,8 @@ class Conversation:
                 self._ensure(waits, "bell", self._journal.for_link.wait())
                 if self._session.deadline is not None:
                     self._ensure(waits, "deadline", self._clock.sleep_until(self._session.deadline))
+                if self._owed_at is not None:
+                    self._ensure(waits, "owed", self._clock.sleep_until(self._owed_at))
                 done, _ = await asyncio.wait(waits.values(), return_when=asyncio.FIRST_COMPLETED)
                 for name in [n for n, task in waits.items() if task in done]:
                     await self._woken(name, waits.pop(name).result())
@@ -93,6 +98,9 @@ class Conversation:
             self._link.ack(result.handle)
         elif name == "bell":
             await self._carry_out(self._session.flush(self._journal, now))
+        elif name == "owed":
+            if self._owed_at is not None:
+                await self._retell()
         else:
             nonce = self._entropy.token(NONCE_BYTES)
             await self._carry_out(self._session.tick(self._journal, now, self._clock.wall(), nonce, jitter))
@@ -105,12 +113,25 @@ class Conversation:
                 case Commit():
                     await self._commit(effect)
                 case Trim(seq):
-                    await self._journal.trim(seq)
+                    with suppress(StoreFull):  # they stay, and go with the hub's next Ack
+                        await self._journal.trim(seq)
                 case Retell():
-                    await self._journal.retell()
+                    await self._retell()
                 case Note(what):
                     self._counters["session_notes"] += 1
                     self._log(f"session: {what}")
+
+    async def _retell(self) -> None:
+        """What the hub asked for, or when the journal is full, later: a deletion that would make room must not wait for
+        it."""
+        try:
+            await self._journal.retell()
+            self._owed_at, self._owed_tries = None, 0
+        except StoreFull:
+            self._counters["store_full"] += 1
+            self._owed_tries += 1
+            delay = full_jitter(STEP_BACKOFF_S, self._owed_tries, self._entropy.uniform())
+            self._owed_at = self._clock.now() + delay
 
     async def _commit(self, commit: Commit) -> None:
         """A change that the session accepted: into the journal, then acknowledged."""

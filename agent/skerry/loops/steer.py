@@ -28,9 +28,13 @@ from skerry.model.action import (
     Action,
     MountVolumes,
     PullImage,
+    RemoveContainer,
+    RemovePodSandbox,
     RunContainer,
     RunPodSandbox,
     StopContainer,
+    StopPodSandbox,
+    container_of,
     told,
 )
 from skerry.model.desired import Kind, Object
@@ -39,7 +43,7 @@ from skerry.model.observed import PodSeen
 from skerry.model.pod import Pod
 from skerry.model.report import Event, PodStatus
 from skerry.plan.backoff import full_jitter
-from skerry.plan.memory import PodMemory
+from skerry.plan.memory import FREE, Hold, PodMemory
 from skerry.plan.reconcile import QUIET, Plan, absent, dismantle, forced, next_steps
 from skerry.plan.resolve import MISSING
 from skerry.plan.transitions import transitions
@@ -48,6 +52,8 @@ from skerry.ports import Clock, Entropy, Host, Runtime
 from skerry.wire.codec import decode
 
 HEAVY = (PullImage, RunPodSandbox, RunContainer)
+# Clearing up after a failed step does not make the next attempt any more promising.
+CLEARING = (StopContainer, RemoveContainer, StopPodSandbox, RemovePodSandbox)
 
 
 @dataclass(slots=True)
@@ -80,6 +86,7 @@ class Steer:
     _configs: dict[str, tuple[Object, ConfigData | None]] = field(default_factory=dict)
     _heavy: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(POD_WORKERS_MAX))
     _generation: int = -1
+    _full: bool = False  # the journal had no room for the last status
 
     async def run(self) -> None:
         pending: set[str] = {uid for kind, uid in self.journal.desired.objects if kind is Kind.POD}
@@ -128,7 +135,8 @@ class Steer:
         self._generation = self.journal.desired.generation
         waiting = {u for u, m in self._memories.items() if any(r == MISSING for r, _ in m.trouble.values())}
         for uid in waiting:
-            self._memories[uid].not_before = 0.0
+            self._memories[uid].hold = FREE
+            self._memories[uid].holds.clear()
         return waiting
 
     async def _wait(self) -> None:
@@ -161,7 +169,8 @@ class Steer:
         seen = self.journal.seen.get(uid, PodSeen(uid))
         pod = self._pod(obj)
         if pod != memory.wish:  # a deletion or another image does not wait for the back-off of what was before
-            memory.wish, memory.not_before, memory.failures = pod, 0.0, 0
+            memory.wish, memory.hold = pod, FREE
+            memory.holds.clear()
             memory.trouble.clear()
             if pod is not None:
                 self.journal.note(self.clock.wall(), f"{pod.namespace}/{pod.name}", uid, "Wanted", "as the set says")
@@ -232,9 +241,14 @@ class Steer:
             self.journal.note(self.clock.wall(), pod, status.uid, event.reason, event.message)
         try:
             await self.journal.tell(status, events)
+            if self._full:
+                self.log("journal: there is room again")
+            self._full = False
         except StoreFull as why:
             self.counters["store_full"] += 1
-            self.log(f"journal: {why}")
+            if not self._full:
+                self.log(f"{why}; pods run on, the hub is told once there is room")
+            self._full = True
             self._wakes[status.uid] = self.clock.now() + full_jitter(STEP_BACKOFF_S, 6, self.entropy.uniform())
 
     async def _forget(self, uid: str) -> None:
@@ -249,21 +263,26 @@ class Steer:
     # --- acting -------------------------------------------------------------------------------------------------------
 
     async def _act(self, uid: str, name: str, actions: tuple[Action, ...], memory: PodMemory) -> None:
-        """Take the steps in order; stops of the same pod run at the same time. The first failure ends the round."""
+        """Take the steps in order; stops of the same pod run at the same time. A failure ends the round, or of a step
+        that is for one container, the round of that container."""
         hands = Hands(self.runtime, self.host, self._lookup)
+        failed: set[str] = set()
         for stops, group in groupby(actions, key=lambda a: isinstance(a, StopContainer)):
-            steps = list(group)
+            steps = [a for a in group if not container_of(a) or container_of(a) not in failed]
             worker = self._workers[uid]
             if stops:
                 worker.stopping = True
                 results = await asyncio.gather(*(self._step(hands, name, uid, a, memory) for a in steps))
                 worker.stopping = False
-                if not all(results):
-                    return
+                failed |= {container_of(a) for a, good in zip(steps, results, strict=True) if not good}
             else:
                 for action in steps:
-                    if not await self._step(hands, name, uid, action, memory):
+                    if container_of(action) not in failed and not await self._step(hands, name, uid, action, memory):
+                        failed.add(container_of(action))
+                    if "" in failed:
                         return
+            if "" in failed:
+                return
 
     async def _step(self, hands: Hands, name: str, uid: str, action: Action, memory: PodMemory) -> bool:
         what, outcome = type(action).__name__, ""
@@ -279,31 +298,28 @@ class Steer:
         self.counters[what] += 1
         self.journal.note(self.clock.wall(), name, uid, told(action), action.why, outcome)
         if not outcome:
-            memory.failures = 0
-            memory.trouble.pop("" if not isinstance(action, (PullImage, RunContainer)) else _container_of(action), None)
+            if not isinstance(action, CLEARING):
+                memory.hold = FREE
+            if isinstance(action, RunContainer):
+                memory.holds.pop(container_of(action), None)
+            memory.trouble.pop(container_of(action), None)
         return not outcome
 
     def _trouble(self, action: Action, why: SkerryError, memory: PodMemory) -> None:
         """Remember a failed step, and when to try again."""
-        memory.failures += 1
         self.counters["failed_steps"] += 1
+        container = container_of(action)
+        failures = (memory.holds.get(container, FREE) if container else memory.hold).failures + 1
         bounds = PULL_BACKOFF_S if isinstance(why, ImagePullFailed) else STEP_BACKOFF_S
-        memory.not_before = self.clock.now() + full_jitter(bounds, memory.failures, self.entropy.uniform())
+        hold = Hold(self.clock.now() + full_jitter(bounds, failures, self.entropy.uniform()), failures)
+        if container:
+            memory.holds[container] = hold
+        else:
+            memory.hold = hold
         if isinstance(why, RuntimeAway):
             self.journal.want_look()
             return
-        match action:
-            case PullImage(container=container):
-                reason = "ErrImagePull" if memory.failures == 1 else "ImagePullBackOff"
-            case RunContainer(container=spec):
-                container, reason = spec.name, why.reason if isinstance(why, Refused) else "RunContainerError"
-            case RunPodSandbox():
-                container, reason = "", "FailedCreatePodSandBox"
-            case MountVolumes():
-                container, reason = "", why.reason if isinstance(why, Refused) else "FailedMount"
-            case _:
-                container, reason = "", "FailedStep"
-        memory.trouble[container] = (reason, str(why))
+        memory.trouble[container] = (_reason(action, why, failures), str(why))
 
     def _lookup(self, namespace: str, name: str, secret: bool) -> ConfigData | None:
         """A ConfigMap or Secret of the desired set by name."""
@@ -324,5 +340,16 @@ class Steer:
         return None
 
 
-def _container_of(action: PullImage | RunContainer) -> str:
-    return action.container if isinstance(action, PullImage) else action.container.name
+def _reason(action: Action, why: SkerryError, failures: int) -> str:
+    """Kubelet's word for a failed step."""
+    match action:
+        case PullImage():
+            return "ErrImagePull" if failures == 1 else "ImagePullBackOff"
+        case RunContainer():
+            return why.reason if isinstance(why, Refused) else "RunContainerError"
+        case RunPodSandbox():
+            return "FailedCreatePodSandBox"
+        case MountVolumes():
+            return why.reason if isinstance(why, Refused) else "FailedMount"
+        case _:
+            return "FailedStep"

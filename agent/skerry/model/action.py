@@ -69,6 +69,7 @@ class StopContainer:
     container_id: str
     grace_s: int
     why: str
+    container: str = ""  # its name, where another is to take its place: not stopped if that cannot be had
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +109,17 @@ Action = (
     | RemovePodSandbox
     | RemoveVolumes
 )
+
+
+def container_of(action: Action) -> str:
+    """The container that a step is for: its failure holds up that container only. Empty: the whole pod."""
+    match action:
+        case PullImage(container=name) | StopContainer(container=name):
+            return name
+        case RunContainer(container=container):
+            return container.name
+        case _:
+            return ""
 
 
 def told(action: Action) -> str:

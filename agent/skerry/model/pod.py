@@ -169,7 +169,7 @@ def fingerprint(container: Container, volumes: tuple[Volume, ...]) -> str:
     """
     mounted = {m.volume for m in container.mounts}
     told = [_told(container, skip=IN_PLACE), [_told(v) for v in volumes if v.name in mounted]]
-    return sha256(repr(told).encode()).hexdigest()[:32]
+    return sha256(ascii(told).encode()).hexdigest()[:32]
 
 
 def _told(value: Any, skip: frozenset[str] = frozenset()) -> Any:

@@ -7,6 +7,17 @@ from dataclasses import dataclass, field
 ABSENT_CONFIRM_S = 2.0  # how long the runtime must hide what the journal says is running before it is believed
 
 
+@dataclass(frozen=True, slots=True)
+class Hold:
+    """Nothing is tried before `until`, after `failures` failed steps in a row."""
+
+    until: float = 0.0
+    failures: int = 0
+
+
+FREE = Hold()
+
+
 @dataclass(slots=True)
 class PodMemory:
     """Times are monotonic seconds."""
@@ -18,9 +29,9 @@ class PodMemory:
     met: bool = False  # in this process the runtime once showed all that the journal says is running
     absent_since: float | None = None  # since when the runtime hides what the journal says is running
     trouble: dict[str, tuple[str, str]] = field(default_factory=dict)  # container, or "" for the pod → reason, message
-    failures: int = 0  # failed steps in a row
-    not_before: float = 0.0  # no step before this
-    wish: object = None  # the pod that failures and not_before are about: a new wish is tried at once
+    hold: Hold = FREE  # of the whole pod
+    holds: dict[str, Hold] = field(default_factory=dict)  # of one container: its siblings go on
+    wish: object = None  # the pod that the holds are about: a new wish is tried at once
 
     def doubts(self, now: float) -> bool:
         """Whether the runtime is not believed yet that something is gone."""

@@ -27,7 +27,7 @@ from skerry.model.action import (
 from skerry.model.observed import ContainerSeen, ContainerState, PodSeen, SandboxSeen
 from skerry.model.pod import Container, Pod, Resources, RestartPolicy, fingerprint
 from skerry.model.report import ContainerStatus, Life, PodStatus
-from skerry.plan.memory import ABSENT_CONFIRM_S, PodMemory
+from skerry.plan.memory import ABSENT_CONFIRM_S, FREE, PodMemory
 from skerry.plan.verdict import FINAL, current, restart_due, wants_restart
 
 DEAD_KEPT = 1  # dead containers kept per name, for their logs
@@ -57,8 +57,8 @@ def resources_mark(r: Resources) -> str:
 
 def next_steps(pod: Pod, seen: PodSeen, status: PodStatus, memory: PodMemory, now: float) -> Plan:
     """The next steps for a pod that this device should run. `status` is the verdict on the same `seen`."""
-    if now < memory.not_before:
-        return Plan(wake_at=memory.not_before)
+    if now < memory.hold.until:
+        return Plan(wake_at=memory.hold.until)
     if pod.deleting:
         assert pod.deleting_grace_s is not None
         if seen.empty and memory.absent_since is not None and memory.doubts(now):
@@ -79,8 +79,8 @@ def next_steps(pod: Pod, seen: PodSeen, status: PodStatus, memory: PodMemory, no
 
 def dismantle(uid: str, seen: PodSeen, grace_s: int, why: str, memory: PodMemory, now: float) -> Plan:
     """Stop and remove everything of a pod: gracefully stopped first, removed once nothing runs."""
-    if now < memory.not_before:
-        return Plan(wake_at=memory.not_before)
+    if now < memory.hold.until:
+        return Plan(wake_at=memory.hold.until)
     stops = tuple(_stop_all(seen, grace_s, why))
     if stops:
         return Plan(stops)
@@ -93,7 +93,7 @@ def dismantle(uid: str, seen: PodSeen, grace_s: int, why: str, memory: PodMemory
 def forced(uid: str, seen: PodSeen, volumes: bool, memory: PodMemory, now: float) -> Plan:
     """For a pod that is not in the set any more; `volumes`: whether it has some here."""
     why = "it is not in the desired set"
-    if seen.empty and volumes and now >= memory.not_before:
+    if seen.empty and volumes and now >= memory.hold.until:
         return Plan((RemoveVolumes(uid, why),))
     return dismantle(uid, seen, FORCED_GRACE_S, why, memory, now)
 
@@ -147,13 +147,8 @@ def _new_sandbox(pod: Pod, seen: PodSeen, status: PodStatus, now: float, memory:
     if not any(_may_run(pod, said[c.name]) for c in pod.containers):
         return QUIET
     attempt = max((s.attempt + 1 for s in seen.sandboxes), default=_runs(status))
-    steps: list[Action] = [
-        PullImage(c.image, c.pull_policy, c.name, "its image must be here")
-        for c in pod.containers
-        if c.image not in memory.images
-    ]
-    if pod.volumes and memory.volumes is None:
-        steps.append(MountVolumes(pod, "its volumes must be ready"))
+    mount = pod.volumes and memory.volumes is None
+    steps = (MountVolumes(pod, "its volumes must be ready"),) if mount else ()
     return Plan((*steps, RunPodSandbox(pod, attempt, "it has no running sandbox")))
 
 
@@ -183,6 +178,10 @@ def _in_sandbox(pod: Pod, box: SandboxSeen, seen: PodSeen, status: PodStatus, me
         if extra != newest.get(extra.name):
             steps += _discard(extra, seen, extra.name in wanted, pod.grace_s)
     for c in pod.containers:
+        hold = memory.holds.get(c.name, FREE)
+        if now < hold.until:
+            wake.append(hold.until)
+            continue
         steps += _one(pod, box, c, newest[c.name], said[c.name], memory, now, wake)
     return Plan(tuple(steps), min(wake, default=None))
 
@@ -240,7 +239,7 @@ def _replace(
     the old one serves until the new image is here, which offline may take long."""
     why = "its spec changed"
     *ready, run = _run(pod, box, want, mark, max(c.attempt, said.restarts) + 1, memory, why)
-    return [*ready, StopContainer(c.id, pod.grace_s, why), run]
+    return [*ready, StopContainer(c.id, pod.grace_s, why, want.name), run]
 
 
 def _again(

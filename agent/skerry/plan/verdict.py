@@ -28,7 +28,7 @@ def verdict(pod: Pod, seen: PodSeen, before: PodStatus | None, memory: PodMemory
     said = {c.name: c for c in before.containers} if before else {}
     box = next((s for s in seen.sandboxes if s.ready), None)
     containers = tuple(_container(pod, c, seen, said.get(c.name), memory, now, wall) for c in pod.containers)
-    final = before is not None and before.phase in FINAL
+    final = before is not None and before.phase in FINAL and bool(before.containers)  # a refusal is not an end
     reason, message = memory.trouble.get("", ("", ""))
     gone = pod.deleting and seen.empty and not memory.doubts(now)
     phase = before.phase if before is not None and final else _phase(pod, containers, gone)
@@ -47,12 +47,18 @@ def verdict(pod: Pod, seen: PodSeen, before: PodStatus | None, memory: PodMemory
 
 
 def refusal(pod: RefusedPod, seen: PodSeen, before: PodStatus | None, wall: float) -> PodStatus:
-    """The status of a pod that is not run: Failed, with the path of the first field that is not supported."""
+    """The status of a pod that is not run: Failed, with the path of the first field that is not supported.
+
+    What an earlier spec of it started runs on, and is told as it was: an agent's upgrade never stops a pod.
+    """
+    running = any(c.state is ContainerState.RUNNING for c in seen.containers)
     return PodStatus(
         uid=pod.uid,
         namespace=pod.namespace,
         name=pod.name,
-        phase=Phase.FAILED,
+        phase=Phase.RUNNING if running else Phase.FAILED,
+        containers=before.containers if running and before is not None else (),
+        pod_ip=before.pod_ip if running and before is not None else "",
         reason=pod.refused.reason,
         message=str(pod.refused)[:STATUS_MESSAGE_CHARS_MAX],
         started_at=before.started_at if before and before.started_at else max(0, int(wall)),
@@ -117,7 +123,8 @@ def _exited(
     counted = before.container_id == c.id and before.finished_at == max(1, c.finished_ns // 10**9)
     failures = before.failures
     if not counted:
-        failures = failures_after(before.failures, max(0, c.finished_ns - c.started_ns) / 1e9)
+        ran_ns = max(0, c.finished_ns - c.started_ns) if c.started_ns else 0  # one that failed to start never ran
+        failures = failures_after(before.failures, ran_ns / 1e9)
     ended = replace(
         status,
         life=Life.TERMINATED,

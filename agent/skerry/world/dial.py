@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     import ssl
 
 
-def refuse_insecure(host: str, insecure: bool, field: str = "hub.host") -> None:
+def refuse_insecure(host: str, insecure: bool, field: str = "broker") -> None:
     """Plain MQTT stays on this machine: `host` must be `localhost` or a loopback address literal, unless `insecure`.
 
     Any other name is refused, even one that resolves to loopback now: it may resolve to something else tomorrow.

@@ -65,8 +65,13 @@ def open_store(
     `map_bytes` bounds what is stored; `reserve_bytes` more are for commits that do not make it grow.
     Raises StoreBusy, StoreFull (no room even to open) or StoreBroken (the disk cannot be read or written).
     """
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    lock = _lock(folder)
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        lock = _lock(folder)
+    except OSError as failed:
+        if disk_full(failed):
+            raise StoreFull(f"journal {folder}: {failed.strerror}") from failed
+        raise StoreBroken(f"journal {folder}: {failed.strerror}") from failed
     with contextlib.ExitStack() as undo:
         undo.callback(os.close, lock)
         ballast = Ballast(folder / "ballast", ballast_bytes)

@@ -142,6 +142,21 @@ async def test_retell_says_every_status_and_the_node_once() -> None:
     assert [what for _, what in told(journal)] == ["NODE", "POD_STATUS u1", "POD_STATUS u2"]
 
 
+async def test_a_retell_without_room_stays_owed() -> None:
+    store = MemoryStore()
+    journal = await opened(store)
+    await journal.tell(status("u1"))
+    await journal.trim(99)
+    store.full = True
+    with pytest.raises(StoreFull):
+        await journal.retell()
+    assert journal.owes_reports
+    store.full = False
+    await journal.retell()
+    assert not journal.owes_reports
+    assert [what for _, what in told(journal)] == ["POD_STATUS u1"]
+
+
 async def test_a_forgotten_pod_is_told_no_more_but_its_last_word_still_goes_out() -> None:
     store = MemoryStore()
     journal = await opened(store)

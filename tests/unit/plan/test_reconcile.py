@@ -10,7 +10,7 @@ import pytest
 from skerry.model.action import StopContainer
 from skerry.model.observed import PodSeen
 from skerry.model.pod import Container, EmptyDir, Mount, Resources
-from skerry.plan.memory import PodMemory
+from skerry.plan.memory import Hold, PodMemory
 from skerry.plan.reconcile import QUIET, forced
 from unit.plan.scenes import APP, CREATED, EXITED, RUNNING, UNKNOWN, Story, box, made, names, pod, seen
 
@@ -26,12 +26,14 @@ def steps(*parts: Any, policy: str = "Always") -> list[str]:
 # --- from nothing to running ------------------------------------------------------------------------------------------
 
 
-def test_a_new_pod_gets_image_volumes_sandbox_then_its_containers() -> None:
+def test_a_new_pod_gets_volumes_and_sandbox_then_images_and_containers() -> None:
     wanted = replace(APP, mounts=(Mount("v", "/v"),))
     story = Story(pod(wanted, volumes=(EmptyDir("v"),)))
     story.memory.images.clear()
-    assert names(story.sees()) == ["PullImage example.com/app:1", "MountVolumes", "RunPodSandbox 0"]
-    story.memory.images, story.memory.volumes = {wanted.image}, {"v": "/x"}
+    assert names(story.sees()) == ["MountVolumes", "RunPodSandbox 0"]
+    story.memory.volumes = {"v": "/x"}
+    assert names(story.sees(box())) == ["PullImage example.com/app:1", "RunContainer app 0"]
+    story.memory.images = {wanted.image}
     assert names(story.sees(box())) == ["RunContainer app 0"]
     assert names(story.sees(box(), made("c0", CREATED, of=wanted))) != []
 
@@ -106,9 +108,18 @@ def test_only_the_newest_dead_and_one_more_are_kept() -> None:
 
 def test_a_failed_step_holds_back_every_step_until_its_time() -> None:
     story = Story(pod())
-    story.memory.not_before = story.now + 7
+    story.memory.hold = Hold(story.now + 7)
     plan = story.sees(box(), made("c0", EXITED, code=1))
     assert (plan.actions, plan.wake_at) == ((), story.now + 7)
+
+
+def test_a_container_that_is_held_up_does_not_hold_up_its_siblings() -> None:
+    story = Story(pod(APP, SIDE))
+    story.memory.holds["app"] = Hold(story.now + 30, 3)
+    plan = story.sees(box())
+    assert names(plan) == ["RunContainer side 0"]
+    assert plan.wake_at == story.now + 30
+    assert names(story.sees(box(), made("s0", of=SIDE), after_s=31)) == ["RunContainer app 0"]
 
 
 # --- left by a crash between two steps --------------------------------------------------------------------------------
@@ -305,7 +316,7 @@ def test_absence_from_the_set_is_a_forced_deletion() -> None:
     assert names(forced("u1", seen(box(ready=False)), True, memory, 0.0))[-1] == "RemoveVolumes"
     assert names(forced("u1", PodSeen("u1"), True, memory, 0.0)) == ["RemoveVolumes"]
     assert forced("u1", PodSeen("u1"), False, memory, 0.0) == QUIET
-    memory.not_before = 5.0
+    memory.hold = Hold(5.0)
     for what in (seen(box()), PodSeen("u1")):
         assert (forced("u1", what, True, memory, 0.0).actions, forced("u1", what, True, memory, 5.0).actions != ()) == (
             (),

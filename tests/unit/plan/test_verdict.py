@@ -11,7 +11,7 @@ from skerry.model.manifest import RefusedPod
 from skerry.model.observed import PodSeen
 from skerry.model.pod import Container
 from skerry.model.report import Life, Phase
-from skerry.plan.verdict import LOST, refusal
+from skerry.plan.verdict import LOST, refusal, restart_due
 from unit.plan.scenes import APP, CREATED, EXITED, RUNNING, UNKNOWN, WALL, Story, box, made, pod, seen
 
 SIDE = Container("side", "example.com/side:1")
@@ -128,6 +128,17 @@ def test_an_exit_is_counted_once_however_often_it_is_seen_and_over_a_restart_of_
     story.skerry_restarts()
     story.sees(box(), made("c1", EXITED, attempt=1, code=1))
     assert (story.said().failures, story.said().reason) == (2, "CrashLoopBackOff")
+
+
+def test_a_container_that_cannot_be_started_backs_off_like_one_that_crashes() -> None:
+    """A wrong command, say: it never ran, so nothing about it is a long run that lets the back-off begin anew."""
+    story = Story(pod())
+    waits = []
+    for attempt in range(4):
+        dead = replace(made(f"c{attempt}", EXITED, attempt=attempt, code=128), started_ns=0)
+        story.sees(box(), dead, after_s=1000)
+        waits.append(restart_due(story.said(), 0.0))
+    assert waits == [0.0, 10.0, 20.0, 40.0]
 
 
 def test_another_spec_starts_with_no_failures() -> None:
@@ -252,3 +263,19 @@ def test_a_refused_pod_fails_with_the_fields_path() -> None:
     later = refusal(replace(no, deleting=True), PodSeen("u1"), status, WALL + 60)
     assert (later.gone, later.started_at) == (True, WALL)
     assert not refusal(replace(no, deleting=True), seen(box()), status, WALL).gone
+
+
+def test_a_refused_spec_tells_what_runs_on_and_is_no_end() -> None:
+    story = Story(pod())
+    story.sees(box(), made())
+    assert story.status is not None
+    refused = RefusedPod("u1", "default", "web", Refused("spec.hostPID", "is not supported", "Unsupported"), False)
+    told = refusal(refused, seen(box(), made()), story.status, WALL)
+    assert (told.phase, told.reason) == (Phase.RUNNING, "Unsupported")
+    assert told.containers == story.status.containers
+    failed = refusal(refused, seen(), None, WALL)
+    assert failed.phase is Phase.FAILED
+    again = Story(pod(), failed)
+    again.sees()
+    assert again.status is not None
+    assert again.status.phase is Phase.PENDING, "a spec that is supported after all runs"

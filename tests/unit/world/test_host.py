@@ -8,6 +8,7 @@ import uuid
 from pathlib import Path
 
 import pytest
+
 from skerry import ports
 from skerry.world.facts import architecture, memory_bytes, node_facts, os_image
 from skerry.world.host import Host

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from contract.broker import MOSQUITTO, Broker, self_signed
 from skerry.errors import ConfigInvalid, LinkLost
 from skerry.limits import FRAME_BYTES_MAX, PACKET_BYTES_MAX
@@ -350,7 +351,7 @@ def test_plain_mqtt_to_elsewhere_is_refused_unless_asked_for(host: str) -> None:
     with pytest.raises(ConfigInvalid):
         refuse_insecure(host, insecure=False)
     refuse_insecure(host, insecure=True)
-    with pytest.raises(ConfigInvalid):
+    with pytest.raises(ConfigInvalid, match="broker: "):  # the key in the device's configuration
         Dialer(host, 1883)
 
 

@@ -16,6 +16,7 @@ from typing import Any
 
 import lmdb
 import pytest
+
 from skerry.errors import StoreBroken, StoreBusy, StoreFull
 from skerry.limits import QUARANTINE_ITEMS_MAX
 from skerry.world import copies, recovery_probe
@@ -204,6 +205,14 @@ def test_two_writers_are_refused_with_the_firsts_pid(tmp_path: Path) -> None:
     assert busy.value.pid == os.getpid()
     store.close()
     open_store(tmp_path).store.close()
+
+
+def test_a_folder_that_cannot_be_used_is_broken_and_named(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    (tmp_path / "taken" / "lock").mkdir(parents=True)
+    for folder in (tmp_path / "file", tmp_path / "file" / "journal", tmp_path / "taken", Path("/proc/nowhere")):
+        with pytest.raises(StoreBroken, match=str(folder)):
+            open_store(folder)
 
 
 READER = """
