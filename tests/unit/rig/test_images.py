@@ -7,6 +7,7 @@ import tarfile
 from typing import Any
 
 import pytest
+
 from rig import images
 
 pytestmark = pytest.mark.skipif(shutil.which("busybox") is None, reason="needs busybox-static (tools/setup)")

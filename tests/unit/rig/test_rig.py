@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
 from rig import Device, RigError, Site, images, sweep, until
 from rig.cri import Cri
 
