@@ -178,8 +178,10 @@ class SimCluster:
 
     async def _call(self, do: Callable[[], T], patch: bool = False) -> T:
         """One request: it may fail before or after it took effect."""
-        weather, random = self._weather, self._random
+        weather, random, life = self._weather, self._random, self._etcd.lives
         await asyncio.sleep(random.uniform(*CALL_S) * weather.slow)
+        if life != self._etcd.lives:
+            raise ClusterAway("reset by peer")  # the server that was asked is no more
         if weather.away:
             await asyncio.sleep(random.choice([0.0, API_TIMEOUT_S]))
             raise ClusterAway("connection refused")

@@ -228,8 +228,8 @@ class Operator:
             container["terminationMessagePath"] = "/dev/termination-log"
             pod["spec"]["dnsPolicy"] = "ClusterFirst"
         if kind in ("image", "env") and container != before:
-            key = MARK + container["name"]
-            pod["metadata"]["annotations"][key] = str(int(pod["metadata"]["annotations"][key]) + 1)
+            self._marks += 1  # never used twice, whatever past the API is restored to
+            pod["metadata"]["annotations"][MARK + container["name"]] = str(self._marks)
 
 
 __all__ = ["Operator", "PatchForm"]
