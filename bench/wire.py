@@ -10,11 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from bench.report import Row
-from skerry.model.desired import Kind, Object, object_of
+from skerry.model.desired import set_digest
 from skerry.wire import message
-from skerry.wire.codec import encode
 from skerry_hub.cloudhub.session import HubSession, Send, Target
-from skerry_hub.edgecontroller.target import pod_body
+from skerry_hub.edgecontroller.target import pod_object, usable
 
 USUAL = Path(__file__).with_name("usual-pod.json")
 BUDGET_NEW, BUDGET_CHANGE = 0.6, 250.0
@@ -35,7 +34,7 @@ def rows(quick: bool = False) -> Iterator[Row]:
 def _delta_bytes(pod: dict[str, Any], changed: dict[str, Any]) -> tuple[float, float]:
     """What the hub sends for the pod to an empty device, and for the change afterwards."""
     hub, nonce = HubSession("edge-1"), bytes(8)
-    hello = message.Hello("edge-1", nonce, bytes(16), "boot", "", "", 0, 0, message_digest({}), 1, 1, 0, "0")
+    hello = message.Hello("edge-1", nonce, bytes(16), "boot", "", "", 0, 0, set_digest(()), 1, 1, 0, "0")
     hub.received(hello, 0.0)
     first = _sent(hub.target(_target(pod, 5), 0.0))
     hub.received(message.Ack(nonce, generation=1, digest=first.digest), 0.0)
@@ -43,14 +42,9 @@ def _delta_bytes(pod: dict[str, Any], changed: dict[str, Any]) -> tuple[float, f
     return float(len(message.encode(first))), float(len(message.encode(second)))
 
 
-def message_digest(objects: dict[Any, Object]) -> bytes:
-    from skerry.model.desired import set_digest
-
-    return set_digest((k, o.digest) for k, o in objects.items())
-
-
 def _target(pod: dict[str, Any], version: int) -> Target:
-    obj = object_of(Kind.POD, pod["metadata"]["uid"], encode(pod_body(pod)))
+    obj = usable(pod_object(pod))
+    assert obj is not None
     ids = ("0d5bd2cf-1f6e-4ae2-9d3c-0a2f0f6f8a11", "6f1c2a34-77aa-4c1d-8a0e-5b1de2c9f001")
     return Target(*ids, version, {obj.key: obj})
 
