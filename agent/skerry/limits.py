@@ -45,6 +45,8 @@ INBOX_FRAMES_MAX = 32  # frames received and not yet handled, per connection
 OUTBOX_FRAMES_MAX = 32  # frames handed to a connection that the broker has not acknowledged
 PACKET_BYTES_MAX = FRAME_BYTES_MAX + 64 * KIB  # one MQTT packet with its topic and properties
 PING_TIMEOUT_S = 30.0  # a PINGREQ that stays unanswered this long means that the broker is gone
+LOG_BURST_LINES = 20  # lines that the link may log at once
+LOG_REFILL_S = 60.0  # and after those one each this
 CLOSE_TIMEOUT_S = 2.0  # to write the farewell and the DISCONNECT
 
 # --- journal ----------------------------------------------------------------------------------------------------------

@@ -14,7 +14,7 @@ from typing import Any
 from skerry.errors import LinkLost, StoreFull
 from skerry.journal.journal import Journal
 from skerry.limits import NONCE_BYTES, RECONNECT_BACKOFF_S, STEP_BACKOFF_S
-from skerry.loops.report import Counters, Log
+from skerry.loops.report import Counters, Log, Sparing
 from skerry.plan.backoff import full_jitter
 from skerry.ports import Clock, Entropy, Inbound, Link
 from skerry.wire.message import encode
@@ -25,7 +25,7 @@ async def link_loop(
     link: Link, journal: Journal, session: DeviceSession, clock: Clock, entropy: Entropy, log: Log, counters: Counters
 ) -> None:
     """Run for ever: connect, converse until the connection is lost, wait, again."""
-    failures = 0
+    failures, log = 0, Sparing(log, clock)
     while True:
         try:
             await link.connect()

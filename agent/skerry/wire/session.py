@@ -151,8 +151,10 @@ class DeviceSession:
         try:
             got = message.decode(frame)
         except (Malformed, LimitExceeded) as why:
+            if self.state in (State.DOWN, State.PAUSED):
+                return []  # more of the same shall not make the pause longer
             reject = Reject(self._nonce, RejectCode.MALFORMED, str(why)[:200])
-            return [Note(f"malformed frame: {why}"), Send(reject), *self._pause(now, jitter, 0, "malformed frame")]
+            return [Send(reject), *self._pause(now, jitter, 0, f"malformed frame: {why}")]
         if isinstance(got, Reject):
             return self._rejected(got, now, jitter)
         if isinstance(got, (Hello, Inventory, Report)):

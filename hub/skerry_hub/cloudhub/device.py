@@ -32,6 +32,7 @@ from skerry_hub.cloudhub.counts import SessionCounts
 from skerry_hub.cloudhub.session import (
     Applied,
     Effect,
+    Full,
     Held,
     HubSession,
     Note,
@@ -61,6 +62,8 @@ class Controller(Protocol):
     def presence(self, node: str, live: bool) -> None: ...
 
     def held(self, node: str, held: bool, why: str) -> None: ...
+
+    def full(self, node: str, why: str) -> None: ...
 
 
 class Device:
@@ -264,6 +267,8 @@ class Device:
                     self._controller.open_epoch(self.node, why)
                 case Held(held, why):
                     self._controller.held(self.node, held, why)
+                case Full(why):
+                    self._controller.full(self.node, why)
                 case Presence(True):
                     self._show(True)
                 case Presence(False):

@@ -86,6 +86,13 @@ class Held:
 
 
 @dataclass(frozen=True, slots=True)
+class Full:
+    """The condition DiskPressure of the node: the device's journal has no room for a change, or `why` is empty."""
+
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
 class Presence:
     """The device's session began or ended."""
 
@@ -107,7 +114,7 @@ class Note:
     what: str
 
 
-Effect = Send | StoreReports | OpenEpoch | Held | Presence | Applied | Note
+Effect = Send | StoreReports | OpenEpoch | Held | Full | Presence | Applied | Note
 
 
 @dataclass(slots=True)
@@ -130,6 +137,7 @@ class HubSession:
         self.state = State.AWAY
         self.base: Base | None = None  # None: unknown, an Inventory is needed
         self.held: bool | None = None  # None: not decided since this process started
+        self.full: bool | None = None  # the same of the device's journal
         self._hello: Hello | None = None
         self._generation = 0
         self._origin = ("", "")  # store and epoch of the device's set
@@ -326,7 +334,7 @@ class HubSession:
         if flown.adopt or self._origin in (("", ""), (flown.store, flown.epoch)):
             self._origin, self._version = (flown.store, flown.epoch), flown.resource_version
         applied = Applied(flown.generation, flown.digest)
-        return [applied, *self._advance(now)]
+        return [applied, *self._room(""), *self._advance(now)]
 
     def _report(self, got: Report) -> list[Effect]:
         """What is new in it. After a lost one the session starts anew: an Ack would cover the lost one too."""
@@ -349,7 +357,14 @@ class HubSession:
         self.base = None
         effects: list[Effect] = [Note(f"the device rejects: {got.code.name} {got.detail}"), Presence(False)]
         self._end(now)
-        return effects
+        return effects + (self._room(got.detail or "no room") if got.code is RejectCode.FULL else [])
+
+    def _room(self, why: str) -> list[Effect]:
+        """Say whether the device's journal is full, when that changes."""
+        if self.full == bool(why):
+            return []
+        self.full = bool(why)
+        return [Full(why)]
 
     def _advance(self, now: float) -> list[Effect]:
         """Send the next Delta if there is one to send and none in flight."""
@@ -366,7 +381,7 @@ class HubSession:
         step = next_step(self.base.digests, self.base.bodies, target.objects, additions_only=bool(self.held))
         adopt = foreign and target.adopted
         if step is None and not adopt:
-            return effects
+            return effects + self._room("")  # all is there, so there was room
         puts, deletes, after = (step.puts, step.deletes, dict(step.after)) if step else ((), (), self.base.digests)
         self._flying_base = Base(after, _bodies(after, target, self.base))
         self._flying = Delta(

@@ -60,6 +60,7 @@ class Wish:
     live: bool | None = None
     held: bool | None = None
     why: str = ""
+    full: str | None = None  # why the device's journal has no room; empty when it has
 
 
 class EdgeController:
@@ -149,6 +150,11 @@ class EdgeController:
         """The node's RestoredHub condition should say so."""
         wish = self._wishes.setdefault(node, Wish())
         wish.held, wish.why = held, why
+        self._nodes.add(node)
+
+    def full(self, node: str, why: str) -> None:
+        """The node's DiskPressure condition should say so."""
+        self._wishes.setdefault(node, Wish()).full = why
         self._nodes.add(node)
 
     def report_counts(self) -> dict[str, int]:
@@ -284,6 +290,8 @@ class EdgeController:
             patches.append(status.presence_patch(wish.live, have, wall))
         if wish.held is not None:
             patches.append(status.held_patch(wish.held, wish.why, have, wall))
+        if wish.full is not None:
+            patches.append(status.full_patch(wish.full, have, wall))
         return [c for patch in patches if patch is not None for c in patch["conditions"]]
 
     async def _write_refusals(self, node: str) -> None:

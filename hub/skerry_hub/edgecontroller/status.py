@@ -20,6 +20,7 @@ from skerry_hub.ports import Obj
 DONE = (Phase.SUCCEEDED, Phase.FAILED)
 RUNTIME_SCHEME = "containerd://"
 RESTORED = "RestoredHub"
+DISK_PRESSURE = "DiskPressure"
 READY = "Ready"
 COMPONENT = "skerry"
 WALL_S_MAX = 253_402_300_799  # the last second that RFC 3339 can write
@@ -97,13 +98,14 @@ def presence_patch(live: bool, have: Mapping[str, Any], wall: float) -> Obj | No
 
 
 def held_patch(held: bool, why: str, have: Mapping[str, Any], wall: float) -> Obj | None:
-    """The node's RestoredHub condition; a False one is written only over one that exists."""
-    if not held and not any(c.get("type") == RESTORED for c in have.get("conditions") or ()):
-        return None
-    reason = "ForeignSet" if held else "SetIsOurs"
-    want = (RESTORED, "True" if held else "False", reason, why[:EVENT_MESSAGE_CHARS_MAX])
-    conditions = _changed([want], have, wall, heartbeat="lastHeartbeatTime")
-    return {"conditions": conditions} if conditions else None
+    """The node's RestoredHub condition."""
+    return _exceptional((RESTORED, str(held), "ForeignSet" if held else "SetIsOurs", why), have, wall)
+
+
+def full_patch(why: str, have: Mapping[str, Any], wall: float) -> Obj | None:
+    """The node's DiskPressure condition: its journal has no room for a change, because of `why`; empty when it has."""
+    text = f"{why}; its pods run on, what was changed waits for room" if why else "the device journals what it is sent"
+    return _exceptional((DISK_PRESSURE, str(bool(why)), "JournalFull" if why else "JournalHasRoom", text), have, wall)
 
 
 def event_object(said: Event, node: str, wall: float) -> Obj:
@@ -149,6 +151,16 @@ def _pod_conditions(said: PodStatus, order: list[str]) -> list[Condition]:
         ("ContainersReady", *ready),
         ("PodScheduled", "True", "", ""),
     ]
+
+
+def _exceptional(want: Condition, have: Mapping[str, Any], wall: float) -> Obj | None:
+    """A condition of the node that is normally absent: a False one is written only over one that exists."""
+    kind, state, reason, message = want
+    if state == "False" and not any(c.get("type") == kind for c in have.get("conditions") or ()):
+        return None
+    want = (kind, state, reason, message[:EVENT_MESSAGE_CHARS_MAX])
+    conditions = _changed([want], have, wall, heartbeat="lastHeartbeatTime")
+    return {"conditions": conditions} if conditions else None
 
 
 def _changed(

@@ -215,8 +215,10 @@ def test_a_full_journal_is_tried_again_with_growing_pauses_and_heals() -> None:
     rejects = [m for m in pair.said if isinstance(m, Reject)]
     assert {r.code for r in rejects} == {RejectCode.FULL}
     assert 8 <= len(rejects) <= 60
+    assert pair.full == "map full"
     pair.board.full = False
     pair.calm(seconds=400)
+    assert pair.full == ""
 
 
 def test_a_will_that_is_older_than_the_session_does_not_leave_the_hub_deaf() -> None:

@@ -168,6 +168,10 @@ class FakeController:
     def held(self, node: str, held: bool, why: str) -> None:
         self.said.append(("held" if held else "free", node))
 
+    def full(self, node: str, why: str) -> None:
+        if why:
+            self.said.append(("full", node))
+
 
 class ScriptedCluster(Cluster):
     """ports.Cluster whose answers the test lines up: lists and watches by themselves, writes that fail as told."""

@@ -13,6 +13,7 @@ from skerry_hub.apiserver import patch_strategic
 from skerry_hub.edgecontroller.status import (
     RESTORED,
     event_object,
+    full_patch,
     held_patch,
     node_patch,
     pod_patch,
@@ -217,6 +218,18 @@ def test_restored_hub_is_written_only_where_it_matters() -> None:
     shown = after(shown, held_patch(False, "", shown, LATER))
     assert shown["conditions"][0]["status"] == "False"
     assert held_patch(False, "", shown, LATER) is None
+
+
+def test_disk_pressure_comes_with_its_reason_and_goes_with_it() -> None:
+    assert full_patch("", {}, AT) is None
+    shown = after({}, full_patch("journal: No space left on device", {}, AT))
+    (condition,) = shown["conditions"]
+    assert (condition["type"], condition["status"], condition["reason"]) == ("DiskPressure", "True", "JournalFull")
+    assert condition["message"].startswith("journal: No space left on device; ")
+    assert full_patch("journal: No space left on device", shown, LATER) is None
+    shown = after(shown, full_patch("", shown, LATER))
+    assert shown["conditions"][0]["status"] == "False"
+    assert full_patch("", shown, LATER) is None
 
 
 # --- events -----------------------------------------------------------------------------------------------------------

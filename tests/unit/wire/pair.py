@@ -112,6 +112,7 @@ class Pair:
         self.storing: list[hub.StoreReports] = []  # handed to the API, not yet stored
         self.api_up = True
         self.held: bool | None = None
+        self.full = ""  # why the hub shows the device's journal as full
         self.live = False
         self.epochs = 0
         self.hub_has_target = False
@@ -300,6 +301,8 @@ class Pair:
                     self.epochs += 1
                 case hub.Held(held, _):
                     self.held = held
+                case hub.Full(why):
+                    self.full = why
                 case hub.Presence(live):
                     self.live = live
                 case hub.Note(what):

@@ -131,6 +131,14 @@ def test_a_bad_frame_is_rejected_with_its_reason_and_costs_a_pause(bad: bytes) -
     assert session.state is State.PAUSED
 
 
+def test_bad_frames_during_the_pause_neither_prolong_it_nor_are_answered() -> None:
+    session, board = live()
+    session.received(b"", board, 1.0, 0.5)
+    due = session.deadline
+    assert [session.received(b"\xff" * 40, board, 1.0 + n / 100, 0.9) for n in range(50)] == [[]] * 50
+    assert session.deadline == due
+
+
 def test_reports_stop_at_the_credit_and_go_on_with_it() -> None:
     session, board = live()
     hear(session, board, Credit(N, 2))
