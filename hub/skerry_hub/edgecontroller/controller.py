@@ -92,8 +92,9 @@ class EdgeController:
         self._store = Work(self._write_identity, 1, clock, entropy, log, "store")
         self._told: dict[str, Mapping[str, str]] = {}  # node → refusals (pod uid → problem) that are told
         self.reports = Reports(
-            cluster, clock, entropy, log, pod=self._index.pod, node=self._node, learn=lambda r, obj: made[r].learn(obj)
-        )
+            cluster, clock, entropy, log, pod=self._index.pod, node=self._node,
+            era=lambda r: made[r].era, learn=lambda r, obj, era: made[r].learn(obj, era),
+        )  # fmt: skip
 
     def listen(self, audience: Audience) -> None:
         self._audience = audience
@@ -268,12 +269,12 @@ class EdgeController:
         conditions = self._conditions(node, shown)
         if not conditions:
             return
-        body = {"status": {"conditions": conditions}}
+        body, era = {"status": {"conditions": conditions}}, self.informers[NODES].era
         try:
             now = await self._cluster.patch(NODES, "", node, body, form=PatchForm.STRATEGIC, subresource="status")
         except NotFound:
             return
-        self.informers[NODES].learn(now)
+        self.informers[NODES].learn(now, era)
         kept = [_told(c) for c in (now.get("status") or {}).get("conditions") or ()]
         missing = [c["type"] for c in conditions if _told(c) not in kept]
         if missing:  # without a back-off this would be asked again for ever, as fast as the API answers

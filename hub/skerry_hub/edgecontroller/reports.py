@@ -62,12 +62,14 @@ class Reports:
         *,
         pod: Callable[[str], Obj | None],
         node: Callable[[str], Obj | None],
-        learn: Callable[[Resource, Obj], None],
+        era: Callable[[Resource], int],
+        learn: Callable[[Resource, Obj, int], None],
     ) -> None:
         """`pod` finds the API's pod by uid, `node` a node by name; both as the informers have them. `learn` tells the
-        informers what a write has answered, so that no comparison takes an older state for the present one."""
+        informers what a write has answered that began in that `era`, so that no comparison takes an older state for
+        the present one."""
         self._cluster, self._clock, self._entropy, self._log = cluster, clock, entropy, log
-        self._pod, self._node, self._learn = pod, node, learn
+        self._pod, self._node, self._era, self._learn = pod, node, era, learn
         self._room = asyncio.Semaphore(API_WRITES_MAX)
         self.counts = ReportCounts()
 
@@ -145,10 +147,11 @@ class Reports:
         patch = status.pod_patch(said, pod["spec"], pod.get("status") or {}, self._host_ip(node), self._clock.wall())
         if patch is not None:
             body = {"metadata": {"uid": said.uid}, "status": patch}
+            era = self._era(PODS)
             now = await self._cluster.patch(
                 PODS, namespace, name, body, form=PatchForm.STRATEGIC, subresource="status"
             )
-            self._learn(PODS, now)
+            self._learn(PODS, now, era)
             self.counts.patches += 1
         if said.gone and meta.get("deletionTimestamp"):
             await self._cluster.delete(PODS, namespace, name, uid=said.uid, grace_s=0)
@@ -160,10 +163,11 @@ class Reports:
             raise NotFound(node)
         patch = status.node_patch(said, shown.get("status") or {}, node)
         if patch is not None:
+            era = self._era(NODES)
             now = await self._cluster.patch(
                 NODES, "", node, {"status": patch}, form=PatchForm.STRATEGIC, subresource="status"
             )
-            self._learn(NODES, now)
+            self._learn(NODES, now, era)
             self.counts.patches += 1
 
     async def _write_event(self, node: str, said: Event) -> None:

@@ -1,10 +1,11 @@
 """What one collection of the API holds, kept up to date: list, then watch from there, for ever.
 
-    LISTING ──list──► WATCHING ──410, or the API was away──► LISTING
-                         │ closed, silent or over: watch again from the last version
+    LISTING ──list──► WATCHING ──410, or the API was away or silent──► LISTING
+                         │ over, or closed by the server: watch again from the last version
 
 `synced` says whether the contents follow one listing without a gap; they stay readable while it is False. An API that
-was away is listed anew, because what comes back may be a restored one with another past. Decides nothing about objects.
+was away, or that we did not hear for too long (a cut, or this process stood still), is listed anew, because what comes
+back may be a restored one whose versions have another past. Decides nothing about objects.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ from skerry_hub.ports import (
 Name = tuple[str, str]  # (namespace, name); an empty namespace where the collection has none
 OnChange = Callable[[Name, "Obj | None", "Obj | None"], None]  # name, before, now
 Log = Callable[[str], None]
+SILENT = f"nothing was heard for {WATCH_SILENCE_S:.0f} s"
 
 
 class Informer:
@@ -57,7 +59,7 @@ class Informer:
         self.synced = False
         self.resource_version = 0  # up to which changes are known
         self.lists = self.watches = self.failures = 0  # counters
-        self._heard = 0.0
+        self._heard = self._patience = 0.0
         self._again: asyncio.Future[None] | None = None  # somebody wants a new listing
 
     @property
@@ -71,8 +73,16 @@ class Informer:
         if self._again is not None and not self._again.done():
             self._again.set_result(None)
 
-    def learn(self, obj: Obj) -> None:
-        """A write has answered with this: take it if it is newer than what is known, and of the same object."""
+    @property
+    def era(self) -> int:
+        """Which listing the contents follow: versions of different eras may be of different pasts."""
+        return self.lists
+
+    def learn(self, obj: Obj, era: int) -> None:
+        """A write that began in `era` has answered with this: take it if it is newer than what is known of the same
+        object, and no listing came between."""
+        if era != self.lists:
+            return
         known = self._objects.get(_name(obj))
         same = known is not None and known["metadata"].get("uid") == obj["metadata"].get("uid")
         if same and known is not None and _version(obj) > _version(known):
@@ -109,33 +119,40 @@ class Informer:
         await self._clock.sleep_until(self._clock.now() + delay)
 
     async def _list(self) -> None:
-        self._again = None
+        self._again, began = None, self._clock.now()
         listing = await self._cluster.list(self._resource, labels=self._labels, fields=self._fields)
+        self._heard = self._clock.now()
+        if self._heard > began + WATCH_SILENCE_S:
+            raise ClusterAway(SILENT)
         self.lists += 1
         fresh = {_name(obj): obj for obj in listing.items}
         for name in [name for name in self._objects if name not in fresh]:
             self._put(name, None)
         for name, obj in fresh.items():
-            before = self._objects.get(name)
-            if before is None or _version(before) != _version(obj):
+            obj["metadata"].pop("managedFields", None)
+            if self._objects.get(name) != obj:  # a version alone says nothing across pasts
                 self._put(name, obj)
         self.resource_version = listing.resource_version
         self._set_synced(True)
 
     async def _watched(self) -> None:
-        """One watch, to its end. It is given up when nothing was heard of it for too long."""
+        """One watch, to its end. Raises ClusterAway when nothing was heard for too long, now or before it began."""
+        if self._clock.now() > self._heard + WATCH_SILENCE_S:
+            raise ClusterAway(SILENT)
         self.watches += 1
-        self._heard = self._clock.now()
+        self._patience = self._clock.now() + WATCH_SILENCE_S
         self._again = asyncio.get_running_loop().create_future()
         task = asyncio.ensure_future(self._follow())
         naps: asyncio.Future[None] | None = None
         try:
             while not task.done():
-                naps = asyncio.ensure_future(self._clock.sleep_until(self._heard + WATCH_SILENCE_S))
+                naps = asyncio.ensure_future(self._clock.sleep_until(self._patience))
                 await asyncio.wait({task, naps, self._again}, return_when=asyncio.FIRST_COMPLETED)
                 naps.cancel()
-                if self._again.done() or (not task.done() and self._clock.now() >= self._heard + WATCH_SILENCE_S):
+                if self._again.done():
                     return
+                if self._clock.now() >= self._patience:
+                    raise ClusterAway(SILENT)
             task.result()
         finally:
             if naps is not None:
@@ -156,12 +173,20 @@ class Informer:
             labels=self._labels,
             fields=self._fields,
         ):
-            self._heard = self._clock.now()
+            self._hear()
             if not self.synced:
                 return
             self._take(event)
+        self._hear()
         if self._clock.now() - began < WATCH_SHORT_S:
             raise ClusterBusy("the watch ends at once")
+
+    def _hear(self) -> None:
+        """The API is there. Raises ClusterAway when that comes too late, as after this process stood still."""
+        now = self._clock.now()
+        if now > self._patience:
+            raise ClusterAway(SILENT)
+        self._heard, self._patience = now, now + WATCH_SILENCE_S
 
     def _take(self, event: WatchEvent) -> None:
         version = _version(event.obj)

@@ -113,7 +113,7 @@ async def test_a_new_list_of_one_collection_is_a_new_list_of_all(site: Site) -> 
     site.fail(PODS, ClusterAway("reset"))
     await site.clock.advance(0.05)
     assert site.controller.target("pi") is None
-    await site.clock.advance(120)
+    await site.clock.advance(30)
     assert site.api.lists == 8
     assert site.controller.target("pi") is not None
 

@@ -40,10 +40,11 @@ class Site:
         self.log: list[str] = []
         self.reports = Reports(
             self.api, self.clock, Dice(), self.log.append,
-            pod=self.pods.get, node=lambda name: self.node, learn=self.learn,
+            pod=self.pods.get, node=lambda name: self.node, era=lambda resource: 7, learn=self.learn,
         )  # fmt: skip
 
-    def learn(self, resource: Resource, obj: Obj) -> None:
+    def learn(self, resource: Resource, obj: Obj, era: int) -> None:
+        assert era == 7
         self.learned.append((resource.plural, int(obj["metadata"]["resourceVersion"])))
 
     async def store(self, *said: Reported, node: str = "pi") -> asyncio.Task[None]:
