@@ -195,7 +195,8 @@ class Journal:
         self._looking -= uids
         if looked_at is None:
             self._looking_at_all, self._runtime_up = False, True
-        self._dirty |= uids
+            uids |= {uid for kind, uid in self.desired.objects if kind is Kind.POD} | set(self.statuses)
+        self._dirty |= uids  # of a look at everything also what it does not show: the look that was due may have failed
         self.for_steer.ring()
 
     def runtime_lost(self) -> None:
