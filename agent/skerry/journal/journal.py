@@ -28,7 +28,7 @@ from skerry.journal.record import (
     write_outbox,
 )
 from skerry.limits import HISTORY_ITEMS_MAX
-from skerry.model.desired import Change, Desired
+from skerry.model.desired import Change, Desired, Kind
 from skerry.model.observed import PodSeen
 from skerry.model.report import Event, NodeFacts, OutboxItem, PodStatus, ReportKind
 from skerry.ports import Store
