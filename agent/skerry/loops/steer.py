@@ -307,6 +307,8 @@ class Steer:
 
     def _trouble(self, action: Action, why: SkerryError, memory: PodMemory) -> None:
         """Remember a failed step, and when to try again."""
+        if isinstance(action, RunContainer):  # its image may have been collected: ask again
+            memory.images.discard(action.container.image)
         self.counters["failed_steps"] += 1
         container = container_of(action)
         failures = (memory.holds.get(container, FREE) if container else memory.hold).failures + 1
