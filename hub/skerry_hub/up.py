@@ -190,7 +190,8 @@ def _mosquitto(folder: Path, port: int) -> Child:
     _write(
         file,
         "# Written by skerry-hub up at each start.\n"
-        f"listener {port} {LOOPBACK}\nallow_anonymous true\npersistence false\nlog_dest stderr\nlog_type error\n",
+        f"listener {port} {LOOPBACK}\nallow_anonymous true\npersistence false\nlog_dest stderr\nlog_type error\n"
+        "set_tcp_nodelay true\n",  # or a change right after another waits 40 ms for a delayed ACK
     )
     file.chmod(0o644)
     # The broker runs as nobody, to whom the folder is closed: it gets its configuration as an open file.
