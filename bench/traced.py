@@ -30,7 +30,7 @@ AGENT = {
     ("skerry.world.store", "LmdbStore", "commit"): "commit",
 }
 HUB = {
-    ("skerry_hub.cloudhub.mqtt", "MqttBroker", "send"): "send",
+    ("skerry_hub.cloudhub.mqtt", "MqttBroker", "publish"): "send",
     ("skerry_hub.kube.client", "KubeClient", "patch"): "patch",
 }
 
