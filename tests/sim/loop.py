@@ -14,7 +14,6 @@ import asyncio
 import contextlib
 import contextvars
 import heapq
-import io
 from asyncio import base_events
 from collections import Counter
 from collections.abc import Callable, Coroutine
@@ -229,14 +228,8 @@ class VirtualLoop(base_events.BaseEventLoop):
 
     def waiting(self) -> list[str]:
         """Who waits for what, for a person."""
-        out = []
-        for task in sorted(asyncio.all_tasks(self), key=lambda t: t.get_name()):
-            text = io.StringIO()
-            frames = task.get_stack(limit=3)
-            at = " < ".join(f"{f.f_code.co_name}:{f.f_lineno}" for f in frames)
-            text.write(f"{getattr(task.get_coro(), '__qualname__', task.get_name())} at {at}")
-            out.append(text.getvalue())
-        return out
+        tasks = sorted(asyncio.all_tasks(self), key=lambda t: t.get_name())
+        return [" > ".join(_awaiting(task.get_coro())) for task in tasks]
 
     # --- refused ------------------------------------------------------------------------------------------------------
 
@@ -276,6 +269,17 @@ def bury(loop: VirtualLoop) -> None:
     loop._ready.clear()  # type: ignore[attr-defined]
     loop._scheduled.clear()  # type: ignore[attr-defined]
     loop.close()
+
+
+def _awaiting(coro: Any) -> list[str]:
+    """The chain of coroutines that a task waits in, outermost first."""
+    out: list[str] = []
+    while coro is not None and len(out) < 10:
+        frame = getattr(coro, "cr_frame", None) or getattr(coro, "ag_frame", None)
+        if frame is not None:
+            out.append(f"{coro.__qualname__}:{frame.f_lineno}")
+        coro = getattr(coro, "cr_await", None) or getattr(coro, "ag_await", None)
+    return out
 
 
 def _name(handle: Any) -> str:
