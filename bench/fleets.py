@@ -1,4 +1,4 @@
-"""What the groups on real fleets share: agents with time stamps, agents from a private interpreter, containerd's events.
+"""What groups on real fleets share: agents with time stamps or from a private interpreter, containerd's events.
 
 Decides nothing about figures.
 """
@@ -25,6 +25,10 @@ TASK = re.compile(r"^(\S+ \S+) \+0000 UTC \S+ /tasks/(start|exit) \{.*?\"contain
 
 class Stamped(Fleet):
     """A fleet whose agents and hub write when they do what."""
+
+    def __enter__(self) -> Stamped:
+        super().__enter__()
+        return self
 
     def start_hub(self) -> None:
         argv = ["run", "--kubeconfig", str(self.site.kubeconfig), "--broker", "mqtt://127.0.0.1:1883"]
@@ -80,11 +84,12 @@ class Events:
 
     def starts(self, at: float, count: int, timeout_s: float = 60.0) -> list[TaskEvent]:
         """Once `count` tasks (sandboxes included) were started since `at`."""
-        return until(lambda: _full([e for e in self.since(at) if e.what == "start"], count), f"{count} starts", timeout_s)
 
+        def enough() -> list[TaskEvent]:
+            found = [e for e in self.since(at) if e.what == "start"]
+            return found if len(found) >= count else []
 
-def _full(events: list[TaskEvent], count: int) -> list[TaskEvent] | None:
-    return events if len(events) >= count else None
+        return until(enough, f"{count} starts", timeout_s)
 
 
 def grow(fleet: Fleet, board: Device, have: int, want: int) -> None:
@@ -103,7 +108,7 @@ def empty(fleet: Fleet, board: Device) -> None:
     until(lambda: not board.containers() and not board.sandboxes(), "the board to be empty", 60)
 
 
-DEVICE_PACKAGES = ("_cbor2*", "cbor2", "google", "grpclib", "h2", "hpack", "hyperframe", "lmdb", "multidict", "paho", "uvloop")
+DEVICE_PACKAGES = "_cbor2* cbor2 google grpclib h2 hpack hyperframe lmdb multidict paho uvloop".split()
 NOT_COPIED = ("test", "tests", "idlelib", "tkinter", "lib2to3", "__pycache__", "site-packages", "ensurepip", "config-*")
 
 

@@ -102,7 +102,8 @@ def text(stats_file: Path, what: str) -> str:
     out.write(f"# {what}\n# {total:.2f} s of CPU in the loop's thread; cProfile, Python {platform.python_version()}\n")
     for order in ("tottime", "cumulative"):
         stats.sort_stats(order).print_stats(LINES)
-    lines = [re.sub(r"\S*/(site-packages|agent|native|hub|lib/python3\.\d+)/", "", line) for line in out.getvalue().splitlines()]
+    roots = re.compile(r"\S*/(site-packages|agent|native|hub|lib/python3\.\d+)/")
+    lines = [roots.sub("", line) for line in out.getvalue().splitlines()]
     kept = [line.rstrip()[:150] for line in lines if line.strip() and not line.startswith(("   Random", "   List"))]
     return "\n".join(line for line in kept if not re.match(r"^\w{3} \w{3} +\d", line)) + "\n"
 

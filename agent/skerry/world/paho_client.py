@@ -1,20 +1,34 @@
 """The one import of paho-mqtt, and what skerry needs of its insides: a socket made elsewhere, bounded reads, deadlines.
 
-Import it late: paho brings about 5 MB of modules.
+Import it late: paho brings about 4 MB of modules.
 """
 
 from __future__ import annotations
 
 import socket
+import sys
+import urllib
+from types import ModuleType
 from typing import Any
 
-from paho.mqtt.client import Client, MQTTMessage
-from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode, MQTTProtocolVersion
-from paho.mqtt.exception import MalformedPacket
-from paho.mqtt.packettypes import PacketTypes
-from paho.mqtt.properties import Properties
-from paho.mqtt.reasoncodes import ReasonCode
-from paho.mqtt.subscribeoptions import SubscribeOptions
+# paho asks urllib.request for proxies when it makes a socket, which it never does here: without it http.client and
+# email stay away, 1.2 MiB. It is kept out for the time of this import only.
+_UNUSED = "urllib.request"
+_kept_out = _UNUSED not in sys.modules
+if _kept_out:
+    sys.modules[_UNUSED] = ModuleType(_UNUSED)
+try:
+    from paho.mqtt.client import Client, MQTTMessage
+    from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode, MQTTProtocolVersion
+    from paho.mqtt.exception import MalformedPacket
+    from paho.mqtt.packettypes import PacketTypes
+    from paho.mqtt.properties import Properties
+    from paho.mqtt.reasoncodes import ReasonCode
+    from paho.mqtt.subscribeoptions import SubscribeOptions
+finally:
+    if _kept_out:
+        del sys.modules[_UNUSED]
+        vars(urllib).pop("request", None)
 
 READ_BYTES = 64 * 1024  # one recv(); paho would allocate what the broker announces, up to 256 MB
 

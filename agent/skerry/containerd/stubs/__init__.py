@@ -5,9 +5,22 @@ A pool of our own, so that another library's `runtime.v1` in this process cannot
 
 from __future__ import annotations
 
+import sys
+from types import ModuleType
 from typing import Any
 
-from google.protobuf import descriptor_pool, message_factory
+from google.protobuf.internal import api_implementation
+
+# The pool imports the pure implementation and, with it, text format and pickle: 1.2 MiB that nobody uses when the
+# compiled one is there. It is kept out for the time of this import only.
+_UNUSED = "google.protobuf.internal.python_message"
+_kept_out = api_implementation.Type() == "upb" and _UNUSED not in sys.modules
+if _kept_out:
+    sys.modules[_UNUSED] = ModuleType(_UNUSED)
+from google.protobuf import descriptor_pool, message_factory  # noqa: E402
+
+if _kept_out:
+    del sys.modules[_UNUSED]
 
 _POOL = descriptor_pool.DescriptorPool()
 
