@@ -212,6 +212,7 @@ class EdgeController:
         count = sum(i.synced for i in self.informers.values())
         lost, self._count = count < self._count, count
         if lost:
+            self._remember()
             self._identity = None  # whoever answers next may be another store
             self._store.add(IDENTITY)
             for informer in self.informers.values():
@@ -226,6 +227,13 @@ class EdgeController:
                 self._audience.nodes(names)
                 for node in sorted(names):
                     self._audience.changed(node)
+
+    def _remember(self) -> None:
+        """How far this store got, before its listings are made anew."""
+        if self._identity is not None:
+            store, reached = self._reached
+            seen = max(i.resource_version for i in self.informers.values())
+            self._reached = (self._identity.store, max(seen, reached if store == self._identity.store else 0))
 
     def _went_back(self) -> bool:
         """Whether the API shows less than it did: it was restored, so a new epoch begins. The epoch that the backup
