@@ -148,6 +148,7 @@ def _pod(uid: str, root: Field, secret_env: bool) -> Pod:
         spec["containers"].refuse("at least one container is required")
     if len({c.name for c in containers}) < len(containers):
         spec["containers"].refuse("two containers have the same name")
+    _distinct_host_ports(spec["containers"], containers)
     deleting = None
     if not meta["deletionTimestamp"].absent:
         said = meta["deletionGracePeriodSeconds"].number(0, (1 << 63) - 1, GRACE_S_DEFAULT)
@@ -226,6 +227,17 @@ def _env_from(field: Field, secret_env: bool) -> EnvFrom:
         _secret_env(field["secretRef"], secret_env)
     ref = field["secretRef" if secret else "configMapRef"].only(("name", "optional"))
     return EnvFrom(ref["name"].text(), secret, field["prefix"].text(""), ref["optional"].flag())
+
+
+def _distinct_host_ports(field: Field, containers: tuple[Container, ...]) -> None:
+    """One port of the host goes to one port of the pod; the second would never be reached."""
+    taken: set[tuple[str, int, str]] = set()
+    for c, whose in zip(field.each(CONTAINERS_MAX), containers, strict=True):
+        for where, port in zip(c["ports"].each(ITEMS_MAX), whose.ports, strict=True):
+            key = (port.protocol, port.host_port, port.host_ip)
+            if port.host_port and key in taken:
+                where["hostPort"].refuse(f"{port.protocol} {port.host_port} is asked for twice")
+            taken.add(key)
 
 
 def _port(field: Field) -> Port:

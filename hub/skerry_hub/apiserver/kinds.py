@@ -116,10 +116,11 @@ def _data_validate(obj: Obj) -> list[Cause]:
     for part in ("data", "binaryData"):
         for key, value in obj.get(part, {}).items():
             out += [invalid_value(f"{part}[{key}]", key, why) for why in validate.config_key(key)]
-            size += len(value.encode("utf-8", "replace"))
+            base64 = part == "binaryData" or obj.get("kind") == "Secret"
+            size += len(value) * 3 // 4 - value.count("=") if base64 else len(value.encode("utf-8", "replace"))
     both = set(obj.get("data", {})) & set(obj.get("binaryData", {}))
     out += [invalid_value(f"data[{key}]", key, "duplicate of key present in binaryData") for key in sorted(both)]
-    if size > _CONFIG_BYTES_MAX * 4 // 3:
+    if size > _CONFIG_BYTES_MAX:
         out.append(Cause("TooLong", "", f"Too long: may not be more than {_CONFIG_BYTES_MAX} bytes"))
     return out
 

@@ -286,6 +286,8 @@ WRONG = [
     ("spec.containers[0].ports[0].containerPort", with_container(ports=[{}])),
     ("spec.containers[0].ports[0].containerPort", with_container(ports=[{"containerPort": 65536}])),
     ("spec.containers[0].ports[0].containerPort", with_container(ports=[{"containerPort": True}])),
+    ("spec.containers[0].ports[1].hostPort",
+     with_container(ports=[{"containerPort": n, "hostPort": 80} for n in (8080, 8081)])),
     ("spec.containers[0].volumeMounts[0].name", with_container(volumeMounts=[{"name": "v", "mountPath": "/v"}])),
     ("spec.containers[0].resources.limits.cpu", with_container(resources={"limits": {"cpu": "lots"}})),
     ("spec.containers[0].resources.requests.memory", with_container(resources={"requests": {"memory": "9" * 99_999}})),
