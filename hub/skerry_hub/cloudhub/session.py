@@ -355,6 +355,8 @@ class HubSession:
     def _rejected(self, got: Reject, now: float) -> list[Effect]:
         """The device pauses and says Hello again by itself; its base is asked for anew."""
         self.base = None
+        if got.code is RejectCode.FULL:
+            self._told = b""  # nor had it room to tell again what it was asked for; it may die before it has
         effects: list[Effect] = [Note(f"the device rejects: {got.code.name} {got.detail}"), Presence(False)]
         self._end(now)
         return effects + (self._room(got.detail or "no room") if got.code is RejectCode.FULL else [])
