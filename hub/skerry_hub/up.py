@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import ctypes
+import fcntl
 import os
 import pwd
 import shutil
@@ -80,7 +81,7 @@ class Child:
 async def up(data: Path, listen: str, mqtt_port: int | None) -> int:
     """Run all three until a signal. Raises SkerryError when they do not come up."""
     stop = stop_event()
-    folder = _folder(data)
+    folder = _folder(data)  # locked as long as this process lives
     port = _mqtt_port(folder, mqtt_port)
     kubeconfig, broker = folder / "api" / "admin.kubeconfig", f"mqtt://{LOOPBACK}:{port}"
     children = [
@@ -128,7 +129,8 @@ def _explain(kubeconfig: Path, broker: str, folder: Path) -> None:
         "ready",
         f"kubectl:  export KUBECONFIG={kubeconfig}",
         f"a device: skerry-hub join NAME --kubeconfig {kubeconfig} --broker {broker} > config.toml",
-        "          skerry run --config config.toml",
+        "          skerry run --config config.toml  (on the device, as root, beside containerd)",
+        "a pod:    names its device in spec.nodeName, for there is no scheduler yet",
         f"look:     skerry-hub status --socket {folder / 'hub.sock'}",
     )
     for line in lines:
@@ -172,6 +174,14 @@ def _folder(data: Path) -> Path:
     try:
         folder = data.absolute()
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        lock = os.open(folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as why:
+        raise ConfigInvalid("--data", f"{data}: {why.strerror}") from None
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        raise SkerryError(f"{data}: another skerry-hub up runs on this folder") from None
+    try:
         (folder / "hub.sock").unlink(missing_ok=True)
     except OSError as why:
         raise ConfigInvalid("--data", f"{data}: {why.strerror}") from None

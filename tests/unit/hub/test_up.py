@@ -113,6 +113,15 @@ def test_it_comes_up_serves_a_device_to_be_and_ends_cleanly(up: Up, capsys: pyte
     assert "Traceback" not in up.log()
 
 
+def test_a_second_one_on_the_same_folder_is_refused_and_harms_nothing(
+    up: Up, capsys: pytest.CaptureFixture[str]
+) -> None:
+    up.start("--mqtt-port", "0")
+    assert main(["up", "--data", str(up.folder), "--mqtt-port", "0", "--listen", "127.0.0.1:0"]) == 1
+    assert capsys.readouterr().err == f"skerry-hub: {up.folder}: another skerry-hub up runs on this folder\n"
+    assert up.hub() is not None
+
+
 def test_a_child_that_dies_is_started_again(up: Up) -> None:
     up.start("--mqtt-port", "0")
     before = up.children()
