@@ -108,7 +108,7 @@ def empty(fleet: Fleet, board: Device) -> None:
     until(lambda: not board.containers() and not board.sandboxes(), "the board to be empty", 60)
 
 
-DEVICE_PACKAGES = "_cbor2* cbor2 google grpclib h2 hpack hyperframe lmdb multidict paho uvloop".split()
+DEVICE_PACKAGES = ("_cbor2*", "cbor2", "google", "grpclib", "h2", "hpack", "hyperframe", "lmdb", "multidict", "paho")
 NOT_COPIED = ("test", "tests", "idlelib", "tkinter", "lib2to3", "__pycache__", "site-packages", "ensurepip", "config-*")
 
 
@@ -123,7 +123,7 @@ def private_python(folder: Path) -> list[str]:
     shutil.copy2((base / "bin" / version).resolve(), folder / "python")
     shutil.copytree(base / "lib" / version, lib / version, ignore=shutil.ignore_patterns(*NOT_COPIED))
     packages = Path(sys.prefix) / "lib" / version / "site-packages"
-    found = [p for pattern in DEVICE_PACKAGES for p in packages.glob(pattern)]
+    found = [p for pattern in (*DEVICE_PACKAGES, "uvloop") for p in packages.glob(pattern)]
     for path in (*found, traced.ROOT / "agent" / "skerry", traced.ROOT / "native" / "skerry_native"):
         if path.is_dir():
             shutil.copytree(path, site / path.name, ignore=shutil.ignore_patterns("__pycache__"))
