@@ -118,7 +118,7 @@ Effect = Send | StoreReports | OpenEpoch | Held | Full | Presence | Applied | No
 
 
 @dataclass(slots=True)
-class Base:
+class KnownSet:
     """The set that the device has, as far as the hub knows it."""
 
     digests: dict[Key, bytes] = field(default_factory=dict)
@@ -135,7 +135,7 @@ class HubSession:
     def __init__(self, node: str) -> None:
         self.node = node
         self.state = State.AWAY
-        self.base: Base | None = None  # None: unknown, an Inventory is needed
+        self.base: KnownSet | None = None  # None: unknown, an Inventory is needed
         self.held: bool | None = None  # None: not decided since this process started
         self.full: bool | None = None  # the same of the device's journal
         self._hello: Hello | None = None
@@ -143,7 +143,7 @@ class HubSession:
         self._origin = ("", "")  # store and epoch of the device's set
         self._version = 0  # resourceVersion of the device's set
         self._flying: Delta | None = None
-        self._flying_base: Base | None = None
+        self._flying_base: KnownSet | None = None
         self._target: Target | None = None
         self._stored: dict[bytes, int] = {}  # journal id → last sequence stored by this process
         self._told = b""  # the journal id whose statuses were all told to this process
@@ -292,9 +292,9 @@ class HubSession:
         assert self._target is not None
         hello, self.state = self._hello, State.LIVE
         if self.base is None and hello.digest == set_digest(self._target.digests.items()):
-            self.base = Base(self._target.digests, {k: o.body for k, o in self._target.objects.items()})
+            self.base = KnownSet(self._target.digests, {k: o.body for k, o in self._target.objects.items()})
         elif self.base is None and hello.digest == set_digest(()):
-            self.base = Base()
+            self.base = KnownSet()
         self._reports_due = hello.journal_id != self._told
         self._inventory_due = self.base is None
         self._answer_by = now + ACK_TIMEOUT_S if self._inventory_due else None
@@ -321,7 +321,7 @@ class HubSession:
             return [Note("an Inventory that nobody asked for")]
         if set_digest(digests.items()) != self._hello.digest:
             return [*self._no_session(got.nonce), Note("an Inventory that does not give the digest of its Hello")]
-        self.base, self._inventory_due, self._answer_by = Base(digests), False, None
+        self.base, self._inventory_due, self._answer_by = KnownSet(digests), False, None
         return self._advance(now)
 
     def _acked(self, got: Ack, now: float) -> list[Effect]:
@@ -385,7 +385,7 @@ class HubSession:
         if step is None and not adopt:
             return effects + self._room("")  # all is there, so there was room
         puts, deletes, after = (step.puts, step.deletes, dict(step.after)) if step else ((), (), self.base.digests)
-        self._flying_base = Base(after, _bodies(after, target, self.base))
+        self._flying_base = KnownSet(after, _bodies(after, target, self.base))
         self._flying = Delta(
             nonce=hello.nonce,
             store=target.store,
@@ -422,7 +422,7 @@ class HubSession:
         return [Held(held, why if held else "")]
 
 
-def _bodies(after: Mapping[Key, bytes], target: Target, base: Base) -> dict[Key, bytes]:
+def _bodies(after: Mapping[Key, bytes], target: Target, base: KnownSet) -> dict[Key, bytes]:
     """The bodies of a set, as far as they are known: an object that a step leaves alone keeps the one it has."""
     bodies: dict[Key, bytes] = {}
     for key, digest in after.items():
