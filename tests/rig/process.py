@@ -83,6 +83,8 @@ class Process:
 
     def signal(self, number: int) -> None:
         self._signal(number)
+        if number == signal.SIGCONT and self.running:
+            self._launcher.send_signal(number)  # nsenter stopped itself when it saw its child stop
 
     def wait(self, timeout_s: float = WAIT_TIMEOUT_S) -> int:
         try:

@@ -50,7 +50,7 @@ class Connection:
                 await stream.send_message(request, end=True)
                 answer = await stream.recv_message()
         except Exception as error:
-            raise failure(method, error) from error
+            raise failure(method, error, self._socket) from error
         if not isinstance(answer, reply):
             raise nonsense(method, "it has no message")
         return answer
@@ -77,7 +77,7 @@ class Connection:
         except (RuntimeAway, RuntimeFailed):
             raise
         except Exception as error:
-            raise failure(name, error) from error
+            raise failure(name, error, self._socket) from error
         raise RuntimeAway(f"{name}: containerd ended the stream")
 
     def close(self) -> None:
@@ -100,8 +100,10 @@ class Connection:
         return self._channel.request(path, cardinality, type(request), reply, timeout=timeout_s, metadata=metadata)
 
 
-def failure(method: str, error: Exception) -> RuntimeAway | RuntimeFailed:
+def failure(method: str, error: Exception, socket: Path) -> RuntimeAway | RuntimeFailed:
     """The one place where failures get their meaning."""
+    if isinstance(error, (FileNotFoundError, ConnectionRefusedError)):
+        return RuntimeAway(f"{method}: no containerd at {socket}: {error.strerror}")
     if isinstance(error, GRPCError):
         text = cut(error.message or "")
         if error.status in AWAY:
