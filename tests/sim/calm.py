@@ -135,7 +135,10 @@ def _pod(device: Device, uid: str, pod: Obj) -> list[str]:
     out = [f"[5] {where}: {name} runs though the pod has ended" for name in running if final]
     shown = {c["name"]: c for c in status.get("containerStatuses") or ()}
     for c in spec["containers"]:
-        out += _container(device, uid, where, c, final, shown.get(c["name"], {}))
+        ended = ((shown.get(c["name"]) or {}).get("state") or {}).get("terminated")
+        done = ended is not None and (spec["restartPolicy"] == "Never" or ended["exitCode"] == 0)
+        may_rest = final or (done and spec["restartPolicy"] != "Always")
+        out += _container(device, uid, where, c, may_rest, shown.get(c["name"], {}))
     return out
 
 

@@ -134,6 +134,9 @@ class Watching:
         changed = [k for k, v in puts.items() if k.startswith(record.OBJECT) and records.get(k, v) != v]
         deltas = [d for (_, g), d in self.deltas.items() if g == generation and d.digest == digest]
         self.world.check(bool(deltas), PROMISES["2"], f"{self.device.node}: a generation that the hub never sent")
+        nonce = self.hello.nonce if self.hello is not None else b""
+        replayed = f"{self.device.node}: generation {generation} comes from a set of an earlier session"
+        self.world.check(any(d.nonce == nonce for d in deltas), PROMISES["2"], replayed)
         home = [
             d
             for d in deltas
