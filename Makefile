@@ -34,7 +34,7 @@ check: setup ## ruff, mypy, import rules, tidy rules
 	.venv/bin/ruff check
 	.venv/bin/mypy $(SOURCES)
 	if [ -e .importlinter ] || grep -q '^\[tool.importlinter' pyproject.toml; then .venv/bin/lint-imports; fi
-	if [ -e tests/unit/test_tidy.py ]; then $(PYTEST) -q tests/unit/test_tidy.py; fi
+	if [ -e tests/unit/test_tidy.py ]; then $(PYTEST) -q tests/unit/test_tidy.py tests/unit/native/test_built.py; fi
 
 setup: # what is missing on this machine
 	@tools/setup

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields, is_dataclass
 from enum import Enum
+from functools import cache
 from hashlib import sha256
 from typing import Any
 
@@ -174,13 +175,22 @@ def fingerprint(container: Container, volumes: tuple[Volume, ...]) -> str:
 
 def _told(value: Any, skip: frozenset[str] = frozenset()) -> Any:
     """A value as nested lists of its non-default fields, in the order of their names."""
-    if is_dataclass(value) and not isinstance(value, type):
+    shape = _shape(type(value))
+    if shape is not None:
         pairs = []
-        for f in sorted(fields(value), key=lambda f: f.name):
-            inner = getattr(value, f.name)
-            if f.name not in skip and inner != f.default:
-                pairs.append([f.name, _told(inner)])
+        for name, default in shape:
+            inner = getattr(value, name)
+            if inner != default and name not in skip:
+                pairs.append([name, _told(inner)])
         return [type(value).__name__, pairs]
     if isinstance(value, tuple):
         return [_told(v) for v in value]
     return value.value if isinstance(value, Enum) else value
+
+
+@cache
+def _shape(kind: type) -> tuple[tuple[str, Any], ...] | None:
+    """Names and defaults of a dataclass's fields in the order of the names; None for any other type."""
+    if not is_dataclass(kind):
+        return None
+    return tuple(sorted(((f.name, f.default) for f in fields(kind)), key=lambda pair: pair[0]))

@@ -12,23 +12,24 @@ import skerry_native
 from skerry.errors import Malformed
 from skerry.limits import CODEC_DEPTH_MAX, CODEC_ITEMS_MAX
 
-_native = skerry_native.load("wellformed")
-_scan = _native.scan
+_scan = skerry_native.load("wellformed").scan
 
-PROBLEMS = {
-    _native.CUT_VALUE: "the value is cut short",
-    _native.CUT_HEAD: "a head is cut short",
-    _native.CUT_STRING: "a string is cut short",
-    _native.LENGTH: "an indefinite or reserved length",
-    _native.KEY: "a map key that is neither integer nor text",
-    _native.PROMISE: "a container promises more items than there are bytes",
-    _native.DEPTH: f"nested deeper than {CODEC_DEPTH_MAX}",
-    _native.TAG: "a tag",
-    _native.SIMPLE: "a simple value other than false, true, null or a float",
-    _native.ITEMS: f"more than {CODEC_ITEMS_MAX} items",
-    _native.AFTER: "bytes after the value",
-    _native.TEXT: "text that is not UTF-8",
-}
+# By the low byte of the scan's answer.
+PROBLEMS = (
+    "",
+    "the value is cut short",
+    "a head is cut short",
+    "a string is cut short",
+    "an indefinite or reserved length",
+    "a map key that is neither integer nor text",
+    "a container promises more items than there are bytes",
+    f"nested deeper than {CODEC_DEPTH_MAX}",
+    "a tag",
+    "a simple value other than false, true, null or a float",
+    f"more than {CODEC_ITEMS_MAX} items",
+    "bytes after the value",
+    "text that is not UTF-8",
+)
 
 
 def check(data: bytes) -> None:
