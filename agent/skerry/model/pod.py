@@ -175,7 +175,7 @@ def fingerprint(container: Container, volumes: tuple[Volume, ...]) -> str:
 
 def _told(value: Any, skip: frozenset[str] = frozenset()) -> Any:
     """A value as nested lists of its non-default fields, in the order of their names."""
-    shape = _shape(type(value))
+    shape = _shape(type(value))  # type: ignore[arg-type]  # mypy: a type is not Hashable
     if shape is not None:
         pairs = []
         for name, default in shape:
