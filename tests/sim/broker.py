@@ -25,11 +25,14 @@ class Will:
     payload: bytes
 
 
+Deliver = Callable[["Port", int, str, bytes], None]  # (port, handle, topic, payload)
+
+
 class Port:
     """One client's connection, as both ends see it."""
 
     def __init__(
-        self, broker: Broker, client: str, window: int, will: Will | None, deliver: Callable[[Port, int, str, bytes], None]
+        self, broker: Broker, client: str, window: int, will: Will | None, deliver: Deliver
     ) -> None:
         self.broker, self.client, self.window, self.will, self.deliver = broker, client, window, will, deliver
         self.alive = True  # the broker believes in it
@@ -134,9 +137,7 @@ class Broker:
     watchers: list[Callable[[str, bytes], None]] = field(default_factory=list)  # see what is published
     messages: int = 0
 
-    def connect(
-        self, client: str, window: int, will: Will | None, deliver: Callable[[Port, int, str, bytes], None]
-    ) -> Port | None:
+    def connect(self, client: str, window: int, will: Will | None, deliver: Deliver) -> Port | None:
         """Clean Start. None: nobody answers."""
         if not self.up:
             return None

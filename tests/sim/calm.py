@@ -5,6 +5,7 @@ Each function returns problems as text, prefixed by the promise's key; none is c
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 from sim.checks import head_of
@@ -161,7 +162,8 @@ def _container(device: Device, uid: str, where: str, want: Obj, final: bool, sho
         if memory is not None and made.resources.memory_limit_bytes != int(memory[:-2]) << 20:
             out.append(f"[5] {where}: {name} has another memory limit than {memory}")
         if shown.get("containerID") != f"containerd://{made.seen.id}" or "running" not in shown.get("state", {}):
-            out.append(f"[5] {where}: {made.seen.id} runs, the API shows {shown.get('containerID')} {shown.get('state')}")
+            said = f"{shown.get('containerID')} {shown.get('state')}"
+            out.append(f"[5] {where}: {made.seen.id} runs, the API shows {said}")
     if not alive and "running" in (shown.get("state") or {}):
         out.append(f"[5] {where}: {name} does not run, the API says it does")
     return out
@@ -172,16 +174,16 @@ def _leftovers(device: Device, pods: dict[str, Any]) -> list[str]:
     out = []
     for uid, seen in device.engine.look().items():
         if uid not in pods:
-            out.append(f"[8] {device.node}: {len(seen.sandboxes)} sandboxes, {len(seen.containers)} containers of {uid}")
+            count = f"{len(seen.sandboxes)} sandboxes, {len(seen.containers)} containers"
+            out.append(f"[8] {device.node}: {count} of {uid}")
             continue
         said = _said(device, uid)
         final = said is not None and said.phase.value in ("Succeeded", "Failed")
         ready = [s for s in seen.sandboxes if s.ready]
         if len(ready) > 1 or (len(seen.sandboxes) > len(ready) and not final):
             out.append(f"[8] {device.node}: {len(seen.sandboxes)} sandboxes of {uid}, {len(ready)} of them ready")
-        for name in {c.name for c in seen.containers}:
-            if sum(c.name == name for c in seen.containers) > DEAD_KEPT_MAX:
-                out.append(f"[8] {device.node}: more than {DEAD_KEPT_MAX} containers {name} of {uid}")
+        counts = Counter(c.name for c in seen.containers)
+        out += [f"[8] {device.node}: {n} containers {name} of {uid}" for name, n in counts.items() if n > DEAD_KEPT_MAX]
         boxes = {s.id for s in seen.sandboxes}
         if any(c.sandbox_id not in boxes for c in seen.containers):
             out.append(f"[8] {device.node}: a container of {uid} without a sandbox")

@@ -1,11 +1,11 @@
-"""The promises of DESIGN §5 as checks. Those that hold at every step hang in the seams (`Watching`); those that hold once
-it is calm are asked (`calm_problems`, `quiet_problems`). Nothing here asks `plan/` or the journal's memory: what counts
+"""The promises of DESIGN §5 as checks. Those that hold at every step hang in the seams (`Watching`); those that hold
+once it is calm are asked (calm.py). Nothing here asks `plan/` or the journal's memory: what counts
 is what lies on the card, what the engine runs, what frames say and what the API shows.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -43,9 +43,11 @@ PROMISES = {
 }
 
 try:
-    from golden.wirecheck import NotInContract, validate
+    from golden.wirecheck import validate as _validate
+
+    validate: Callable[[bytes], bytes] | None = _validate
 except ImportError:  # pycddl is not installed
-    validate, NotInContract = None, AssertionError
+    validate = None
 
 
 def head_of(device: Device) -> Desired:
@@ -203,8 +205,6 @@ class Watching:
         self.stops += 1
         uid, name = made.seen.pod_uid, made.seen.name
         body = self.device.disk.records.get(record.object_key((Kind.POD, uid)))
-        copies = [c for c in self.device.disk.copies[:1]]
-        del copies
         where = f"{self.device.node}: {how} of {made.pod.full_name}/{name} ({made.seen.id})"
         if body is None:
             return  # not wanted any more
@@ -315,7 +315,7 @@ class Watching:
         if validate is not None and self.validating:
             try:
                 validate(frame)
-            except NotInContract as why:
+            except AssertionError as why:
                 self.world.break_(PROMISES["w"], f"{summary(said)}: {why}")
         return said
 

@@ -1,8 +1,8 @@
 """A simulated container engine: what containerd with its shims is to a board. It survives the agent, not a power cut.
 
 State changes here are immediate and real; the seam in front of it (runtime.py) adds slowness, failures and lies. What a
-container does is read from its first argument: `run` until it is stopped, `stubborn` does not hear SIGTERM, `exit:CODE:S`
-ends by itself.
+container does is read from its first argument: `run` until it is stopped, `stubborn` does not hear SIGTERM,
+`exit:CODE:S` ends by itself.
 """
 
 from __future__ import annotations
@@ -100,7 +100,8 @@ class Engine:
         made.seen = replace(made.seen, state=ContainerState.RUNNING, started_ns=max(self._ns(), made.seen.created_ns))
         made.run += 1
         self.starts += 1
-        self.world.tell("run", f"{self.name} {made.pod.full_name}/{made.seen.name}.{made.seen.attempt} runs as {own_id}")
+        where = f"{self.name} {made.pod.full_name}/{made.seen.name}.{made.seen.attempt}"
+        self.world.tell("run", f"{where} runs as {own_id}")
         self._tell(made.seen.pod_uid)
         word = behaviour(made.spec)
         if word.startswith("exit:"):

@@ -9,7 +9,6 @@ from __future__ import annotations
 import marshal
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 from sim.world import World
 from skerry_hub.ports import NAMESPACES, NODES, PODS, Conflict, NotFound, Obj, Resource
@@ -18,9 +17,10 @@ RATE_PER_S = 10
 Name = tuple[str, str]
 
 
-def copy(obj: Any) -> Any:
+def copy(obj: Obj) -> Obj:
     """A deep copy of JSON."""
-    return marshal.loads(marshal.dumps(obj))
+    made: Obj = marshal.loads(marshal.dumps(obj))
+    return made
 
 
 @dataclass(frozen=True, slots=True)

@@ -141,7 +141,7 @@ class Faults:
 
     def broker_moody(self) -> None:
         kinds = self.random.sample(["dropping", "repeating", "delaying"], self.random.randint(1, 3))
-        mood = Mood(**{kind: self.random.choice([0.05, 0.3, 0.6]) for kind in kinds})  # type: ignore[arg-type]
+        mood = Mood(**{kind: self.random.choice([0.05, 0.3, 0.6]) for kind in kinds})
         mood.late_s = self.random.choice([1.0, 30.0, 200.0])
         self._tell(f"broker: {mood}")
         self.broker.mood = mood
@@ -203,8 +203,8 @@ class Faults:
         self.api_away(self._seconds(3, 30))
 
     def _hub_too(self) -> None:
-        """Sometimes the hub restarts with its API; always if it stands still, because a hub that sleeps through all of it
-        and finds its version within the new API's range cannot tell (docs/simulator.md, gaps)."""
+        """Sometimes the hub restarts with its API; always if it stands still, because a hub that sleeps through all of
+        it and finds its version within the new API's range cannot tell (docs/simulator.md, gaps)."""
         if self.random.random() < 0.4 or self.hub.process.state is State.STOPPED:
             self._hub_died()
 
@@ -328,7 +328,8 @@ class Faults:
     def _cut(self, client: str) -> None:
         port = self.broker.ports.get(client)
         if port is not None:
-            port.cut("connection reset", (self.random.choice([0.0, 0.0, 5.0, 60.0]), self.random.choice([0.0, 1.0, 90.0])))
+            notice = self.random.choice([0.0, 0.0, 5.0, 60.0]), self.random.choice([0.0, 1.0, 90.0])
+            port.cut("connection reset", notice)
 
     def _later(self, seconds: float, what: str, do: Callable[..., Any], *args: Any) -> None:
         """The end of a fault, unless a later one of the same kind has begun or calm has come."""

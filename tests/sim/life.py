@@ -125,7 +125,7 @@ async def storm(life: Life) -> None:
     everything = life.faults.vocabulary()
     names = [name for name in everything if random.random() < random.choice([0.2, 0.5, 0.9])]
     names = list(life.only) or names
-    if not any("api restored" == n or "api empty" == n for n in names):
+    if not any(n == "api restored" or n == "api empty" for n in names):
         names = [n for n in names if n != "adoption"]
     pace = random.choice([3.0, 15.0, 60.0])
     wishes = random.choice([2.0, 10.0, 60.0]) if pace < 60 else random.choice([10.0, 60.0])

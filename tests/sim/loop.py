@@ -4,8 +4,8 @@ When nothing is ready, time jumps to the next timer. What is ready at the same m
 seed. Threads, sockets and child processes are refused. A `Process` is what lives and dies together: a killed one never
 runs another step, not even a `finally`; a stopped one goes on later (SIGKILL, SIGSTOP).
 
-Overrides private parts of asyncio.BaseEventLoop (`_run_once`, `_ready`, `_scheduled`); test_loop.py pins them per Python
-version.
+Overrides private parts of asyncio.BaseEventLoop (`_run_once`, `_ready`, `_scheduled`); test_loop.py pins them per
+Python version.
 """
 
 from __future__ import annotations
@@ -70,6 +70,8 @@ class Forbidden(Exception):
 class VirtualLoop(base_events.BaseEventLoop):
     """Give it a seed, then `run_until_complete`."""
 
+    _timer_cancelled_count: int
+
     def __init__(self, seed: int | str, start: float = 1_000.0) -> None:
         super().__init__()
         self._now = start
@@ -78,6 +80,7 @@ class VirtualLoop(base_events.BaseEventLoop):
         self._who: Counter[str] = Counter()
         self._abort: BaseException | None = None
         self.steps = 0
+        self.shuffled = True
         self.over = False  # the life has ended: whatever Python still collects may schedule what it likes
         self._dead: list[Process] = []
         self._world = contextvars.Context()
@@ -94,7 +97,9 @@ class VirtualLoop(base_events.BaseEventLoop):
     def _process_events(self, event_list: Any) -> None:
         raise Forbidden("selectors")
 
-    def call_at(self, when: float, callback: Any, *args: Any, context: Any = None) -> asyncio.TimerHandle:
+    def call_at(  # type: ignore[override]
+        self, when: float, callback: Any, *args: Any, context: Any = None
+    ) -> asyncio.TimerHandle:
         handle = super().call_at(when, callback, *args, context=context)
         process = handle._context.get(PROCESS)  # type: ignore[attr-defined]
         if process is not None and process.timers is not None:
@@ -147,7 +152,7 @@ class VirtualLoop(base_events.BaseEventLoop):
                 ready.append(timer)
         batch = list(ready)
         ready.clear()
-        if len(batch) > 1:
+        if len(batch) > 1 and self.shuffled:
             self._random.shuffle(batch)
         for handle in batch:
             if not handle._cancelled:
@@ -233,13 +238,13 @@ class VirtualLoop(base_events.BaseEventLoop):
 
     # --- refused ------------------------------------------------------------------------------------------------------
 
-    def run_in_executor(self, executor: Any, func: Any, *args: Any) -> Any:
+    def run_in_executor(self, executor: Any, func: Any, *args: Any) -> Any:  # type: ignore[override]
         raise Forbidden(f"run_in_executor: {func!r}")
 
-    def call_soon_threadsafe(self, callback: Any, *args: Any, context: Any = None) -> Any:
+    def call_soon_threadsafe(self, callback: Any, *args: Any, context: Any = None) -> Any:  # type: ignore[override]
         raise Forbidden(f"call_soon_threadsafe: {callback!r}")
 
-    def add_signal_handler(self, sig: int, callback: Any, *args: Any) -> Any:
+    def add_signal_handler(self, sig: int, callback: Any, *args: Any) -> Any:  # type: ignore[override]
         raise Forbidden("signals")
 
 
@@ -265,7 +270,7 @@ def bury(loop: VirtualLoop) -> None:
     for task in asyncio.all_tasks(loop):
         task._log_destroy_pending = False  # type: ignore[attr-defined]
         with contextlib.suppress(BaseException):
-            task.get_coro().close()  # type: ignore[union-attr]
+            task.get_coro().close()
     loop._ready.clear()  # type: ignore[attr-defined]
     loop._scheduled.clear()  # type: ignore[attr-defined]
     loop.close()

@@ -132,9 +132,7 @@ class Operator:
             known = (((shown or {}).get("metadata") or {}).get("annotations") or {}).get(identity.ADOPT)
             if epoch and held and known != epoch:
                 self.world.tell("wish", f"adopt {node} into {epoch}")
-                self.etcd.change(
-                    NODES, "", node, lambda n: n["metadata"].setdefault("annotations", {}).update({identity.ADOPT: epoch})
-                )
+                self._annotate(node, {identity.ADOPT: epoch})
                 adopted = True
         return adopted
 
@@ -149,11 +147,13 @@ class Operator:
             words = [a for c in pod["spec"]["containers"] for a in c.get("args", [])]
             images = [c["image"] for c in pod["spec"]["containers"]]
             restless = any(w.startswith("exit:") for w in words) and pod["spec"].get("restartPolicy") != "Never"
-            if restless or LOST_IMAGE in images:
-                if not pod["metadata"].get("deletionTimestamp"):
-                    self.etcd.delete(PODS, NAMESPACE, pod["metadata"]["name"])
+            if (restless or LOST_IMAGE in images) and not pod["metadata"].get("deletionTimestamp"):
+                self.etcd.delete(PODS, NAMESPACE, pod["metadata"]["name"])
 
     # --- private ------------------------------------------------------------------------------------------------------
+
+    def _annotate(self, node: str, marks: dict[str, str]) -> None:
+        self.etcd.change(NODES, "", node, lambda n: n["metadata"].setdefault("annotations", {}).update(marks))
 
     def _pods(self, node: str) -> list[Obj]:
         return [p for p in self.etcd.all(PODS).values() if p["spec"]["nodeName"] == node]
@@ -171,7 +171,8 @@ class Operator:
         containers = [self._container(f"c{i}", policy) for i in range(1 if random.random() < 0.7 else 2)]
         if len(containers) == 1 and random.random() < 0.07:
             containers[0]["image"] = LOST_IMAGE  # beside another container it would keep that from starting
-        volumes, spec = [], {"nodeName": node, "restartPolicy": policy, "containers": containers}
+        volumes: list[Obj] = []
+        spec: Obj = {"nodeName": node, "restartPolicy": policy, "containers": containers}
         if random.random() < 0.4:
             volumes.append(self._volume(random))
             containers[0]["volumeMounts"] = [{"name": v["name"], "mountPath": f"/{v['name']}"} for v in volumes]

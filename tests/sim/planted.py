@@ -15,20 +15,23 @@ from weakref import WeakKeyDictionary
 import skerry.journal.journal as journal_module
 import skerry.journal.recovery as recovery
 import skerry.loops.link as link
-import skerry.loops.steer as steer
+import skerry.loops.steer as steer_module
 import skerry.plan.reconcile as reconcile
 import skerry.wire.delta as delta
-import skerry.wire.session as session
+import skerry.wire.session as device_session
 from skerry import boot
 from skerry.errors import LinkLost, StoreFull
 from skerry.journal import record
 from skerry.limits import RECONNECT_BACKOFF_S
 from skerry.model.desired import Change
 from skerry.plan.backoff import full_jitter
-from skerry_hub.cloudhub import session as hub_session
+from skerry_hub.cloudhub import session as hub_session_module
 from skerry_hub.edgecontroller import reports
 
 Patch = tuple[Any, str, Any]
+session: Any = device_session  # their names are patched, exported or not
+steer: Any = steer_module
+hub_session: Any = hub_session_module
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,8 +80,8 @@ def _puback_first() -> Sequence[Patch]:
 
 
 def _generation_not_checked() -> Sequence[Patch]:
-    """An older Delta whose base fits is applied: its generation, resourceVersion and session do not matter. (Each of the
-    three alone refuses nearly every replay.)"""
+    """An older Delta whose base fits is applied: its generation, resourceVersion and session do not matter (each of the
+    three alone refuses nearly every replay)."""
     real = session.judge
 
     def judge(got: Any, own: Any) -> Any:
@@ -141,7 +144,7 @@ def _outbox_trimmed_early() -> Sequence[Patch]:
 
 
 def _orphan_after_crash() -> Sequence[Patch]:
-    """What was made is known in memory alone, so what was made before a crash and is not wanted after it is nobody's."""
+    """What was made is known in memory alone: what was made before a crash and is not wanted after it is nobody's."""
     real, made = journal_module.Journal.observe, WeakKeyDictionary[Any, set[str]]()
 
     def observe(self: Any, looked_at: Any, seen: Mapping[str, Any]) -> None:

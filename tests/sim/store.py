@@ -209,5 +209,5 @@ class SimStore:
         for key in set(pending.deletes):
             old = records.get(key)
             if old is not None or key in pending.puts:
-                size -= len(key) + len(old if key not in pending.puts else pending.puts[key])
+                size -= len(key) + len(pending.puts.get(key, old or b""))
         return size

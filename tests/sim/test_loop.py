@@ -8,6 +8,7 @@ from collections.abc import Callable, Coroutine
 from typing import Any
 
 import pytest
+
 from sim.loop import Asleep, Forbidden, Process, Starved, VirtualLoop, bury
 
 

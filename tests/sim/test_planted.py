@@ -1,8 +1,9 @@
-"""The simulator can fail: each classic bug is planted, and the check that names its promise sees it within its seeds."""
+"""The simulator can fail: each classic bug is planted, and the check that names its promise sees it in time."""
 
 from __future__ import annotations
 
 import pytest
+
 from sim.checks import PROMISES
 from sim.life import run
 from sim.planted import BUGS, Planted, plant

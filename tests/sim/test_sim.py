@@ -1,7 +1,7 @@
 """Lives: the kept seeds, fresh ones, and that a life is its seed's alone.
 
-Fresh seeds follow from a number that the log shows: $SIM_START, or today's date. `SEEDS` in the environment says how many
-(`make sim SEEDS=1000`), 500 without it.
+Fresh seeds follow from a number that the log shows: $SIM_START, or today's date. `SEEDS` in the environment says how
+many (`make sim SEEDS=1000`), 500 without it.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 
 import pytest
+
 from sim.__main__ import many, show
 from sim.life import run
 

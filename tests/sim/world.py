@@ -1,4 +1,4 @@
-"""What all parts of a simulated world share: the loop, seeded randomness, the trace, and how a broken promise ends it."""
+"""What all parts of a simulated world share: the loop, seeded randomness, the trace, how a broken promise ends it."""
 
 from __future__ import annotations
 
