@@ -132,3 +132,20 @@ def test_explain_tells_what_was_decided_from_the_journal(fleet: Fleet, board: De
     assert any(w.startswith("RunPodSandbox") for w in whats)
     assert any(w.startswith("RunContainer main") for w in whats)
     fleet.kubectl("delete", "pod", "told", "--timeout=30s")
+
+
+def test_one_bad_image_does_not_hold_up_its_sibling(fleet: Fleet, board: Device) -> None:
+    mixed = [
+        {"name": "bad", "image": "registry.invalid/none:1"},
+        {"name": "good", "image": "rig.local/hello:1", "env": [{"name": "PORT", "value": "0"}]},
+    ]
+    fleet.apply(pod("mixed", "edge-1", containers=mixed))
+    until(lambda: set(truth(board)) == {"default/mixed/good"}, "the good one to run")
+
+    def told() -> bool:
+        states = {c["name"]: c["state"] for c in fleet.get("pod", "mixed")["status"].get("containerStatuses", [])}
+        waiting = states.get("bad", {}).get("waiting", {}).get("reason", "")
+        return "running" in states.get("good", {}) and waiting in ("ErrImagePull", "ImagePullBackOff")
+
+    until(told, "the bad one's reason at the hub")
+    fleet.kubectl("delete", "pod", "mixed", "--timeout=30s")
