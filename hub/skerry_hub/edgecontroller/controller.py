@@ -241,7 +241,10 @@ class EdgeController:
         assert self._identity is not None
         version = max(i.resource_version for i in self.informers.values())
         (store, reached), self._reached = self._reached, (self._identity.store, version)
-        if store != self._identity.store or version >= reached:
+        older = any(i.went_back for i in self.informers.values())  # seen even if the versions caught up meanwhile
+        for informer in self.informers.values():
+            informer.went_back = False
+        if store != self._identity.store or (version >= reached and not older):
             return False
         self._log(f"the API went back from version {reached} to {version}: it was restored, a new epoch begins")
         self._epoch_due, self._identity = self._identity.epoch, None

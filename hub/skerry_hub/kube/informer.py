@@ -57,6 +57,7 @@ class Informer:
         self._on_change, self._on_synced = on_change, on_synced
         self._objects: dict[Name, Obj] = {}
         self.synced = False
+        self.went_back = False  # a listing showed an object older than it was known: the API was restored
         self.resource_version = 0  # up to which changes are known
         self.lists = self.watches = self.failures = 0  # counters
         self._heard = self._patience = 0.0
@@ -130,6 +131,7 @@ class Informer:
             self._put(name, None)
         for name, obj in fresh.items():
             obj["metadata"].pop("managedFields", None)
+            self.went_back = self.went_back or _older(obj, self._objects.get(name))
             if self._objects.get(name) != obj:  # a version alone says nothing across pasts
                 self._put(name, obj)
         self.resource_version = listing.resource_version
@@ -212,6 +214,12 @@ class Informer:
         if synced != self.synced:
             self.synced = synced
             self._on_synced()
+
+
+def _older(obj: Obj, known: Obj | None) -> bool:
+    """Whether this is the same object at an earlier version."""
+    same = known is not None and known["metadata"].get("uid") == obj["metadata"].get("uid")
+    return same and known is not None and _version(obj) < _version(known)
 
 
 def _name(obj: Obj) -> Name:
