@@ -163,8 +163,8 @@ def _deletes_on_foreign_hub() -> Sequence[Patch]:
     real = hub_session.next_step
     found = delta._foreign
 
-    def next_step(base: Any, bodies: Any, target: Any, additions_only: bool = False) -> Any:
-        return real(base, bodies, target, False)
+    def next_step(base: Any, bodies: Any, target: Any, additions_only: bool = False, sparing: bool = False) -> Any:
+        return real(base, bodies, target, False, sparing)
 
     def foreign(got: Any, own: Any) -> Any:
         said = found(got, own)
