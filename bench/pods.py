@@ -40,7 +40,7 @@ def rows(quick: bool = False) -> Iterator[Row]:
         exits = [first_restart(fleet, board, events, f"crash-{i}") for i in range(rounds)]
         progress("          boots without network")
         boots = list(offline_boots(fleet, board, 1 if quick else 5))
-        bare = [bare_cri(board) for _ in range(1 if quick else 5)]
+        bare = [bare_cri(board, i) for i in range(1 if quick else 5)]
         board.power_off()
     yield from deploy_rows(splits, f"median of {rounds}, image present, containerd, CNI bridge")
     yield from peer_rows(splits, rounds, quick)
@@ -142,7 +142,7 @@ def offline_boots(fleet: Stamped, board: Device, count: int) -> Iterator[dict[st
         yield {"total": ran - execed, **dict(zip(BOOT_PARTS, parts, strict=True))}
 
 
-def bare_cri(board: Device) -> float:
+def bare_cri(board: Device, round_: int) -> float:
     """Seconds for three pods by nothing but CRI calls, at the same time, on the same containerd after a reboot."""
     board.reboot(network=False, agent=False)
 
@@ -152,5 +152,5 @@ def bare_cri(board: Device) -> float:
 
     began = time.time()
     with ThreadPoolExecutor(3) as pool:
-        list(pool.map(run, ("bare-0", "bare-1", "bare-2")))
+        list(pool.map(run, [f"bare-{round_}-{i}" for i in range(3)]))
     return time.time() - began
