@@ -31,13 +31,19 @@ class Step:
 
 
 def next_step(
-    base: Mapping[Key, bytes], bodies: Mapping[Key, bytes], target: Mapping[Key, Object], additions_only: bool = False
+    base: Mapping[Key, bytes],
+    bodies: Mapping[Key, bytes],
+    target: Mapping[Key, Object],
+    additions_only: bool = False,
+    sparing: bool = False,
 ) -> Step | None:
     """The next step from `base` (key → short digest) towards `target`; None when there is nothing to send.
 
     `bodies` are those of the base that the hub still knows. A step is closed at DELTA_BYTES_TARGET, so a long way
     takes several. Deletions come first: they free room. With `additions_only` nothing is changed or deleted. What is
     beyond a device's limits is left out, so that the rest arrives; telling the user is the edge controller's part.
+    `sparing`, for a device whose journal is full, takes all deletions or else one object alone: what it has already (a
+    graceful deletion is such a change) before what is new, the smallest first. So what does not fit holds up no other.
     """
     deletes = () if additions_only else tuple(sorted(k for k in base if k not in target))
     wanted = [
@@ -51,13 +57,16 @@ def next_step(
     puts: list[Put] = []
     size = sum(len(uid) + ITEM_BYTES for _, uid in deletes)
     pods = sum(k[0] is Kind.POD for k in after)
-    for o in sorted(wanted, key=lambda o: (ORDER[o.kind], o.key)):
+    order = sorted(wanted, key=lambda o: (ORDER[o.kind], o.key))
+    if sparing:
+        order = [] if deletes else sorted(wanted, key=lambda o: (o.key not in base, len(o.body), o.key))
+    for o in order:
         full = o.key not in after and (len(after) == OBJECTS_MAX or (o.kind is Kind.POD and pods == PODS_MAX))
         if full or len(o.body) > OBJECT_BYTES_MAX:
             continue
         put = _put(o, bodies.get(o.key) if o.key in base else None)
         size += len(put.data) + len(put.uid) + ITEM_BYTES
-        if (puts or deletes) and size > DELTA_BYTES_TARGET:
+        if (puts or deletes) and (sparing or size > DELTA_BYTES_TARGET):
             break
         pods += o.kind is Kind.POD and o.key not in after
         puts.append(put)

@@ -334,7 +334,7 @@ class HubSession:
         if flown.adopt or self._origin in (("", ""), (flown.store, flown.epoch)):
             self._origin, self._version = (flown.store, flown.epoch), flown.resource_version
         applied = Applied(flown.generation, flown.digest)
-        return [applied, *self._room(""), *self._advance(now)]
+        return [applied, *self._advance(now)]
 
     def _report(self, got: Report) -> list[Effect]:
         """What is new in it. After a lost one the session starts anew: an Ack would cover the lost one too."""
@@ -380,7 +380,9 @@ class HubSession:
         effects = self._hold(foreign and not target.adopted, target)
         if self.base is None:
             return effects
-        step = next_step(self.base.digests, self.base.bodies, target.objects, additions_only=bool(self.held))
+        step = next_step(
+            self.base.digests, self.base.bodies, target.objects, additions_only=bool(self.held), sparing=bool(self.full)
+        )
         adopt = foreign and target.adopted
         if step is None and not adopt:
             return effects + self._room("")  # all is there, so there was room

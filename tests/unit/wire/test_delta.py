@@ -201,3 +201,15 @@ def test_what_is_beyond_the_limits_is_left_out_and_the_rest_arrives() -> None:
     assert len(own.objects) == PODS_MAX + 1
     assert C.key in own.objects
     assert len(taken) < 5
+
+
+def test_to_a_full_journal_deletions_go_first_then_one_object_alone_known_before_new_and_small_before_large() -> None:
+    small, large = config("new-small"), config("new-large", "x" * 90_000)
+    base = {o.key: short(o.digest) for o in (A, B, C)}
+    bodies = {o.key: o.body for o in (A, B, C)}
+    target = objects(A2, C, small, large)
+    ways = []
+    while (step := next_step(base, bodies, target, sparing=True)) is not None:
+        ways.append([*(("put", p.uid) for p in step.puts), *(("delete", uid) for _, uid in step.deletes)])
+        base = dict(step.after)
+    assert ways == [[("delete", B.uid)], [("put", A.uid)], [("put", small.uid)], [("put", large.uid)]]
