@@ -124,7 +124,9 @@ class Watching:
         low = self.generation if fresh else self.generation + 1
         self.world.tell("journal", f"{self.device.node} generation {generation} {digest.hex()[:8]} {store}/{epoch}")
         self.world.check(
-            generation >= low, PROMISES["2"], f"{self.device.node}: generation {generation} after {self.generation}"
+            generation >= low,
+            PROMISES["7" if fresh else "2"],
+            f"{self.device.node}: generation {generation} after {self.generation}",
         )
         what = f"{self.device.node}: PUBACK of generation {generation} came before its commit"
         self.world.check((generation, digest) not in self.early, PROMISES["1"], what)
