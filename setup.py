@@ -21,7 +21,9 @@ def extensions() -> list[Extension]:
     # The .pxd alone gives types; indices are checked by the code itself, so the compiler need not.
     unchecked = dict.fromkeys(("boundscheck", "wraparound"), False)
     directives = {"language_level": 3, "annotation_typing": False, "cdivision": True, **unchecked}
-    compiled: list[Extension] = cythonize(modules, build_dir="build/cython", compiler_directives=directives, annotate=True)
+    compiled: list[Extension] = cythonize(
+        modules, build_dir="build/cython", compiler_directives=directives, annotate=True
+    )
     return compiled
 
 

@@ -1,4 +1,4 @@
-"""Is a byte string one value of our CBOR subset? The scan behind `skerry.wire.wellformed`, which says what the subset is.
+"""Is a byte string one value of our CBOR subset? The scan behind `skerry.wire.wellformed`, which defines the subset.
 
 Knows no exception: the answer is a number, because this runs over every byte from outside.
 """

@@ -6,6 +6,7 @@ import asyncio
 from typing import Protocol
 
 import pytest
+
 from skerry.errors import LinkLost
 from skerry.limits import FRAME_BYTES_MAX, INBOX_FRAMES_MAX
 from skerry.ports import Link

@@ -6,6 +6,7 @@ import asyncio
 from typing import Protocol
 
 import pytest
+
 from skerry.errors import StoreBroken, StoreFull
 from skerry.ports import Store
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 
 import pytest
+
 from contract.clock import ClockContract, EntropyContract
 from skerry.world.clock import SystemClock
 from skerry.world.entropy import SystemEntropy

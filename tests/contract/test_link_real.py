@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
+
 from contract.broker import MOSQUITTO, Broker, free_port
 from contract.link import LinkContract
 from skerry.errors import LinkLost

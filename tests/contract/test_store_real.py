@@ -9,10 +9,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from contract.store import StoreContract
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
+
+from contract.store import StoreContract
 from skerry.world.store import LmdbStore, open_store
 
 LOOPS = ("asyncio", "uvloop")
