@@ -62,7 +62,7 @@ class Worker:
 
     obj: Object | None
     task: asyncio.Task[None]
-    stopping: bool = False
+    yields: bool = False  # what it does now may take long (a pull, a grace period): a new wish ends it
 
 
 @dataclass(slots=True)
@@ -108,8 +108,8 @@ class Steer:
         obj = self.journal.desired.objects.get((Kind.POD, uid))
         worker = self._workers.get(uid)
         if worker is not None:
-            if worker.stopping and worker.obj is not obj:
-                worker.task.cancel()  # a new wish may shorten the grace period
+            if worker.yields and worker.obj is not obj:
+                worker.task.cancel()
             return False
         if not self.journal.runtime_up or self.journal.look_pending(uid):
             return False
@@ -271,12 +271,13 @@ class Steer:
             steps = [a for a in group if not container_of(a) or container_of(a) not in failed]
             worker = self._workers[uid]
             if stops:
-                worker.stopping = True
+                worker.yields = True
                 results = await asyncio.gather(*(self._step(hands, name, uid, a, memory) for a in steps))
-                worker.stopping = False
+                worker.yields = False
                 failed |= {container_of(a) for a, good in zip(steps, results, strict=True) if not good}
             else:
                 for action in steps:
+                    worker.yields = isinstance(action, PullImage)
                     if container_of(action) not in failed and not await self._step(hands, name, uid, action, memory):
                         failed.add(container_of(action))
                     if "" in failed:
