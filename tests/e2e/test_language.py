@@ -104,14 +104,14 @@ def test_a_secret_as_a_variable_is_refused_by_name_unless_allowed(fleet: Fleet, 
 def test_empty_dirs_and_host_paths(fleet: Fleet, board: Device) -> None:
     host = board.disk / "shared"
     volumes = [
-        {"name": "work", "emptyDir": {}},
+        {"name": "scratch", "emptyDir": {}},
         {"name": "ram", "emptyDir": {"medium": "Memory", "sizeLimit": "1Mi"}},
         {"name": "host", "hostPath": {"path": str(host), "type": "DirectoryOrCreate"}},
     ]
     mounts = [{"name": v["name"], "mountPath": f"/{v['name']}"} for v in volumes]
     fleet.apply(pod("disks", "edge-1", containers=container(volumeMounts=mounts), volumes=volumes))
     fleet.wait_phase("disks")
-    shell(board, "disks", "echo kept > /host/file; echo gone > /work/file; df -k /ram | tail -1")
+    shell(board, "disks", "echo kept > /host/file; echo gone > /scratch/file; df -k /ram | tail -1")
     assert "tmpfs" in shell(board, "disks", "grep ' /ram ' /proc/mounts")
     fleet.kubectl("delete", "pod", "disks", "--timeout=30s")
     until(lambda: not list(Path(board.disk).glob("volumes/*/*")), "emptyDirs to be gone")
