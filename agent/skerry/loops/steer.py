@@ -182,7 +182,7 @@ class Steer:
             plan = forced(uid, seen, uid in self.host.volume_pods(), memory, now)
         else:
             status = self._verdict(pod, seen, memory, now)
-            await self._tell(status)
+            await self._tell(status, memory)
             plan = self._choose(pod, seen, status, memory, now)
         if plan.wake_at is not None:
             self._wakes[uid] = plan.wake_at
@@ -208,7 +208,7 @@ class Steer:
         return known[1]
 
     def _verdict(self, pod: Pod | RefusedPod, seen: PodSeen, memory: PodMemory, now: float) -> PodStatus:
-        before, wall = self.journal.statuses.get(pod.uid), self.clock.wall()
+        before, wall = memory.untold or self.journal.statuses.get(pod.uid), self.clock.wall()
         if isinstance(pod, RefusedPod):
             return refusal(pod, seen, before, wall)
         missing = absent(pod, seen, before)
@@ -226,9 +226,10 @@ class Steer:
             return dismantle(pod.uid, seen, 0, "it is being deleted", memory, now) if pod.deleting else QUIET
         return next_steps(pod, seen, status, memory, now)
 
-    async def _tell(self, status: PodStatus) -> None:
+    async def _tell(self, status: PodStatus, memory: PodMemory) -> None:
         """Journal a changed status. A full journal must not keep a pod from running: it is told later."""
         before = self.journal.statuses.get(status.uid)
+        memory.untold = None
         if status == before:
             return
         at = max(0, int(self.clock.wall()))
@@ -248,7 +249,7 @@ class Steer:
             self.counters["store_full"] += 1
             if not self._full:
                 self.log(f"{why}; pods run on, the hub is told once there is room")
-            self._full = True
+            self._full, memory.untold = True, status
             self._wakes[status.uid] = self.clock.now() + full_jitter(STEP_BACKOFF_S, 6, self.entropy.uniform())
 
     async def _forget(self, uid: str) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from skerry.model.report import PodStatus
+
 ABSENT_CONFIRM_S = 2.0  # how long the runtime must hide what the journal says is running before it is believed
 
 
@@ -26,6 +28,7 @@ class PodMemory:
     images: set[str] = field(default_factory=set)  # images known to be present
     resources: dict[str, str] = field(default_factory=dict)  # container id → what it was updated to
     exit_seen: dict[str, float] = field(default_factory=dict)  # container id → when its exit was first seen
+    untold: PodStatus | None = None  # the last verdict, while the journal has no room for it
     met: bool = False  # in this process the runtime once showed all that the journal says is running
     absent_since: float | None = None  # since when the runtime hides what the journal says is running
     trouble: dict[str, tuple[str, str]] = field(default_factory=dict)  # container, or "" for the pod → reason, message
