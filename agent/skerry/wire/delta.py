@@ -47,9 +47,7 @@ def next_step(
     """
     deletes = () if additions_only else tuple(sorted(k for k in base if k not in target))
     wanted = [
-        o
-        for o in target.values()
-        if (o.key not in base if additions_only else base.get(o.key) != short(o.digest))
+        o for o in target.values() if (o.key not in base if additions_only else base.get(o.key) != short(o.digest))
     ]
     if not wanted and not deletes:
         return None
@@ -131,9 +129,7 @@ def _foreign(delta: Delta, own: Desired) -> bool | Fault:
     """Whether the Delta comes from another store or epoch than the set's; a Fault if that forbids it."""
     if not own.store or (delta.store, delta.epoch) == (own.store, own.epoch):
         if own.store and delta.resource_version < own.resource_version:
-            return Fault(
-                RejectCode.STALE, f"resourceVersion {delta.resource_version} after {own.resource_version}"
-            )
+            return Fault(RejectCode.STALE, f"resourceVersion {delta.resource_version} after {own.resource_version}")
         return False
     if not delta.adopt:
         if delta.deletes:
