@@ -79,6 +79,7 @@ async def recover(store: Store, entropy: Entropy) -> Recovered:
         node=_node(store),
         stale=damaged,
     )
+    journal.owes_reports = journal.node is not None  # the process that died may have owed them: memory alone knew
     return Recovered(journal, story)
 
 
