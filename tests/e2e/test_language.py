@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from fleet import Fleet, pod, truth
+from fleet import BIN, Fleet, pod, truth
 from rig import Device, until
 
 pytestmark = pytest.mark.e2e
@@ -122,8 +122,9 @@ def test_a_host_port_reaches_the_pod(fleet: Fleet, board: Device) -> None:
     ports = [{"containerPort": 8080, "hostPort": 18080}]
     fleet.apply(pod("web", "edge-1", containers=container(ports=ports)))
     fleet.wait_phase("web")
-    address = f"{board.address}:18080"
-    until(lambda: "hello" in fleet.site.run(["wget", "-qO-", f"http://{address}/"], check=False).stdout, "the page", 10)
+    page = f"from urllib.request import urlopen; print(urlopen('http://{board.address}:18080/', timeout=5).read())"
+    argv = [str(BIN / "python"), "-c", page]
+    until(lambda: "hello" in fleet.site.run(argv, check=False).stdout, "the page", 10)
     fleet.kubectl("delete", "pod", "web", "--timeout=30s")
 
 
