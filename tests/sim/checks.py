@@ -102,7 +102,7 @@ class Watching:
         self.commits_at.append(self.world.now)
         if record.DESIRED in puts:
             self._desired(puts, deletes)
-        told = self._mine()
+        told = self.mine()
         for key, value in puts.items():
             if key.startswith(record.OUTBOX):
                 item = record.read_outbox(key, value)
@@ -176,13 +176,13 @@ class Watching:
                 f"{self.device.node}: {excused} items leave the outbox unacknowledged, {counted} are counted",
             )
 
-    def _mine(self) -> Told:
+    def mine(self) -> Told:
         journal_id = self.device.disk.records.get(record.JOURNAL_ID, b"")
         return self.told.setdefault(journal_id, Told())
 
     def torn(self) -> None:
         """The environment is about to be lost: what was not shown yet cannot be."""
-        for item in self._mine().items.values():
+        for item in self.mine().items.values():
             if item.kind is ReportKind.EVENT and record.outbox_key(item.seq) in self.device.disk.records:
                 event = decode_report(item.kind, item.body)
                 assert isinstance(event, Event)
@@ -256,7 +256,7 @@ class Watching:
                 self.reports_open.append(said.items[-1].seq if said.items else 0)
                 what = f"{len(self.reports_open)} Reports are open, the credit is {CREDIT_FRAMES}"
                 self.world.check(len(self.reports_open) <= CREDIT_FRAMES, PROMISES["9"], what)
-                mine = self._mine().items
+                mine = self.mine().items
                 missing = [i.seq for i in said.items if mine.get(i.seq) != i]
                 what = f"reports {missing}, which are not on the card"
                 self.world.check(not missing, PROMISES["1"], f"{self.device.node} {what}")
