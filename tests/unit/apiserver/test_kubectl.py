@@ -18,7 +18,10 @@ import pytest
 
 from unit.apiserver.serving import Client
 
-FOUND = [path for path in os.environ.get("SKERRY_KUBECTL", shutil.which("kubectl") or "").split(":") if path]
+# What tools/setup has unpacked, else the one on PATH; several by SKERRY_KUBECTL=a:b.
+OWN = Path(__file__).resolve().parents[3] / ".cache" / "kubectl" / "kubectl"
+DEFAULT = str(OWN) if OWN.exists() else shutil.which("kubectl") or ""
+FOUND = [path for path in os.environ.get("SKERRY_KUBECTL", DEFAULT).split(":") if path]
 MANIFEST = """
 apiVersion: v1
 kind: Pod
