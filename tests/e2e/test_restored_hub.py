@@ -82,3 +82,24 @@ def rejoin(fleet: Fleet, node: str) -> None:
     )  # fmt: skip
 
 
+
+
+def test_a_foreign_hub_with_pods_of_its_own_changes_nothing_until_adopted(fleet: Fleet, board: Device) -> None:
+    fleet.apply(pod("mine", "edge-1"))
+    fleet.wait_phase("mine")
+    until(lambda: "default/mine/main" in truth(board), "the container")
+    before = identities(board)
+    fleet.stop_hub_side()
+    fleet.start_broker()
+    fleet.start_api(fleet.data.with_name("hub-foreign"))
+    rejoin(fleet, "edge-1")
+    other = [{"name": "main", "image": "rig.local/hello:2", "env": [{"name": "PORT", "value": "0"}]}]
+    fleet.apply(pod("mine", "edge-1", containers=other), pod("theirs", "edge-1"))
+    fleet.start_hub()
+    until(lambda: condition(fleet, "edge-1", "RestoredHub").get("status") == "True", "RestoredHub", 60)
+    fleet.wait_phase("theirs")
+    assert identities(board)["default/mine/main"] in before.values(), "the foreign hub touched a pod of the old one"
+    adopt(fleet, "edge-1")
+    until(lambda: before["default/mine/main"] not in identities(board).values(), "the adopted hub to replace it", 60)
+    until(lambda: set(truth(board)) == {"default/mine/main", "default/theirs/main"}, "the adopted hub's pods", 60)
+    fleet.kubectl("delete", "pod", "--all", "--timeout=30s")
