@@ -110,7 +110,8 @@ def _restart_on_reconnect() -> Sequence[Patch]:
     async def run(self: Any) -> None:
         for uid in list(self._journal.statuses):
             RESTARTS.add(uid)
-            self._journal.think_about(uid)
+            self._journal._dirty.add(uid)
+            self._journal.for_steer.ring()
         await real(self)
 
     real_steps = steer.next_steps

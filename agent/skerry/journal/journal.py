@@ -168,10 +168,6 @@ class Journal:
         dirty, self._dirty = self._dirty, set()
         return dirty
 
-    def think_about(self, uid: str) -> None:
-        self._dirty.add(uid)
-        self.for_steer.ring()
-
     # --- watch: what is -----------------------------------------------------------------------------------------------
 
     @property

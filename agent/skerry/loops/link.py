@@ -13,7 +13,7 @@ from typing import Any
 
 from skerry.errors import LinkLost, StoreFull
 from skerry.journal.journal import Journal
-from skerry.limits import NONCE_BYTES, RECONNECT_BACKOFF_S, STEP_BACKOFF_S
+from skerry.limits import JOURNAL_ALARM_RATIO, NONCE_BYTES, RECONNECT_BACKOFF_S, STEP_BACKOFF_S
 from skerry.loops.report import Counters, Log, Sparing
 from skerry.plan.backoff import full_jitter
 from skerry.ports import Clock, Entropy, Inbound, Link
@@ -60,6 +60,7 @@ class Conversation:
         self._clock, self._entropy, self._log, self._counters = clock, entropy, log, counters
         self._owed_at: float | None = clock.now() if journal.owes_reports else None  # when to try `retell` again
         self._owed_tries = 0
+        self._alarmed = False  # the journal is filling up, and that was said
 
     async def run(self) -> None:
         """Until LinkLost."""
@@ -143,5 +144,9 @@ class Conversation:
             await self._carry_out(self._session.not_committed(str(why), now, jitter))
             return
         self._counters["changes_applied"] += 1
+        high = self._journal.store.usage() > JOURNAL_ALARM_RATIO
+        if high and not self._alarmed:
+            self._log(f"journal: over {JOURNAL_ALARM_RATIO:.0%} of journal_bytes_max is used")
+        self._alarmed = high
         assert self._journal.desired.generation >= commit.change.generation
         await self._carry_out(self._session.committed(self._journal, self._clock.now()))
