@@ -12,8 +12,9 @@ from typing import Any
 from bench.report import Row
 from skerry.model.desired import set_digest
 from skerry.wire import message
-from skerry_hub.cloudhub.session import HubSession, Send, Target
+from skerry_hub.cloudhub.session import HubSession, Send
 from skerry_hub.edgecontroller.target import pod_object, usable
+from skerry_hub.sets import Target
 
 USUAL = Path(__file__).with_name("usual-pod.json")
 BUDGET_NEW, BUDGET_CHANGE = 0.6, 250.0

@@ -19,6 +19,7 @@ CODEC_DEPTH_MAX = 64  # nesting of a decoded value
 CODEC_ITEMS_MAX = 100_000  # items in one decoded value
 TEXT_CHARS_MAX = 2_048  # a reason, message or detail from outside; longer is cut
 NAME_CHARS_MAX = 253  # RFC 1123 subdomain, Kubernetes object names
+FULL_NAME_CHARS_MAX = 63 + 1 + NAME_CHARS_MAX  # namespace/name
 NONCE_BYTES = 8  # a session's nonce
 DIGEST_BYTES = 32  # SHA-256
 DIGEST_WIRE_BYTES = 16  # a digest as an identifier on the wire
@@ -83,6 +84,11 @@ STATUS_MESSAGE_CHARS_MAX = 1_024  # a container's message in a report
 CONTAINERS_SEEN_MAX = 4_000  # sandboxes and containers in one listing
 LOOK_CALLS_MAX = 8  # status calls under way at the same time in one look
 EXIT_SETTLE_S = (0.002, 5.0)  # first pause and longest wait until CRI shows an exit that containerd has told
+
+# --- the service manager's watchdog (loops/pulse) ---------------------------------------------------------------------
+WATCHDOG_FEED_S = 30.0  # fed this often at most; a third of WatchdogSec where that is less
+LOOP_BUSY_S_MAX = 600.0  # a loop that says nothing for so long is stuck: five runtime calls that all time out
+POD_STEP_S_MAX = GRACE_S_MAX + 2 * RUNTIME_CALL_TIMEOUT_S  # the longest step of a pod: a stop with the longest grace
 
 # --- volumes ----------------------------------------------------------------------------------------------------------
 VOLUME_FILES_MAX = 16_384  # files, folders and links in the tmpfs of ConfigMap and Secret volumes

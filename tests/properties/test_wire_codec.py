@@ -52,7 +52,7 @@ hellos = st.builds(
 messages: st.SearchStrategy[message.Message] = st.one_of(
     hellos,
     st.builds(Welcome, nonces, st.booleans(), st.booleans(), counts, extras),
-    st.builds(Inventory, nonces, st.lists(st.tuples(kinds, uids, digests), max_size=5).map(tuple), extras),
+    st.builds(Inventory, nonces, st.lists(st.tuples(kinds, uids, digests, names), max_size=5).map(tuple), extras),
     st.builds(
         Delta, nonces, ids, ids, counts, counts, digests, digests, st.lists(puts, max_size=4).map(tuple),
         st.lists(st.tuples(kinds, uids), max_size=4).map(tuple), st.booleans(), extras,

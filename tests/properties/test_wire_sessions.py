@@ -16,7 +16,7 @@ from skerry.model.desired import Object
 from skerry.model.report import Phase
 from skerry.wire.session import State
 from skerry_hub.cloudhub import session as hub
-from skerry_hub.cloudhub.session import Target
+from skerry_hub.sets import Target
 from unit.wire.pair import EPOCH, OTHER_EPOCH, OTHER_STORE, STORE, Pair, config, desired, objects, pod
 
 # Few sets and few objects, so that a storm often comes back to a set that it had before: that is where beliefs about

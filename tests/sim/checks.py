@@ -5,7 +5,7 @@ is what lies on the card, what the engine runs, what frames say and what the API
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -21,6 +21,7 @@ from skerry.model.report import Event, OutboxItem, PodStatus, ReportKind
 from skerry.ports import Inbound
 from skerry.wire import message
 from skerry.wire.codec import decode
+from skerry.wire.delta import full_name
 from skerry.wire.message import Ack, Delta, Hello, Inventory, Reject, RejectCode, Report, Welcome
 from skerry.wire.report import decode_report
 from skerry_hub.edgecontroller import status as hub_status
@@ -48,6 +49,12 @@ try:
     validate: Callable[[bytes], bytes] | None = _validate
 except ImportError:  # pycddl is not installed
     validate = None
+
+
+def _names(records: Iterable[tuple[bytes, bytes]]) -> set[tuple[Kind, str]]:
+    """Kind and name of the objects among these records."""
+    objects = [record.read_object(key, body) for key, body in records if key.startswith(record.OBJECT)]
+    return {(o.kind, full_name(o.body)) for o in objects}
 
 
 def head_of(device: Device) -> Desired:
@@ -148,8 +155,9 @@ class Watching:
             or d.adopt
             or ((d.store, d.epoch) == (before.store, before.epoch) and d.resource_version >= before.resource_version)
         ]
-        what = f"{self.device.node}: a foreign or older hub deletes {gone} and changes {changed}"
-        self.world.check(bool(home) or not (gone or changed), PROMISES["3s"], what)
+        twins = _names((k, v) for k, v in puts.items() if k not in records) & _names(records.items())
+        what = f"{self.device.node}: a foreign or older hub deletes {gone}, changes {changed}, takes names of {twins}"
+        self.world.check(bool(home) or not (gone or changed or twins), PROMISES["3s"], what)
 
     def _trims(self, puts: Mapping[bytes, bytes], deletes: Sequence[bytes], told: Told) -> None:
         """An outbox item goes only by the hub's Ack, by a later one of its subject, or counted."""

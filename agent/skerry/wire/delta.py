@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from hashlib import sha256
 
 from skerry.errors import LimitExceeded, Malformed
-from skerry.limits import DELTA_BYTES_TARGET, OBJECT_BYTES_MAX, OBJECTS_MAX, PODS_MAX
+from skerry.limits import DELTA_BYTES_TARGET, FULL_NAME_CHARS_MAX, OBJECT_BYTES_MAX, OBJECTS_MAX, PODS_MAX
 from skerry.model.desired import Change, Desired, Key, Kind, Object, short
+from skerry.wire.codec import decode
 from skerry.wire.frame import deflate, inflate
 from skerry.wire.message import Delta, Put, RejectCode
 
@@ -70,6 +71,15 @@ def next_step(
         puts.append(put)
         after[o.key] = short(o.digest)
     return Step(tuple(puts), deletes, after) if puts or deletes else None
+
+
+def full_name(body: bytes) -> str:
+    """namespace/name of an object; empty when its bytes show none."""
+    try:
+        meta = decode(body)["metadata"]
+        return f"{meta['namespace']}/{meta['name']}"[:FULL_NAME_CHARS_MAX]
+    except (Malformed, KeyError, TypeError):
+        return ""
 
 
 def _put(o: Object, known: bytes | None) -> Put:

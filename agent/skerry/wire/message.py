@@ -13,7 +13,15 @@ from typing import Any
 from uuid import UUID
 
 from skerry.errors import Malformed
-from skerry.limits import DIGEST_WIRE_BYTES, NAME_CHARS_MAX, NONCE_BYTES, OBJECTS_MAX, REPORT_ITEMS_MAX, TEXT_CHARS_MAX
+from skerry.limits import (
+    DIGEST_WIRE_BYTES,
+    FULL_NAME_CHARS_MAX,
+    NAME_CHARS_MAX,
+    NONCE_BYTES,
+    OBJECTS_MAX,
+    REPORT_ITEMS_MAX,
+    TEXT_CHARS_MAX,
+)
 from skerry.model.desired import Kind
 from skerry.model.report import OutboxItem, ReportKind
 from skerry.wire import frame
@@ -65,10 +73,10 @@ class Welcome:
 
 @dataclass(frozen=True, slots=True)
 class Inventory:
-    """Device → hub: (kind, uid, digest[:16]) of all objects."""
+    """Device → hub: (kind, uid, digest[:16], namespace/name) of all objects; the name is "" where it cannot be read."""
 
     nonce: bytes
-    entries: tuple[tuple[Kind, str, bytes], ...]
+    entries: tuple[tuple[Kind, str, bytes, str], ...]
     extra: Mapping[int, Any] = field(default_factory=lambda: NO_EXTRA)
 
 
@@ -252,7 +260,7 @@ NONCE, DIGEST, JOURNAL_ID = _data(NONCE_BYTES), _data(DIGEST_WIRE_BYTES), _data(
 NONCE_OR_NONE: Coder = (bytes, _nonce_or_none)
 CODE = _enum(RejectCode)
 NAME, DETAIL, KIND = text(NAME_CHARS_MAX), text(TEXT_CHARS_MAX), _enum(Kind)
-ENTRIES = _items(OBJECTS_MAX, tuple, lambda *parts: parts, KIND, UID, DIGEST)
+ENTRIES = _items(OBJECTS_MAX, tuple, lambda *parts: parts, KIND, UID, DIGEST, text(FULL_NAME_CHARS_MAX))
 PUTS = _items(
     OBJECTS_MAX, lambda p: (p.kind, p.uid, p.digest, p.patched, p.data), Put, KIND, UID, DIGEST, FLAG, _data()
 )

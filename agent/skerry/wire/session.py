@@ -30,7 +30,7 @@ from skerry.limits import (
 from skerry.model.desired import Change, Desired, short
 from skerry.model.report import OutboxItem
 from skerry.wire import message
-from skerry.wire.delta import Fault, judge
+from skerry.wire.delta import Fault, full_name, judge
 from skerry.wire.message import Ack, Credit, Delta, Hello, Inventory, Message, Reject, RejectCode, Report, Welcome
 
 
@@ -250,7 +250,8 @@ class DeviceSession:
         self._credit = min(got.credit, CREDIT_FRAMES)
         effects: list[Effect] = [Retell()] if got.reports else []  # durable before anything shows the hub that it came
         if got.inventory:
-            entries = tuple((k[0], k[1], short(o.digest)) for k, o in sorted(view.desired.objects.items()))
+            known = sorted(view.desired.objects.items())
+            entries = tuple((k[0], k[1], short(o.digest), full_name(o.body)) for k, o in known)
             assert len(entries) <= OBJECTS_MAX
             effects.append(Send(Inventory(self._nonce, entries)))
         return effects + self.flush(view, now)

@@ -41,9 +41,9 @@ from skerry_hub.cloudhub.session import (
     Send,
     State,
     StoreReports,
-    Target,
 )
 from skerry_hub.limits import CRASH_BACKOFF_S, PRESENCE_GRACE_S, REJECT_PAUSE_S
+from skerry_hub.sets import Target
 
 Log = Callable[[str], None]
 

@@ -13,12 +13,11 @@ ends by the device's own HELLO_TIMEOUT_S, and in LIVE whatever needs an answer h
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import Enum
 
 from skerry.limits import ACK_TIMEOUT_S, CREDIT_FRAMES, HAIL_BACKOFF_S, RESTORED_WAIT_S
-from skerry.model.desired import Key, Object, set_digest, short
+from skerry.model.desired import set_digest
 from skerry.model.report import OutboxItem
 from skerry.wire.delta import next_step
 from skerry.wire.message import (
@@ -32,6 +31,7 @@ from skerry.wire.message import (
     Report,
     Welcome,
 )
+from skerry_hub.sets import KnownSet, Target
 
 NONCES_MAX = 16  # of earlier Hellos, to know a repeated one
 
@@ -40,21 +40,6 @@ class State(str, Enum):
     AWAY = "away"
     GREETED = "greeted"  # said Hello; the informers are not synced yet
     LIVE = "live"
-
-
-@dataclass(frozen=True, slots=True)
-class Target:
-    """What one device should have, as the edge controller derives it from synced informers."""
-
-    store: str
-    epoch: str
-    resource_version: int
-    objects: Mapping[Key, Object]
-    adopted: bool = False  # an operator adopted this node into this epoch
-
-    @property
-    def digests(self) -> dict[Key, bytes]:
-        return {k: short(o.digest) for k, o in self.objects.items()}
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,18 +100,6 @@ class Note:
 
 
 Effect = Send | StoreReports | OpenEpoch | Held | Full | Presence | Applied | Note
-
-
-@dataclass(slots=True)
-class KnownSet:
-    """The set that the device has, as far as the hub knows it."""
-
-    digests: dict[Key, bytes] = field(default_factory=dict)
-    bodies: dict[Key, bytes] = field(default_factory=dict)
-
-    @property
-    def digest(self) -> bytes:
-        return set_digest(self.digests.items())
 
 
 class HubSession:
@@ -315,13 +288,14 @@ class HubSession:
         return [Send(answer), Applied(hello.generation, hello.digest), *self._advance(now)]
 
     def _inventory(self, got: Inventory, now: float) -> list[Effect]:
-        digests = {(kind, uid): digest for kind, uid, digest in got.entries}
+        digests = {(kind, uid): digest for kind, uid, digest, _ in got.entries}
+        names = {(kind, uid): name for kind, uid, _, name in got.entries}
         assert self._hello is not None
         if not self._inventory_due:
             return [Note("an Inventory that nobody asked for")]
         if set_digest(digests.items()) != self._hello.digest:
             return [*self._no_session(got.nonce), Note("an Inventory that does not give the digest of its Hello")]
-        self.base, self._inventory_due, self._answer_by = KnownSet(digests), False, None
+        self.base, self._inventory_due, self._answer_by = KnownSet(digests, names=names), False, None
         return self._advance(now)
 
     def _acked(self, got: Ack, now: float) -> list[Effect]:
@@ -380,21 +354,21 @@ class HubSession:
         effects = self._hold(foreign and not target.adopted, target)
         if self.base is None:
             return effects
-        step = next_step(
-            self.base.digests, self.base.bodies, target.objects, additions_only=bool(self.held), sparing=bool(self.full)
-        )
+        held, base = bool(self.held), self.base
+        wanted = base.additions(target.objects) if held else target.objects
+        step = next_step(base.digests, base.bodies, wanted, additions_only=held, sparing=bool(self.full))
         adopt = foreign and target.adopted
         if step is None and not adopt:
             return effects + self._room("")  # all is there, so there was room
-        puts, deletes, after = (step.puts, step.deletes, dict(step.after)) if step else ((), (), self.base.digests)
-        self._flying_base = KnownSet(after, _bodies(after, target, self.base))
+        puts, deletes, after = (step.puts, step.deletes, dict(step.after)) if step else ((), (), base.digests)
+        self._flying_base = base.after(after, target)
         self._flying = Delta(
             nonce=hello.nonce,
             store=target.store,
             epoch=target.epoch,
             resource_version=target.resource_version,
             generation=self._generation + 1,
-            base=self.base.digest,
+            base=base.digest,
             digest=self._flying_base.digest,
             puts=puts,
             deletes=deletes,
@@ -422,15 +396,3 @@ class HubSession:
         self.held = held
         why = f"the device's set comes from another API or an older backup; skerry-hub adopt {self.node}"
         return [Held(held, why if held else "")]
-
-
-def _bodies(after: Mapping[Key, bytes], target: Target, base: KnownSet) -> dict[Key, bytes]:
-    """The bodies of a set, as far as they are known: an object that a step leaves alone keeps the one it has."""
-    bodies: dict[Key, bytes] = {}
-    for key, digest in after.items():
-        wanted = target.objects.get(key)
-        if wanted is not None and short(wanted.digest) == digest:
-            bodies[key] = wanted.body
-        elif key in base.bodies:
-            bodies[key] = base.bodies[key]
-    return bodies

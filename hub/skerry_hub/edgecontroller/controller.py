@@ -15,7 +15,6 @@ from typing import Any, Protocol
 from skerry.model.desired import Key, Kind, Object
 from skerry.model.report import OutboxItem
 from skerry.ports import Clock, Entropy
-from skerry_hub.cloudhub.session import Target
 from skerry_hub.edgecontroller import identity, status
 from skerry_hub.edgecontroller.identity import ADOPT, Identity
 from skerry_hub.edgecontroller.index import Index
@@ -37,6 +36,7 @@ from skerry_hub.ports import (
     PatchForm,
     Resource,
 )
+from skerry_hub.sets import Target
 
 DEVICE_LABEL = "skerry.dev/device"
 IDENTITY = "identity"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from skerry.limits import ACK_TIMEOUT_S, OBJECT_BYTES_MAX, PODS_MAX, RESTORED_WAIT_S
+from skerry.model.desired import Kind
 from skerry.wire.message import Reject
 from unit.wire.pair import (
     EPOCH,
@@ -117,3 +118,27 @@ def test_one_object_beyond_the_limit_does_not_hold_up_the_others() -> None:
     pair.set_target(target(huge, B, version=6))
     pair.deliver()
     assert pair.board.desired.objects == objects(B)
+
+
+@pytest.mark.parametrize("restarted", [False, True])
+def test_a_namesake_of_what_the_device_has_waits_for_the_adoption_too(restarted: bool) -> None:
+    """Another uid is another object, but two of one name would take each other's ports and folders."""
+    pair = settled(A, C)
+    if restarted:
+        pair.restart_hub()
+    pair.set_target(target(pod("z", name="a"), B, store=OTHER_STORE, epoch=OTHER_EPOCH, version=1))
+    pair.calm(seconds=100)
+    assert pair.board.desired.objects.keys() == {A.key, C.key, B.key}
+    pair.set_target(target(pod("z", name="a"), B, store=OTHER_STORE, epoch=OTHER_EPOCH, version=2, adopted=True))
+    pair.calm(seconds=100)
+    assert pair.board.desired.objects.keys() == {(Kind.POD, "z"), B.key}
+
+
+def test_a_namesake_of_what_the_foreign_hub_added_itself_waits_too() -> None:
+    pair = settled(A)
+    pair.restart_hub()
+    pair.set_target(target(B, store=OTHER_STORE, epoch=OTHER_EPOCH, version=1))
+    pair.calm(seconds=100)
+    pair.set_target(target(pod("z", name="b"), store=OTHER_STORE, epoch=OTHER_EPOCH, version=2))
+    pair.calm(seconds=100)
+    assert pair.board.desired.objects.keys() == {A.key, B.key}

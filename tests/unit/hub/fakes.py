@@ -15,7 +15,6 @@ from skerry.model.report import OutboxItem
 from skerry.wire import message
 from skerry.wire.message import Message
 from skerry_hub.apiserver import patch_strategic
-from skerry_hub.cloudhub.session import Target
 from skerry_hub.ports import (
     Cluster,
     ClusterError,
@@ -27,6 +26,7 @@ from skerry_hub.ports import (
     WatchEvent,
     WatchType,
 )
+from skerry_hub.sets import Target
 
 TURNS = 60  # of the loop, so that everything that can happen without time has happened
 

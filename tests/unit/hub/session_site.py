@@ -11,8 +11,8 @@ from skerry.wire import message
 from skerry.wire.message import Hello, Message, Report
 from skerry.wire.report import encode_report
 from skerry.wire.session import Commit, DeviceSession, Effect, Identity, Retell, Send, Trim
-from skerry_hub.cloudhub.session import Target
 from skerry_hub.cloudhub.sessions import Sessions, topic
+from skerry_hub.sets import Target
 from unit.hub.fakes import Dice, FakeBroker, FakeController, ManualClock
 from unit.wire.pair import EPOCH, NODE, STORE, Board, objects, pod
 

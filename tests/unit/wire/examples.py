@@ -70,7 +70,9 @@ MESSAGES: dict[str, Message] = {
     ),
     "hello-first": Hello("pi-7", NONCE, JOURNAL, UID, "", "", 0, 0, DIGESTS[1], 1, 1, 0, "0.1.0"),
     "welcome": Welcome(NONCE, inventory=True, reports=False, credit=16),
-    "inventory": Inventory(NONCE, ((Kind.POD, UID, DIGESTS[0]), (Kind.CONFIG_MAP, "static-0a1b", DIGESTS[1]))),
+    "inventory": Inventory(
+        NONCE, ((Kind.POD, UID, DIGESTS[0], "default/web"), (Kind.CONFIG_MAP, "static-0a1b", DIGESTS[1], ""))
+    ),
     "delta": Delta(
         NONCE, STORE, EPOCH, 4_712, 13, DIGESTS[0], DIGESTS[1],
         (Put(Kind.POD, UID, DIGESTS[2], True, b"patch"), Put(Kind.SECRET, "s-1", DIGESTS[3], False, b"\xa1\x61a\x01")),

@@ -16,26 +16,29 @@ from skerry.model.desired import Change, Desired, Key, Kind, Object, object_of, 
 from skerry.model.report import OutboxItem, Phase, PodStatus, ReportKind
 from skerry.wire import message, session
 from skerry.wire.codec import encode as cbor
+from skerry.wire.delta import full_name
 from skerry.wire.message import Delta, Hello, Message, Report
 from skerry.wire.report import encode_report
 from skerry.wire.session import DeviceSession, Identity
 from skerry_hub.cloudhub import session as hub
-from skerry_hub.cloudhub.session import HubSession, Target
+from skerry_hub.cloudhub.session import HubSession
+from skerry_hub.sets import Target
 
 NODE = "pi-7"
 STORE, EPOCH = "11111111-1111-4111-8111-111111111111", "22222222-2222-4222-8222-222222222222"
 OTHER_STORE, OTHER_EPOCH = "33333333-3333-4333-8333-333333333333", "44444444-4444-4444-8444-444444444444"
 
 
-def pod(uid: str, image: str = "busybox", size: int = 0) -> Object:
+def pod(uid: str, image: str = "busybox", size: int = 0, name: str = "") -> Object:
     filler = Random(f"{uid}{image}").randbytes(size)
-    meta = {"uid": uid, "name": uid, "filler": filler}
+    meta = {"uid": uid, "namespace": "default", "name": name or uid, "filler": filler}
     body = {"metadata": meta, "spec": {"containers": [{"name": "a", "image": image}]}}
     return object_of(Kind.POD, uid, cbor(body))
 
 
 def config(uid: str, text: str = "x") -> Object:
-    return object_of(Kind.CONFIG_MAP, uid, cbor({"metadata": {"uid": uid}, "data": {"key": text}}))
+    meta = {"uid": uid, "namespace": "default", "name": uid}
+    return object_of(Kind.CONFIG_MAP, uid, cbor({"metadata": meta, "data": {"key": text}}))
 
 
 def objects(*what: Object) -> dict[Key, Object]:
@@ -85,6 +88,8 @@ class Board:
             assert not change.deletes, "a foreign or restored hub deletes"
             assert not any(o.key in own.objects for o in change.puts), "a foreign or restored hub changes"
             assert (change.store, change.epoch) == (own.store, own.epoch), "a foreign hub took the device over"
+            names = {(o.kind, full_name(o.body)) for o in own.objects.values()}
+            assert not any((o.kind, full_name(o.body)) in names for o in change.puts), "a foreign hub takes a name"
         self.desired = own.changed(change)
         self.commits.append(change)
         assert len(self.desired.objects) <= OBJECTS_MAX
@@ -239,7 +244,9 @@ class Pair:
         have = {k: short(o.digest) for k, o in self.board.desired.objects.items()}
         reached = have == self.target.digests
         if self.hub.held:
-            reached = self.target.objects.keys() <= have.keys()
+            names = {(o.kind, full_name(o.body)) for o in self.board.desired.objects.values()}
+            missing = [o for k, o in self.target.objects.items() if k not in have]
+            reached = all((o.kind, full_name(o.body)) in names for o in missing)
         known = self.hub.base is not None and self.hub.base.digests == have
         shown = {uid: body for uid, (_, body) in self.shown.items()}
         told = all(shown.get(uid) == body for uid, body in self.board.statuses.items()) and not self.board.items

@@ -9,7 +9,7 @@ import pytest
 
 from golden.wirecheck import NotInContract, validate
 from skerry.errors import Malformed
-from skerry.limits import NAME_CHARS_MAX, OBJECTS_MAX, REPORT_ITEMS_MAX, TEXT_CHARS_MAX
+from skerry.limits import FULL_NAME_CHARS_MAX, NAME_CHARS_MAX, OBJECTS_MAX, REPORT_ITEMS_MAX, TEXT_CHARS_MAX
 from skerry.model.desired import Kind, set_digest
 from skerry.wire import frame, message
 from skerry.wire.message import Ack, Hello, Inventory, Reject, Report, Welcome
@@ -83,7 +83,7 @@ def test_a_uuid_travels_as_16_bytes_and_only_in_its_usual_spelling() -> None:
 
 @pytest.mark.parametrize("uid", ["", ".", "..", "a/b", "../etc", "a b", "ü", "a\0", "a\n", "u" * (NAME_CHARS_MAX + 1)])
 def test_a_uid_that_is_no_name_of_a_folder_is_refused(uid: str) -> None:
-    bad = message.encode(Inventory(NONCE, ((Kind.POD, uid, D16),)))
+    bad = message.encode(Inventory(NONCE, ((Kind.POD, uid, D16, "default/a"),)))
     with pytest.raises(Malformed, match=r"Inventory\.entries"):
         message.decode(bad)
     if uid not in (".", ".."):  # CDDL says these two in words
@@ -92,13 +92,13 @@ def test_a_uid_that_is_no_name_of_a_folder_is_refused(uid: str) -> None:
 
 
 def test_the_longest_uid_has_a_set_digest() -> None:
-    got = message.decode(message.encode(Inventory(NONCE, ((Kind.POD, "u" * NAME_CHARS_MAX, D16),))))
+    got = message.decode(message.encode(Inventory(NONCE, ((Kind.POD, "u" * NAME_CHARS_MAX, D16, ""),))))
     assert isinstance(got, Inventory)
-    assert len(set_digest(((kind, uid), digest) for kind, uid, digest in got.entries)) == 16
+    assert len(set_digest(((kind, uid), digest) for kind, uid, digest, _ in got.entries)) == 16
 
 
 def test_lists_and_texts_end_at_their_bounds() -> None:
-    entry = (Kind.POD, "u", D16)
+    entry = (Kind.POD, "u", D16, "n" * FULL_NAME_CHARS_MAX)
     item = MESSAGES["report"].items[0] if isinstance(MESSAGES["report"], Report) else None
     assert item is not None
     reject = MESSAGES["reject"]
