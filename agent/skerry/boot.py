@@ -10,21 +10,19 @@ import asyncio
 import signal
 import sys
 from collections.abc import Callable, Coroutine
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from skerry import __version__
 from skerry.config import Config
-from skerry.errors import SkerryError, StoreBroken, StoreFull
+from skerry.errors import StoreBroken
 from skerry.journal.journal import Journal
 from skerry.journal.recovery import recover
-from skerry.limits import RUNTIME_BACKOFF_S
+from skerry.loops.introduce import introduce_loop
 from skerry.loops.link import link_loop
 from skerry.loops.report import Counters, Log
 from skerry.loops.steer import Steer
 from skerry.loops.watch import watch_loop
-from skerry.plan.backoff import full_jitter
 from skerry.ports import Clock, Entropy, Host, Link, Runtime
 from skerry.wire.session import DeviceSession, Identity
 
@@ -117,7 +115,7 @@ async def serve(
         asyncio.ensure_future(watch_loop(runtime, journal, clock, entropy, log, counters)),
         asyncio.ensure_future(steer.run()),
         asyncio.ensure_future(link_loop(link, journal, session, clock, entropy, log, counters)),
-        asyncio.ensure_future(_introduce(journal, host, runtime, clock, entropy)),
+        asyncio.ensure_future(introduce_loop(journal, host, runtime, clock, entropy)),
         asyncio.ensure_future(stop.wait()),
     ]
     host.notify("READY=1")
@@ -136,22 +134,6 @@ async def serve(
         await link.close()
     log("skerry: stopped, containers go on")
     return 0
-
-
-async def _introduce(journal: Journal, host: Host, runtime: Runtime, clock: Clock, entropy: Entropy) -> None:
-    """Tell the hub of the board once, if anything about it changed. The runtime's version needs the runtime."""
-    failures = 0
-    while True:
-        try:
-            facts = replace(host.facts(), runtime=await runtime.version(), agent=__version__)
-            if facts != journal.node:
-                await journal.tell_node(facts, facts.boot_id)
-            return
-        except StoreBroken:
-            raise
-        except (SkerryError, StoreFull):
-            failures += 1
-            await clock.sleep_until(clock.now() + full_jitter(RUNTIME_BACKOFF_S, failures, entropy.uniform()))
 
 
 def journal_folder(config: Config) -> Path:

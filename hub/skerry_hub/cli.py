@@ -48,7 +48,9 @@ def _run(args: argparse.Namespace) -> int:
 
 def _up(args: argparse.Namespace) -> int:
     from skerry_hub import boot, up
+    from skerry_hub.apiserver.serve import parse_listen
 
+    parse_listen(args.listen, insecure=False)  # before any child starts
     return boot.run(up.up(args.data, args.listen, args.mqtt_port))
 
 

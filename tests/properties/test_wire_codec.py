@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from golden.wirecheck import NotInContract, validate
 from skerry.errors import LimitExceeded, Malformed
 from skerry.model.desired import Kind
-from skerry.model.report import ContainerStatus, Event, Life, OutboxItem, Phase, PodStatus, ReportKind
+from skerry.model.report import ContainerStatus, Event, Life, NodeFacts, OutboxItem, Phase, PodStatus, ReportKind
 from skerry.wire import frame, message
 from skerry.wire.codec import decode, encode
 from skerry.wire.message import Ack, Credit, Delta, Hello, Inventory, Put, Reject, RejectCode, Report, Welcome
@@ -73,6 +73,10 @@ reports: st.SearchStrategy[Reported] = st.one_of(
         names, counts, st.booleans(),
     ),
     st.builds(Event, ids, names, names, names, names, st.booleans(), counts, names),
+    st.builds(
+        NodeFacts, counts, counts, counts, names, names, names, names, ids, names, names, names,
+        st.lists(names, max_size=3).map(tuple), names,
+    ),
 )  # fmt: skip
 
 

@@ -1,4 +1,4 @@
-"""The journal as the loops see it: durable facts, the present observation, and three bells. The only place they meet.
+"""The journal as the loops see it: durable facts, the present observation, and four bells. The only place they meet.
 
 A method that changes something durable returns after the commit; memory follows the store, never the other way round.
 """
@@ -68,13 +68,14 @@ class Journal:
         self.store, self.journal_id, self.desired, self.statuses = store, journal_id, desired, statuses
         self.boot_id, self.dropped, self.node = boot_id, dropped, node
         self.owes_reports = False  # the hub asked for every status, and there was no room for them yet
-        self.for_link, self.for_steer, self.for_watch = Bell(), Bell(), Bell()
+        self.for_link, self.for_steer, self.for_watch, self.for_introduce = Bell(), Bell(), Bell(), Bell()
         self._outbox, self._history = outbox, list(history)
         self._noted: list[Decision] = []
         self._pending: deque[Pending] = deque()
         self._stale = list(stale)  # outbox sequences in the store that the next commit deletes
         self._seen: dict[str, PodSeen] = {}
         self._runtime_up = False
+        self._runtime_trouble = ""
         self._dirty: set[str] = set()  # pods that steer should think about
         self._looks: set[str] = set()  # pods that watch should look at
         self._look_at_all = True
@@ -179,6 +180,11 @@ class Journal:
         """Whether the observation is alive: steer does nothing while the runtime is away."""
         return self._runtime_up
 
+    @property
+    def runtime_trouble(self) -> str:
+        """Why the runtime went away, or did not come; empty while it is up, or nobody has looked yet."""
+        return self._runtime_trouble
+
     def observe(self, looked_at: Iterable[str] | None, seen: Mapping[str, PodSeen]) -> None:
         """What a look showed. `looked_at` None: everything."""
         uids = set(self._seen) | set(seen) if looked_at is None else set(looked_at)
@@ -190,13 +196,18 @@ class Journal:
                 self._seen[uid] = now
         self._looking -= uids
         if looked_at is None:
-            self._looking_at_all, self._runtime_up = False, True
+            if not self._runtime_up:
+                self.for_introduce.ring()
+            self._looking_at_all, self._runtime_up, self._runtime_trouble = False, True, ""
             uids |= {uid for kind, uid in self.desired.objects if kind is Kind.POD} | set(self.statuses)
         self._dirty |= uids  # of a look at everything also what it does not show: the look that was due may have failed
         self.for_steer.ring()
 
-    def runtime_lost(self) -> None:
-        """Nothing is known until the next look at everything."""
+    def runtime_lost(self, why: str) -> None:
+        """Nothing is known until the next look at everything. Of one outage the first `why` counts."""
+        if not self._runtime_trouble:
+            self._runtime_trouble = why
+            self.for_introduce.ring()
         self._runtime_up, self._look_at_all, self._looking_at_all = False, True, False
         self._looking.clear()
 

@@ -32,7 +32,7 @@ async def watch_loop(
                 failures = 0
                 await _either(journal.for_watch.wait(), follow)
         except (RuntimeAway, RuntimeFailed) as why:
-            journal.runtime_lost()
+            journal.runtime_lost(str(why))
             failures += 1
             counters["runtime_lost"] += 1
             if failures <= 3:

@@ -92,6 +92,7 @@ class NodeFacts:
     runtime: str  # containerd://1.6.20
     agent: str  # skerry's version
     addresses: tuple[str, ...] = ()
+    problem: str = ""  # why the device cannot look after its pods now, in one line; empty: it can
 
 
 class ReportKind(IntEnum):

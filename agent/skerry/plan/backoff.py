@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from skerry.limits import RESTART_BACKOFF_S, RESTART_RESET_S
+from skerry.limits import RESTART_BACKOFF_S, RESTART_RESET_S, RUNTIME_OUTAGE_S
 
 
 def full_jitter(bounds_s: tuple[float, float], failures: int, jitter: float) -> float:
@@ -18,6 +18,16 @@ def restart_delay(failures: int) -> float:
     """
     first, last = RESTART_BACKOFF_S
     return 0.0 if failures <= 1 else min(last, first * 2.0 ** min(failures - 2, 32))
+
+
+def outage_delay(told: int) -> float:
+    """Seconds that the runtime must be away before the hub is told, after so many outages told in a row: 10, 20 … 300.
+
+    The first is longer than a restart of the runtime takes; the last keeps one that crashes in a loop from wearing out
+    the flash.
+    """
+    first, last = RUNTIME_OUTAGE_S
+    return min(last, first * 2.0 ** min(told, 32))
 
 
 def failures_after(failures: int, ran_s: float) -> int:

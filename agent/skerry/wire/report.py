@@ -143,6 +143,7 @@ TABLES = {
             10: ("runtime", NAME),
             11: ("agent", NAME),
             12: ("addresses", _list(NAME, ADDRESSES_MAX)),
+            13: ("problem", TEXT),
         },
     ),
 }

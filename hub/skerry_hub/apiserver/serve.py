@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from skerry.errors import ConfigInvalid
 from skerry_hub import pki
 
 from . import credentials, events, kinds, limits
@@ -45,7 +46,7 @@ async def serve(
     """Serves the Kubernetes API from `data` on `listen` (HOST:PORT, port 0 picks one) until `stop` is set.
 
     Writes `data/admin.kubeconfig` once it serves, then calls `ready`. Listens on loopback only unless `insecure`.
-    Raises SkerryError (ListenError, DataError, DataInUse, DatabaseError, PkiError): one line each.
+    Raises SkerryError (ConfigInvalid, ListenError, DataError, DataInUse, DatabaseError, PkiError): one line each.
     """
     host, port = parse_listen(listen, insecure)
     _make_folder(data)
@@ -102,18 +103,19 @@ async def _serve(
 
 
 def parse_listen(text: str, insecure: bool) -> tuple[str, int]:
-    """HOST and PORT of `HOST:PORT` or `[V6]:PORT`. Raises ListenError, also for other than loopback."""
+    """HOST and PORT of `HOST:PORT` or `[V6]:PORT`. Raises ConfigInvalid, also for other than loopback, and ListenError
+    for a name that nobody knows now."""
     host, colon, port = text.rpartition(":")
     host = host[1:-1] if host.startswith("[") and host.endswith("]") else host
     if not colon or not host or not port.isascii() or not port.isdigit() or int(port) > 65535:
-        raise ListenError(f"{text!r} is not HOST:PORT with a port from 0 to 65535")
+        raise ConfigInvalid("--listen", f"{text!r} is not HOST:PORT with a port from 0 to 65535")
     try:
         addresses = {info[4][0] for info in socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)}
     except (OSError, UnicodeError):
         raise ListenError(f"{text!r}: no such host") from None
     loopback = all(ipaddress.ip_address(str(a).partition("%")[0]).is_loopback for a in addresses)
     if not loopback and not insecure:
-        raise ListenError(f"{text!r} is not a loopback address; other addresses are refused unless insecure is set")
+        raise ConfigInvalid("--listen", f"{text!r} is not a loopback address; others need --insecure")
     return host, int(port)
 
 

@@ -161,7 +161,7 @@ class Reports:
         shown = self._node(node)
         if shown is None:
             raise NotFound(node)
-        patch = status.node_patch(said, shown.get("status") or {}, node)
+        patch = status.node_patch(said, shown.get("status") or {}, node, self._clock.wall())
         if patch is not None:
             era = self._era(NODES)
             now = await self._cluster.patch(

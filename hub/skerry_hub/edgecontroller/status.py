@@ -21,6 +21,8 @@ DONE = (Phase.SUCCEEDED, Phase.FAILED)
 RUNTIME_SCHEME = "containerd://"
 RESTORED = "RestoredHub"
 DISK_PRESSURE = "DiskPressure"
+PROBLEM = "DeviceProblem"
+NOT_READY = "KubeletNotReady"
 READY = "Ready"
 COMPONENT = "skerry"
 WALL_S_MAX = 253_402_300_799  # the last second that RFC 3339 can write
@@ -52,8 +54,9 @@ def pod_patch(
     return patch or None
 
 
-def node_patch(facts: NodeFacts, have: Mapping[str, Any], node: str) -> Obj | None:
-    """The strategic merge patch of a node's `status` for what the device says about itself."""
+def node_patch(facts: NodeFacts, have: Mapping[str, Any], node: str, wall: float) -> Obj | None:
+    """The strategic merge patch of a node's `status` for what the device says about itself. Its problem becomes a
+    condition of its own, so that Ready follows from it whichever hub process writes it, and whenever."""
     amounts = {
         "cpu": _cpu(facts.cpu_millis),
         "memory": f"{facts.memory_bytes // 1024}Ki",
@@ -84,12 +87,17 @@ def node_patch(facts: NodeFacts, have: Mapping[str, Any], node: str) -> Obj | No
     if mine != addresses:
         gone = [a["type"] for a in mine if a["type"] not in {b["type"] for b in addresses}]
         patch["addresses"] = [*addresses, *({"type": kind, "$patch": "delete"} for kind in gone)]
-    return patch or None
+    problem = (PROBLEM, "True", NOT_READY, facts.problem) if facts.problem else (PROBLEM, "False", "NoProblem", "")
+    return (patch | (_exceptional(problem, have, wall) or {})) or None
 
 
 def presence_patch(live: bool, have: Mapping[str, Any], wall: float) -> Obj | None:
-    """The node's Ready condition: True while the session lives, Unknown with reason Holdover after it."""
-    if live:
+    """The node's Ready condition: while the session lives True, or False with the problem that the device told; after
+    it Unknown with reason Holdover."""
+    problems = [c for c in have.get("conditions") or () if (c.get("type"), c.get("status")) == (PROBLEM, "True")]
+    if live and problems:
+        want = (READY, "False", NOT_READY, str(problems[0].get("message") or ""))
+    elif live:
         want = (READY, "True", "SessionLive", "the device is connected to the hub")
     else:
         want = (READY, "Unknown", "Holdover", "the device is not connected; its pods go on by themselves")

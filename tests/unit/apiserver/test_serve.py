@@ -20,7 +20,7 @@ from typing import Any
 import pytest
 import yaml
 
-from skerry.errors import SkerryError
+from skerry.errors import ConfigInvalid, SkerryError
 from skerry_hub import pki
 from skerry_hub.apiserver.errors import DatabaseError, DataError, DataInUse, ListenError
 from skerry_hub.apiserver.serve import DATABASE, ServedAt, parse_listen, serve
@@ -138,11 +138,13 @@ def test_a_folder_is_served_once(tmp_path: Path) -> None:
         assert isinstance(refusal(tmp_path), DataInUse)
 
 
-@pytest.mark.parametrize(
-    "listen", ["", "127.0.0.1", "127.0.0.1:", ":80", "127.0.0.1:x", "127.0.0.1:70000", "nohost.invalid:1"]
-)
-def test_a_bad_address_is_refused(tmp_path: Path, listen: str) -> None:
-    assert isinstance(refusal(tmp_path, listen), ListenError)
+@pytest.mark.parametrize("listen", ["", "127.0.0.1", "127.0.0.1:", ":80", "127.0.0.1:x", "127.0.0.1:70000"])
+def test_what_is_no_address_is_wrong_input(tmp_path: Path, listen: str) -> None:
+    assert isinstance(refusal(tmp_path, listen), ConfigInvalid)
+
+
+def test_a_name_that_nobody_knows_is_refused(tmp_path: Path) -> None:
+    assert isinstance(refusal(tmp_path, "nohost.invalid:1"), ListenError)
 
 
 def test_a_taken_port_is_refused(tmp_path: Path) -> None:
@@ -155,7 +157,7 @@ def test_a_taken_port_is_refused(tmp_path: Path) -> None:
 
 
 def test_only_loopback_is_listened_on_unless_insecure() -> None:
-    with pytest.raises(ListenError, match="loopback"):
+    with pytest.raises(ConfigInvalid, match="loopback"):
         parse_listen("0.0.0.0:0", insecure=False)
     assert parse_listen("0.0.0.0:6443", insecure=True) == ("0.0.0.0", 6443)
     assert parse_listen("[::1]:6443", insecure=False) == ("::1", 6443)

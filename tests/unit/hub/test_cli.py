@@ -59,6 +59,19 @@ def test_wrong_input_is_one_line_and_code_2(
     assert said.err.count("\n") == 1
 
 
+@pytest.mark.parametrize("listen", ["nonsense", "127.0.0.1:70000", ":6443", "0.0.0.0:6443"])
+@pytest.mark.parametrize("command", ["api", "up"])
+def test_a_wrong_listen_is_one_line_and_code_2_and_nothing_is_made(
+    command: str, listen: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([command, "--data", str(tmp_path / "d"), "--listen", listen]) == 2
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert "--listen" in said.err
+    assert said.err.count("\n") == 1
+    assert not (tmp_path / "d").exists()
+
+
 def test_an_api_that_is_not_there_is_one_line_and_code_1(kubeconfig: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["join", "n1", "--broker", "mqtt://127.0.0.1:1", "--kubeconfig", str(kubeconfig)]) == 1
     assert capsys.readouterr().err.count("\n") == 1

@@ -338,5 +338,11 @@ async def test_a_lost_runtime_is_unknown_until_everything_was_seen() -> None:
     journal = await opened(MemoryStore())
     journal.looked(None)
     journal.observe(None, {})
-    journal.runtime_lost()
+    journal.runtime_lost("no answer")
+    journal.runtime_lost("still no answer")
     assert (journal.runtime_up, journal.look_pending("u"), journal.looks()) == (False, True, None)
+    assert journal.runtime_trouble == "no answer"  # it is one outage
+    journal.observe({"u"}, {})
+    assert journal.runtime_trouble
+    journal.observe(None, {})
+    assert (journal.runtime_up, journal.runtime_trouble) == (True, "")

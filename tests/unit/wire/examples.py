@@ -55,7 +55,7 @@ STATUS = PodStatus(
 EVENT = Event(UID, "default", "web", "Pulled", "image is here", False, 1_764_000_000, "journal/7")
 FACTS = NodeFacts(
     4_000, 536_870_912, 110, "arm64", "linux", "Debian 12", "6.1.0", UID, "m" * 32, "containerd://1.7.2", "0.1.0",
-    ("192.0.2.7", "2001:db8::7"),
+    ("192.0.2.7", "2001:db8::7"), "container runtime is down: no answer in time",
 )  # fmt: skip
 BODIES: tuple[tuple[ReportKind, str, Reported], ...] = (
     (ReportKind.POD_STATUS, UID, STATUS),
