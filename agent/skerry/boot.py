@@ -20,11 +20,13 @@ from skerry.journal.journal import Journal
 from skerry.journal.recovery import recover
 from skerry.loops.introduce import introduce_loop
 from skerry.loops.link import link_loop
+from skerry.loops.pulse import Pulse, beating, watchdog_loop
 from skerry.loops.report import Counters, Log
 from skerry.loops.steer import Steer
 from skerry.loops.watch import watch_loop
+from skerry.model.desired import Kind
 from skerry.ports import Clock, Entropy, Host, Link, Runtime
-from skerry.wire.session import DeviceSession, Identity
+from skerry.wire.session import DeviceSession, Identity, State
 
 if TYPE_CHECKING:
     from skerry.world.store import Opened
@@ -39,10 +41,13 @@ def log(line: str) -> None:
 
 def run(config: Config) -> int:
     """Run the agent until SIGTERM or SIGINT; containers go on. Returns the exit code."""
+    import faulthandler
+
     import uvloop
 
     from skerry.world.store import open_store
 
+    faulthandler.enable()  # what the watchdog kills says where it stood
     # Before the loop and before any thread: opening forks a child that walks the environment first.
     opened = open_store(journal_folder(config), map_bytes=config.journal_bytes_max)
     runner: Callable[[Coroutine[Any, Any, int]], int] = uvloop.run
@@ -110,15 +115,17 @@ async def serve(
     facts, counters = host.facts(), Counters()
     booted = journal.boot_id != facts.boot_id
     session = DeviceSession(Identity(node, facts.boot_id, __version__))
-    steer = Steer(runtime, host, journal, clock, entropy, log, counters, secret_env, booted)
+    pulse = Pulse(clock, ("watch", "steer", "pods", "link"))
+    watch, steer, pods, hub = (pulse.of(name) for name in pulse.names)
+    hands = Steer(runtime, host, journal, clock, entropy, log, counters, steer, pods, secret_env, booted)
     loops = [
-        asyncio.ensure_future(watch_loop(runtime, journal, clock, entropy, log, counters)),
-        asyncio.ensure_future(steer.run()),
-        asyncio.ensure_future(link_loop(link, journal, session, clock, entropy, log, counters)),
+        asyncio.ensure_future(beating(watch, watch_loop(runtime, journal, clock, entropy, log, counters, watch))),
+        asyncio.ensure_future(beating(steer, hands.run())),
+        asyncio.ensure_future(beating(hub, link_loop(link, journal, session, clock, entropy, log, counters, hub))),
+        asyncio.ensure_future(watchdog_loop(host, pulse, clock, lambda: _status(journal, session), log)),
         asyncio.ensure_future(introduce_loop(journal, host, runtime, clock, entropy)),
         asyncio.ensure_future(stop.wait()),
     ]
-    host.notify("READY=1")
     log(f"skerry {__version__}: {node} is up")
     try:
         pending = set(loops)
@@ -134,6 +141,14 @@ async def serve(
         await link.close()
     log("skerry: stopped, containers go on")
     return 0
+
+
+def _status(journal: Journal, session: DeviceSession) -> str:
+    """One line for `systemctl status`."""
+    pods = sum(1 for kind, _ in journal.desired.objects if kind is Kind.POD)
+    runtime = "the runtime answers" if journal.runtime_up else "the runtime is away"
+    hub = "the hub is there" if session.state is State.LIVE else "the hub is away"
+    return f"{pods} pods, generation {journal.desired.generation}; {runtime}, {hub}"
 
 
 def journal_folder(config: Config) -> Path:

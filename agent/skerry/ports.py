@@ -198,6 +198,10 @@ class Host(Protocol):
     def volume_pods(self) -> set[str]:
         """Uids that have volumes here."""
 
+    @property
+    def watchdog_s(self) -> float:
+        """How long the service manager waits for WATCHDOG=1 until it starts the agent again; 0: for ever."""
+
     def notify(self, state: str) -> None:
         """sd_notify: READY=1, WATCHDOG=1, STATUS=…; nothing without a service manager."""
 

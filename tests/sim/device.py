@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from sim.broker import Broker
 from sim.engine import Engine
-from sim.host import Board, SimHost
+from sim.host import WATCHDOG_S, Board, SimHost
 from sim.link import Reach, SimLink
 from sim.loop import Process, State
 from sim.runtime import SimRuntime, Weather
@@ -44,6 +44,7 @@ class Device:
         self.log: list[str] = []
         self.started: Callable[[Device], None] = lambda device: None  # told after each recovery
         self._restart: asyncio.TimerHandle | None = None
+        self._watchdog: asyncio.TimerHandle | None = None
         self._dead: list[Process] = []
 
     @property
@@ -66,6 +67,24 @@ class Device:
         if self._restart is None and self.powered:
             self._restart = self.world.after(self.random.uniform(*bounds), self.start)
 
+    def _told(self, state: str) -> None:
+        """sd_notify: the first READY=1 starts the watchdog, WATCHDOG=1 feeds it."""
+        if "READY=1" in state or "WATCHDOG=1" in state:
+            self._call_off_watchdog()
+            self._watchdog = self.world.after(WATCHDOG_S, self._unfed)
+
+    def _unfed(self) -> None:
+        """An agent that hangs is killed; one that runs is fed by itself, whatever happens to it."""
+        late = self.host.notes[-1] if self.host is not None and self.host.notes else ""
+        if self.process.state is not State.STOPPED:
+            self.world.break_("11 no latch", f"{self.node}: the watchdog was not fed: {late!r}")
+        self.kill("watchdog")
+
+    def _call_off_watchdog(self) -> None:
+        if self._watchdog is not None:
+            self._watchdog.cancel()
+            self._watchdog = None
+
     async def _main(self) -> None:
         """boot._main on simulated seams."""
         why = "ended"
@@ -77,7 +96,7 @@ class Device:
             self._log(f"journal: {recovered.story}, generation {self.journal.desired.generation}")
             self._overhear(self.journal)
             self.started(self)
-            self.host = SimHost(self.board)
+            self.host = SimHost(self.board, self._told)
             self.link = SimLink(self.broker, self.reach, self.node)
             self.listen(self.link)
             runtime = SimRuntime(self.world, self.engine, self.weather)
@@ -175,6 +194,7 @@ class Device:
         if self._restart is not None:
             self._restart.cancel()
             self._restart = None
+        self._call_off_watchdog()
         if self.running:
             self.world.loop.kill(self.process)
             self.disk.crash()

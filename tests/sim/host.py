@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 
 from sim.world import World
 from skerry.errors import VolumeFailed
@@ -11,6 +12,7 @@ from skerry.model.report import NodeFacts
 from skerry.ports import FilesVolume, ResolvedVolume
 
 MOUNT_S = (0.001, 0.02)
+WATCHDOG_S = 90.0  # as in skerry.service
 
 
 class Board:
@@ -35,8 +37,8 @@ class Board:
 class SimHost:
     """ports.Host."""
 
-    def __init__(self, board: Board) -> None:
-        self._board = board
+    def __init__(self, board: Board, manager: Callable[[str], None] = lambda state: None) -> None:
+        self._board, self._manager = board, manager
         self._random = board.world.rng(f"host/{board.name}/{board.world.now}")
         self.notes: list[str] = []
 
@@ -66,5 +68,10 @@ class SimHost:
     def volume_pods(self) -> set[str]:
         return set(self._board.in_memory) | set(self._board.on_disk)
 
+    @property
+    def watchdog_s(self) -> float:
+        return WATCHDOG_S
+
     def notify(self, state: str) -> None:
         self.notes.append(state)
+        self._manager(state)

@@ -13,7 +13,7 @@ from random import Random
 import skerry.journal.journal as journal_module
 import skerry.journal.outbox as outbox_module
 from sim.broker import Broker
-from sim.calm import calm_problems, offline_problems, quiet_problems
+from sim.calm import QUIET_S, calm_problems, offline_problems, quiet_problems
 from sim.checks import PROMISES, Watching, event_name
 from sim.device import Device
 from sim.etcd import Change, Etcd
@@ -28,7 +28,6 @@ from skerry_hub.ports import PODS
 CALM_S = 4_000.0  # the bound of promise 5: the longest hail of a hub (HAIL_BACKOFF_S) and one back-off
 POLL_S = 10.0
 OFFLINE_S = 400.0  # the bound of promise 4, from the boot: one look, one back-off of any step
-QUIET_S = 3_600.0
 SETTLE_S = 800.0  # the longest program ends
 
 

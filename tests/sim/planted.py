@@ -207,20 +207,21 @@ def _latch_after_failures() -> Sequence[Patch]:
     """The link gives up after three failures in a row."""
 
     async def link_loop(
-        link_: Any, journal: Any, session_: Any, clock: Any, entropy: Any, log: Any, counters: Any
+        link_: Any, journal: Any, session_: Any, clock: Any, entropy: Any, log: Any, counters: Any, beat: Any
     ) -> None:
         failures = 0
         while failures < 3:
             try:
                 await link_.connect()
                 failures = 0
-                await link.Conversation(link_, journal, session_, clock, entropy, log, counters).run()
+                await link.Conversation(link_, journal, session_, clock, entropy, log, counters, beat).run()
             except LinkLost:
                 failures += 1
             finally:
                 session_.lost()
                 await link_.close()
             await clock.sleep_until(clock.now() + full_jitter(RECONNECT_BACKOFF_S, failures, entropy.uniform()))
+        beat.waits()  # else the watchdog would see it first
         await clock.sleep_until(clock.now() + 1e9)
 
     return [(boot, "link_loop", link_loop)]

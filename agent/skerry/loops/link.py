@@ -14,6 +14,7 @@ from typing import Any
 from skerry.errors import LinkLost, StoreFull
 from skerry.journal.journal import Journal
 from skerry.limits import JOURNAL_ALARM_RATIO, NONCE_BYTES, RECONNECT_BACKOFF_S, STEP_BACKOFF_S
+from skerry.loops.pulse import Beat
 from skerry.loops.report import Counters, Log, Sparing
 from skerry.plan.backoff import full_jitter
 from skerry.ports import Clock, Entropy, Inbound, Link
@@ -22,16 +23,24 @@ from skerry.wire.session import Commit, DeviceSession, Effect, Note, Retell, Sen
 
 
 async def link_loop(
-    link: Link, journal: Journal, session: DeviceSession, clock: Clock, entropy: Entropy, log: Log, counters: Counters
+    link: Link,
+    journal: Journal,
+    session: DeviceSession,
+    clock: Clock,
+    entropy: Entropy,
+    log: Log,
+    counters: Counters,
+    beat: Beat,
 ) -> None:
     """Run for ever: connect, converse until the connection is lost, wait, again."""
     failures, log = 0, Sparing(log, clock)
     while True:
+        beat.works()
         try:
             await link.connect()
             log("link: connected")
             failures = 0
-            await Conversation(link, journal, session, clock, entropy, log, counters).run()
+            await Conversation(link, journal, session, clock, entropy, log, counters, beat).run()
         except LinkLost as why:
             if failures < 3:
                 log(f"link: {why}")
@@ -40,6 +49,7 @@ async def link_loop(
             session.lost()
             await link.close()
         failures += 1
+        beat.waits()
         await clock.sleep_until(clock.now() + full_jitter(RECONNECT_BACKOFF_S, failures, entropy.uniform()))
 
 
@@ -55,9 +65,10 @@ class Conversation:
         entropy: Entropy,
         log: Log,
         counters: Counters,
+        beat: Beat,
     ) -> None:
         self._link, self._journal, self._session = link, journal, session
-        self._clock, self._entropy, self._log, self._counters = clock, entropy, log, counters
+        self._clock, self._entropy, self._log, self._counters, self._beat = clock, entropy, log, counters, beat
         self._owed_at: float | None = clock.now() if journal.owes_reports else None  # when to try `retell` again
         self._owed_tries = 0
         self._alarmed = False  # the journal is filling up, and that was said
@@ -75,7 +86,9 @@ class Conversation:
                     self._ensure(waits, "deadline", self._clock.sleep_until(self._session.deadline))
                 if self._owed_at is not None:
                     self._ensure(waits, "owed", self._clock.sleep_until(self._owed_at))
+                self._beat.waits()
                 done, _ = await asyncio.wait(waits.values(), return_when=asyncio.FIRST_COMPLETED)
+                self._beat.works()
                 for name in [n for n, task in waits.items() if task in done]:
                     await self._woken(name, waits.pop(name).result())
                 if "deadline" in waits:

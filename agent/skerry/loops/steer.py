@@ -21,8 +21,9 @@ from skerry.errors import (
     VolumeFailed,
 )
 from skerry.journal.journal import Journal
-from skerry.limits import POD_WORKERS_MAX, PULL_BACKOFF_S, STEP_BACKOFF_S
+from skerry.limits import POD_STEP_S_MAX, POD_WORKERS_MAX, PULL_BACKOFF_S, STEP_BACKOFF_S
 from skerry.loops.act import Hands
+from skerry.loops.pulse import Beat
 from skerry.loops.report import Counters, Log
 from skerry.model.action import (
     Action,
@@ -76,6 +77,8 @@ class Steer:
     entropy: Entropy
     log: Log
     counters: Counters
+    beat: Beat
+    hands_beat: Beat  # of the workers together: as long as there is one, some step ends now and then
     secret_env: bool = False
     booted: bool = False  # the board booted since the journal was last written: nothing of the runtime survived
     _memories: dict[str, PodMemory] = field(default_factory=dict)
@@ -91,8 +94,10 @@ class Steer:
     async def run(self) -> None:
         pending: set[str] = {uid for kind, uid in self.journal.desired.objects if kind is Kind.POD}
         pending |= set(self.journal.statuses) | self.host.volume_pods()
+        self.hands_beat.waits()
         try:
             while True:
+                self.beat.works()
                 pending |= self.journal.take_dirty() | self._due() | self._retry_missing()
                 pending -= {uid for uid in sorted(pending) if self._begin(uid)}  # sorted: a life can be replayed
                 await self._wait()
@@ -116,6 +121,7 @@ class Steer:
         self._wakes.pop(uid, None)
         task = asyncio.ensure_future(self._work(uid, obj))
         self._workers[uid] = Worker(obj, task)
+        self.hands_beat.works(POD_STEP_S_MAX)
         return True
 
     def _due(self) -> set[str]:
@@ -145,6 +151,7 @@ class Steer:
         if self._wakes:
             waits.append(asyncio.ensure_future(self.clock.sleep_until(min(self._wakes.values()))))
         tasks = [w.task for w in self._workers.values()]
+        self.beat.waits()
         try:
             await asyncio.wait([*waits, *tasks], return_when=asyncio.FIRST_COMPLETED)
         finally:
@@ -160,6 +167,8 @@ class Steer:
                 self.journal.want_look(uid)
             else:
                 task.result()
+        if not self._workers:
+            self.hands_beat.waits()
 
     # --- one pod ------------------------------------------------------------------------------------------------------
 
@@ -297,6 +306,7 @@ class Steer:
         except (RuntimeAway, RuntimeFailed, VolumeFailed, Refused) as why:
             outcome = str(why)
             self._trouble(action, why, memory)
+        self.hands_beat.works(POD_STEP_S_MAX)
         self.counters[what] += 1
         self.journal.note(self.clock.wall(), name, uid, told(action), action.why, outcome)
         if not outcome:

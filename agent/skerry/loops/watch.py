@@ -11,13 +11,14 @@ import asyncio
 from skerry.errors import RuntimeAway, RuntimeFailed
 from skerry.journal.journal import Journal
 from skerry.limits import LOOK_BATCH_MAX, RELIST_FIRST_S, RELIST_S, RUNTIME_BACKOFF_S
+from skerry.loops.pulse import Beat
 from skerry.loops.report import Counters, Log
 from skerry.plan.backoff import full_jitter
 from skerry.ports import Clock, Entropy, Runtime
 
 
 async def watch_loop(
-    runtime: Runtime, journal: Journal, clock: Clock, entropy: Entropy, log: Log, counters: Counters
+    runtime: Runtime, journal: Journal, clock: Clock, entropy: Entropy, log: Log, counters: Counters, beat: Beat
 ) -> None:
     """Run for ever: subscribe, look, follow; when the runtime goes away, wait and begin again."""
     failures = 0
@@ -26,10 +27,11 @@ async def watch_loop(
         relist = asyncio.ensure_future(_relist(journal, clock))
         try:
             while True:
-                await _look(runtime, journal, counters)
+                await _look(runtime, journal, counters, beat)
                 if failures:
                     log("runtime: back")
                 failures = 0
+                beat.waits()
                 await _either(journal.for_watch.wait(), follow)
         except (RuntimeAway, RuntimeFailed) as why:
             journal.runtime_lost(str(why))
@@ -40,6 +42,7 @@ async def watch_loop(
         finally:
             follow.cancel()
             relist.cancel()
+        beat.waits()
         await clock.sleep_until(clock.now() + full_jitter(RUNTIME_BACKOFF_S, failures, entropy.uniform()))
 
 
@@ -59,18 +62,20 @@ async def _relist(journal: Journal, clock: Clock) -> None:
         await clock.sleep_until(clock.now() + RELIST_S)
 
 
-async def _look(runtime: Runtime, journal: Journal, counters: Counters) -> None:
+async def _look(runtime: Runtime, journal: Journal, counters: Counters, beat: Beat) -> None:
     """One round of looks at whatever is wanted."""
     looks = journal.looks()
     if looks is not None and len(looks) > LOOK_BATCH_MAX:
         journal.want_look()
         looks = None
     journal.looked(looks)
+    beat.works()
     if looks is None:
         counters["looks_at_all"] += 1
         journal.observe(None, await runtime.look())
     for uid in sorted(looks or ()):
         counters["looks"] += 1
+        beat.works()
         journal.observe({uid}, await runtime.look(uid))
 
 

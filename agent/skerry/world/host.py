@@ -1,16 +1,14 @@
-"""The board behind ports.Host: facts from facts.py, volumes from volumes.py, and the service manager's socket."""
+"""The board behind ports.Host: facts from facts.py, volumes from volumes.py, the service manager from notify.py."""
 
 from __future__ import annotations
 
-import contextlib
-import os
-import socket
 from pathlib import Path
 from typing import Protocol
 
 from skerry.model.report import NodeFacts
 from skerry.ports import ResolvedVolume
 from skerry.world.facts import node_facts
+from skerry.world.notify import ServiceManager
 
 
 class Volumes(Protocol):
@@ -26,10 +24,10 @@ class Volumes(Protocol):
 class Host:
     """ports.Host."""
 
-    def __init__(self, volumes: Volumes, *, root: Path = Path("/"), notify_socket: str | None = None) -> None:
-        """`notify_socket` is $NOTIFY_SOCKET if not given; empty: no service manager."""
+    def __init__(self, volumes: Volumes, *, root: Path = Path("/"), manager: ServiceManager | None = None) -> None:
+        """`manager` is the one of the environment if not given."""
         self._volumes, self._root = volumes, root
-        self._notify_socket = os.environ.get("NOTIFY_SOCKET", "") if notify_socket is None else notify_socket
+        self._manager = ServiceManager.of_environment() if manager is None else manager
 
     def facts(self) -> NodeFacts:
         return node_facts(self._root)
@@ -43,12 +41,9 @@ class Host:
     def volume_pods(self) -> set[str]:
         return self._volumes.volume_pods()
 
+    @property
+    def watchdog_s(self) -> float:
+        return self._manager.watchdog_s
+
     def notify(self, state: str) -> None:
-        """sd_notify(3). Never waits: a message that the manager has no room for is lost, and the next one tells it."""
-        if not self._notify_socket:
-            return
-        name = self._notify_socket
-        address = "\0" + name[1:] if name.startswith("@") else name  # abstract, unix(7)
-        with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
-            sock.setblocking(False)
-            sock.sendto(state.encode(), address)
+        self._manager.notify(state)

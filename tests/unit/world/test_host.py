@@ -1,10 +1,8 @@
-"""Facts of boards that are not here, and sd_notify on both kinds of socket."""
+"""Facts of boards that are not here."""
 
 from __future__ import annotations
 
 import os
-import socket
-import uuid
 from pathlib import Path
 
 import pytest
@@ -96,25 +94,3 @@ async def test_this_machine_has_facts_and_volumes_are_delegated() -> None:
     assert facts.runtime == ""
     assert facts.kernel == os.uname().release
     assert host.volume_pods() == {"a"}
-
-
-@pytest.mark.parametrize("kind", ["path", "abstract"])
-def test_notify_reaches_the_service_manager(tmp_path: Path, kind: str) -> None:
-    name = f"@skerry-{uuid.uuid4()}" if kind == "abstract" else str(tmp_path / "notify")
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
-        manager.bind("\0" + name[1:] if kind == "abstract" else name)
-        manager.settimeout(2)
-        Host(NoVolumes(), notify_socket=name).notify("READY=1\nSTATUS=five pods")
-        assert manager.recv(100) == b"READY=1\nSTATUS=five pods"
-
-
-def test_notify_never_waits_and_never_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    Host(NoVolumes(), notify_socket="").notify("WATCHDOG=1")
-    Host(NoVolumes(), notify_socket=str(tmp_path / "nobody")).notify("WATCHDOG=1")
-    name = str(tmp_path / "full")
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
-        manager.bind(name)
-        monkeypatch.setenv("NOTIFY_SOCKET", name)
-        host = Host(NoVolumes())
-        for _ in range(2_000):  # far more than the queue of a socket that nobody reads
-            host.notify("WATCHDOG=1")
