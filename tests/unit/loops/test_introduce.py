@@ -11,6 +11,7 @@ from skerry import __version__
 from skerry.errors import RuntimeAway, RuntimeFailed, SkerryError
 from skerry.limits import RUNTIME_OUTAGE_S, RUNTIME_STEADY_S, STATUS_MESSAGE_CHARS_MAX
 from skerry.loops.introduce import introduce_loop
+from skerry.loops.pulse import Pulse
 from skerry.loops.report import Counters
 from skerry.loops.watch import watch_loop
 from skerry.model.observed import PodSeen
@@ -80,8 +81,9 @@ class Board:
             self.told.append(facts.problem)
 
         journal.tell_node = tell_node  # type: ignore[method-assign]
+        beat = Pulse(clock, ()).of("watch")
         loops = (
-            watch_loop(engine, journal, clock, dice, lambda line: None, Counters()),  # type: ignore[arg-type]
+            watch_loop(engine, journal, clock, dice, lambda line: None, Counters(), beat),  # type: ignore[arg-type]
             introduce_loop(journal, engine, engine, clock, dice),  # type: ignore[arg-type]
         )
         self._tasks = [asyncio.ensure_future(loop) for loop in loops]

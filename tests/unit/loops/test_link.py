@@ -6,6 +6,7 @@ import asyncio
 
 from skerry.limits import JOURNAL_ALARM_RATIO
 from skerry.loops.link import link_loop
+from skerry.loops.pulse import Pulse
 from skerry.loops.report import Counters
 from skerry.model.desired import Key, Kind, set_digest, short
 from skerry.ports import Inbound
@@ -66,7 +67,9 @@ async def test_a_journal_that_fills_up_is_said_once_and_again_after_it_had_room(
     store, lines = Filling(), list[str]()
     hub, journal = Hub(), await opened(store)
     session = DeviceSession(Identity("pi-7", "boot-1", "0.1.0"))
-    loop = link_loop(hub, journal, session, ManualClock(), Dice(), lambda line: lines.append(line), Counters())
+    clock = ManualClock()
+    beat = Pulse(clock, ()).of("link")
+    loop = link_loop(hub, journal, session, clock, Dice(), lambda line: lines.append(line), Counters(), beat)
     task = asyncio.ensure_future(loop)
     await settle()
     over = JOURNAL_ALARM_RATIO + 0.01
