@@ -1,5 +1,5 @@
 """Each native function beside its own pure form and the best alternatives of library and standard library, and the
-set's digest, which a better plain algorithm keeps out of C. Medians of rounds that take turns, in one process."""
+step of the device that it is in. Medians of rounds that take turns, in one process."""
 
 from __future__ import annotations
 
@@ -9,27 +9,30 @@ import subprocess
 import tempfile
 import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from bisect import bisect_left
+from collections.abc import Callable, Iterator
 from hashlib import sha256
 from pathlib import Path
 from statistics import median
+from types import MappingProxyType
 
 import cbor2
 
 import skerry_native
 from bench.report import Row, progress
 from skerry.limits import CODEC_DEPTH_MAX, CODEC_ITEMS_MAX
-from skerry.model.desired import Change, Desired, Key, Kind, Object, object_of, objects_digest
+from skerry.model.desired import Change, Desired, Kind, Object, object_of, packed, set_digest, short
 from skerry.wire.codec import decode, encode
 
 USUAL = Path(__file__).with_name("usual-pod.json")
-SET_OBJECTS = 100
+SETS = ((100, 1), (1000, 100))  # objects of a set, and how many of them change
 
 
 def rows(quick: bool = False) -> Iterator[Row]:
     rounds, calls = (3, 20) if quick else (25, 200)
     yield from wellformed_rows(rounds, calls)
-    yield from digest_rows(rounds, calls)
+    for objects, changes in SETS:
+        yield from packed_rows(rounds, max(1, calls * 100 // objects), objects, changes)
     yield from size_rows()
 
 
@@ -59,40 +62,97 @@ def wellformed_rows(rounds: int, calls: int) -> Iterator[Row]:
     yield Row("native", "codec.decode, checked", took["both"], "µs", "cbor2.loads alone", took["cbor2"], "lower", note)
 
 
-def digest_rows(rounds: int, calls: int) -> Iterator[Row]:
-    """The digest of a set of which one object changed."""
-    kinds = [Kind.POD if i % 10 == 0 else Kind.CONFIG_MAP for i in range(SET_OBJECTS)]
+def packed_rows(rounds: int, calls: int, objects: int, changes: int) -> Iterator[Row]:
+    """A set of which some objects changed: the change merged in, the two sets told apart, the device's whole step."""
+    fast, pure = skerry_native.load("packed", pure=False), skerry_native.load("packed", pure=True)
+    if not skerry_native.compiled(fast):
+        progress("          skerry_native.packed is not compiled here: its rows are left out")
+        return
+    kinds = [Kind.POD if i % 10 == 0 else Kind.CONFIG_MAP for i in range(objects)]
     made = [object_of(kind, str(uuid.uuid4()), os.urandom(600)) for kind in kinds]
+    plain = Plain(made)
+    new = sorted((object_of(o.kind, o.uid, b"other") for o in made[:: objects // changes]), key=lambda o: o.key)
     own = Desired().changed(Change("store", "epoch", 1, 1, tuple(made)))
-    change = Change("store", "epoch", 2, 2, (object_of(made[0].kind, made[0].uid, b"other"),))
-    preimage = b"".join(own.objects[key].entry for key in sorted(own.objects))
-    assert objects_digest(own.objects) == before(own.objects)
+    change = Change("store", "epoch", 2, 2, tuple(new))
+    base, puts = packed((o.key, o.digest) for o in made), packed((o.key, o.digest) for o in new)
+    after = plain.bisected(new)
+    old, theirs = dict(plain.digests), {**plain.digests, **{o.key: short(o.digest) for o in new}}
+    had, has = set(plain.entries), set(Plain([*(o for o in made if o.key not in {n.key for n in new}), *new]).entries)
+    assert fast.merged(base, b"", puts) == pure.merged(base, b"", puts) == after
+    assert (
+        fast.difference(base, after)
+        == pure.difference(base, after)
+        == (b"", puts)
+        == (b"", b"".join(sorted(has - had)))
+    )
+    assert own.changed(change).digest == plain.before(new) == set_digest(theirs.items())
     took = turns(
         {
-            "now": lambda: objects_digest(own.objects),
-            "before": lambda: before(own.objects),
-            "sha": lambda: sha256(preimage).digest(),
+            "merged": lambda: fast.merged(base, b"", puts),
+            "pure merged": lambda: pure.merged(base, b"", puts),
+            "bisected": lambda: plain.bisected(new),
+            "apart": lambda: fast.difference(base, after),
+            "pure apart": lambda: pure.difference(base, after),
+            "sets": lambda: (had - has, has - had),
+            "dicts": lambda: ([k for k in old if k not in theirs], [k for k, d in theirs.items() if old.get(k) != d]),
             "changed": lambda: own.changed(change),
+            "before": lambda: plain.before(new),
+            "sha": lambda: sha256(base).digest(),
         },
         rounds,
         calls,
     )
-    note = f"{SET_OBJECTS} objects, plain Python"
-    now, old, why = took["now"], took["before"], f"{note}: entries are made once and kept in order"
-    yield Row("native", "set digest", now, "µs", "as it was", old, "lower", why)
-    why = f"{note}: no native form can be below it"
-    yield Row("native", "set digest", now, "µs", "SHA-256 alone", took["sha"], "lower", why)
-    changed = took["changed"]
-    yield Row("native", "set after a change", changed, "µs", "with the old digest", changed - now + old, "lower", note)
+    of = f"{changes} of {objects}"
+    merged, apart, changed = f"change merged, {of}", f"sets told apart, {of}", f"set after a change, {of}"
+    yield Row("native", merged, took["merged"], "µs", "its pure form", took["pure merged"], "lower")
+    why = "list of entries, bisect, join; keeps three times the memory"
+    yield Row("native", merged, took["merged"], "µs", "bisect and join", took["bisected"], "lower", why)
+    yield Row("native", apart, took["apart"], "µs", "its pure form", took["pure apart"], "lower")
+    why = "sets of entries, made before and kept; three to four times the memory, and no order"
+    yield Row("native", apart, took["apart"], "µs", "set - set", took["sets"], "lower", why)
+    why = "dicts of key and digest, made before and kept"
+    yield Row("native", apart, took["apart"], "µs", "two comprehensions", took["dicts"], "lower", why)
+    why = "merge, SHA-256, copy of the dict"
+    yield Row("native", changed, took["changed"], "µs", "as it was", took["before"], "lower", why)
+    best = took["changed"] - took["merged"] + took["bisected"]
+    yield Row("native", changed, took["changed"], "µs", "with bisect and join", best, "lower", why)
+    whole = took["changed"] - took["merged"] + took["pure merged"]
+    yield Row("native", changed, took["changed"], "µs", "with the pure form", whole, "lower", why)
+    yield Row(
+        "native", changed, took["changed"], "µs", "SHA-256 alone", took["sha"], "lower", "no form can be below it"
+    )
 
 
-def before(objects: Mapping[Key, Object]) -> bytes:
-    """The digest as it was computed first: each entry anew, hashed one by one."""
-    whole = sha256()
-    for (kind, uid), obj in sorted(objects.items(), key=lambda item: item[0]):
-        name = uid.encode()
-        whole.update(bytes((kind, len(name))) + name + obj.digest[:16])
-    return whole.digest()[:16]
+class Plain:
+    """The alternatives: what they keep beside the objects, and how they change it. They know no new keys."""
+
+    def __init__(self, objects: list[Object]) -> None:
+        ordered = sorted(objects, key=lambda o: o.key)
+        self.keys = [o.key for o in ordered]
+        self.digests = {o.key: short(o.digest) for o in ordered}
+        self.entries = [entry(o) for o in ordered]
+        self.objects = MappingProxyType({o.key: o for o in ordered})
+        self.entry_of = dict(zip(self.keys, self.entries, strict=True))
+
+    def bisected(self, new: list[Object]) -> bytes:
+        """The packed set after a change, of a sorted list of entries."""
+        entries = self.entries.copy()
+        for o in new:
+            entries[bisect_left(self.keys, o.key)] = entry(o)
+        return b"".join(entries)
+
+    def before(self, new: list[Object]) -> bytes:
+        """As `Desired.changed` did it before: a new dict, every entry looked up in order, joined and hashed."""
+        objects, entries = dict(self.objects), self.entry_of.copy()
+        objects.update((o.key, o) for o in new)
+        entries.update((o.key, entry(o)) for o in new)
+        digest = short(sha256(b"".join([entries[key] for key in sorted(objects)])).digest())
+        return Desired("store", "epoch", 2, 2, MappingProxyType(objects), digest).digest
+
+
+def entry(o: Object) -> bytes:
+    name = o.uid.encode()
+    return bytes((o.kind, len(name))) + name + short(o.digest)
 
 
 def size_rows() -> Iterator[Row]:
@@ -107,7 +167,7 @@ def size_rows() -> Iterator[Row]:
                 return
             size, whole = stripped.stat().st_size / 1024, path.stat().st_size / 1024
         name = path.name.partition(".")[0]
-        yield Row("native", f"{name}.so, stripped", size, "KiB", "as built", whole, "lower", "-O2 -g0")
+        yield Row("native", f"{name}.so, stripped", size, "KiB", "as built", whole, "lower", "-O3 -g0")
 
 
 def turns(calls: dict[str, Callable[[], object]], rounds: int, count: int) -> dict[str, float]:

@@ -18,8 +18,11 @@ import skerry_native
 
 ROOT = Path(__file__).resolve().parents[3]
 NATIVE = ROOT / "native" / "skerry_native"
-# The functions of each module that run over every byte; the others are entered once per call.
-HOT = {"wellformed": ("_value", "_children", "_utf8")}
+# The functions of each module that run over every byte or entry; the others are entered once per call or change.
+HOT = {
+    "packed": ("_place", "_alike", "_whole", "_end", "_order"),
+    "wellformed": ("_value", "_children", "_utf8"),
+}
 CAN_BUILD = (
     (shutil.which("gcc") or shutil.which("cc")) is not None
     and (Path(sysconfig.get_paths()["include"]) / "Python.h").exists()
