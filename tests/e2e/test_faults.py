@@ -10,6 +10,7 @@ import os
 import signal
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -183,6 +184,32 @@ def test_processes_that_stop_for_a_while_go_on_where_they_were(fleet: Fleet, boa
             fleet.apply(pod(seen[-1], "edge-1"))
         agree(fleet, board, *seen)
         assert identities(board)["default/rock/main"] == rock, name
+    fleet.kubectl("delete", "pod", "--all", "--timeout=60s")
+    agree(fleet, board)
+
+
+def test_a_runtime_that_is_away_is_told_and_stops_no_pod(fleet: Fleet, board: Device) -> None:
+    fleet.apply(pod("rock", "edge-1"))
+    agree(fleet, board, "rock")
+    rock = identities(board)["default/rock/main"]
+    board.kill_containerd()
+    until(lambda: condition(fleet, "edge-1", "Ready").get("status") == "False", "the node to be not ready", 60)
+    said = condition(fleet, "edge-1", "Ready")
+    assert said["reason"] == "KubeletNotReady"
+    assert said["message"].startswith("container runtime is down: ")
+    assert "NotReady" in fleet.kubectl("get", "node", "edge-1")
+    _hub(fleet, board)
+    until(lambda: session(fleet, "edge-1").get("state") == "live", "the new hub's session", 60)
+    _agent(fleet, board)
+    fleet.apply(pod("meanwhile", "edge-1"))
+    until(lambda: status(board)["objects"] == 2, "the change to be journaled", 60)
+    assert condition(fleet, "edge-1", "Ready")["status"] == "False"  # told by another process, to another process
+    assert fleet.get("pod", "rock")["status"]["phase"] == "Running"
+    assert Path(f"/proc/{rock[1]}").exists()
+    board.start_containerd()
+    until(lambda: condition(fleet, "edge-1", "Ready").get("status") == "True", "the node to be ready again", 60)
+    agree(fleet, board, "rock", "meanwhile")
+    assert identities(board)["default/rock/main"] == rock
     fleet.kubectl("delete", "pod", "--all", "--timeout=60s")
     agree(fleet, board)
 

@@ -72,6 +72,11 @@ def offline_problems(devices: list[Device]) -> list[str]:
     return out
 
 
+def outage_problems(life: Life) -> list[str]:
+    """The hub's Ready agrees with the runtimes."""
+    return [problem for device in life.devices for problem in _node(life, device)]
+
+
 def quiet_problems(life: Life, before: list[tuple[int, int, int]]) -> list[str]:
     out = []
     for device, (commits, steps, lives) in zip(life.devices, before, strict=True):
@@ -204,9 +209,10 @@ def _node(life: Life, device: Device) -> list[str]:
     node = life.etcd.find(NODES, "", device.node) or {}
     status = node.get("status") or {}
     conditions = {c["type"]: c["status"] for c in status.get("conditions") or ()}
-    out = []
-    if conditions.get("Ready") != "True":
-        out.append(f"[5] {device.node}: the API says Ready {conditions.get('Ready')}")
+    (ready,) = [c for c in status.get("conditions") or () if c["type"] == "Ready"] or [{}]
+    said, out = (ready.get("status"), ready.get("reason")), []
+    if said != (("False", "KubeletNotReady") if device.weather.away else ("True", "SessionLive")):
+        out.append(f"[5] {device.node}: the API says Ready {said}, the runtime's away is {device.weather.away}")
     if conditions.get("RestoredHub") == "True":
         out.append(f"[5] {device.node}: still held")
     if (status.get("nodeInfo") or {}).get("bootID") != device.board.boot_id:

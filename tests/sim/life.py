@@ -13,7 +13,7 @@ from random import Random
 import skerry.journal.journal as journal_module
 import skerry.journal.outbox as outbox_module
 from sim.broker import Broker
-from sim.calm import QUIET_S, calm_problems, offline_problems, quiet_problems
+from sim.calm import QUIET_S, calm_problems, offline_problems, outage_problems, quiet_problems
 from sim.checks import PROMISES, Watching, event_name
 from sim.device import Device
 from sim.etcd import Change, Etcd
@@ -28,6 +28,7 @@ from skerry_hub.ports import PODS
 CALM_S = 4_000.0  # the bound of promise 5: the longest hail of a hub (HAIL_BACKOFF_S) and one back-off
 POLL_S = 10.0
 OFFLINE_S = 400.0  # the bound of promise 4, from the boot: one look, one back-off of any step
+OUTAGE_S = 400.0  # until the hub shows it: the longest that a runtime is away untold, and a back-off of the link
 SETTLE_S = 800.0  # the longest program ends
 
 
@@ -115,6 +116,8 @@ async def live(life: Life) -> None:
         await offline_boot(life)
     life.faults.end()
     await calm(life)
+    if world.rng("outage").random() < 0.3:
+        await outage(life)
     if random.random() < 0.25:
         await quiet(life)
 
@@ -196,6 +199,23 @@ async def calm(life: Life) -> None:
         and watch.pod_known(event)
     ]
     world.check(not missing, PROMISES["6"], f"events that were never shown: {missing}")
+
+
+async def outage(life: Life) -> None:
+    """Promise 5 of the nodes: a runtime that is away is shown within OUTAGE_S, and not any more when it is back."""
+    world, began = life.world, life.world.now
+    world.tell("calm", "every runtime goes away")
+    for device in life.devices:
+        device.weather.go_away()
+    while problems := outage_problems(life):
+        if world.now > began + OUTAGE_S:
+            world.break_(PROMISES["5"], "; ".join(problems))
+        await asyncio.sleep(POLL_S)
+    world.tell("calm", f"the hub shows it after {world.now - began:.0f} s")
+    world.count("outages shown")
+    for device in life.devices:
+        device.weather.away = False
+    await calm(life)
 
 
 async def quiet(life: Life) -> None:

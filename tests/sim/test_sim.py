@@ -64,5 +64,9 @@ def test_a_life_does_not_depend_on_the_hash_seed() -> None:
     assert len(said) == 1
 
 
+def test_the_runtime_is_away_in_some_calms() -> None:
+    assert sum(run(seed).counts.get("outages shown", 0) for seed in range(20)) >= 2
+
+
 def test_a_calm_is_followed_by_a_quiet_hour_in_some_lives() -> None:
     assert sum(run(seed).counts.get("quiet hours", 0) for seed in range(20)) >= 2
