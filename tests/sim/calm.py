@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from sim.checks import head_of
 from sim.device import Device
-from sim.engine import behaviour
+from sim.engine import Made, behaviour
 from sim.people import LOST_IMAGE, NAMESPACE
 from skerry.journal import record
 from skerry.limits import RELIST_S, WATCHDOG_FEED_S
@@ -165,18 +165,26 @@ def _container(device: Device, uid: str, where: str, want: Obj, final: bool, sho
     if lasting and not alive and not final:
         out.append(f"[5] {where}: {name} does not run")
     for made in alive:
-        literal = {e["name"]: e["value"] for e in want.get("env", []) if "value" in e}
-        env = {k: v for k, v in made.spec.env if k in literal or k == "N"}
-        if (made.spec.image, behaviour(made.spec), env) != (want["image"], want["args"][0], literal):
-            out.append(f"[5] {where}: {name} runs {made.spec.image} {env}, wanted {want['image']} {literal}")
-        memory = ((want.get("resources") or {}).get("limits") or {}).get("memory")
-        if memory is not None and made.resources.memory_limit_bytes != int(memory[:-2]) << 20:
-            out.append(f"[5] {where}: {name} has another memory limit than {memory}")
+        if want["image"] != LOST_IMAGE:  # asked for by a restored API: the old container serves until it is there
+            out += _made(where, want, made)
         if shown.get("containerID") != f"containerd://{made.seen.id}" or "running" not in shown.get("state", {}):
             said = f"{shown.get('containerID')} {shown.get('state')}"
             out.append(f"[5] {where}: {made.seen.id} runs, the API shows {said}")
     if not alive and "running" in (shown.get("state") or {}):
         out.append(f"[5] {where}: {name} does not run, the API says it does")
+    return out
+
+
+def _made(where: str, want: Obj, made: Made) -> list[str]:
+    """A container that runs was made from what is wanted."""
+    literal = {e["name"]: e["value"] for e in want.get("env", []) if "value" in e}
+    env = {k: v for k, v in made.spec.env if k in literal or k == "N"}
+    out = []
+    if (made.spec.image, behaviour(made.spec), env) != (want["image"], want["args"][0], literal):
+        out.append(f"[5] {where}: {want['name']} runs {made.spec.image} {env}, wanted {want['image']} {literal}")
+    memory = ((want.get("resources") or {}).get("limits") or {}).get("memory")
+    if memory is not None and made.resources.memory_limit_bytes != int(memory[:-2]) << 20:
+        out.append(f"[5] {where}: {want['name']} has another memory limit than {memory}")
     return out
 
 
