@@ -10,6 +10,7 @@ import asyncio
 import signal
 import sys
 from collections.abc import Callable, Coroutine
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -74,7 +75,7 @@ async def _main(config: Config, opened: Opened) -> int:
         opened.store.close()
 
 
-def _seams(config: Config) -> tuple[Clock, Entropy, Host, Runtime, Link]:
+def _seams(config: Config) -> tuple[Clock, Entropy, Host, Runtime, Link | None]:
     from skerry.containerd.adapter import Containerd
     from skerry.world.clock import SystemClock
     from skerry.world.entropy import SystemEntropy
@@ -85,9 +86,16 @@ def _seams(config: Config) -> tuple[Clock, Entropy, Host, Runtime, Link]:
 
     clock = SystemClock()
     volumes = Volumes(config.data_dir / "volumes", config.run_dir / "volumes", config.volume_bytes_max)
+    host = SystemHost(volumes)
     runtime = Containerd(
-        config.containerd_socket, cgroup_parent=config.cgroup_parent, log_dir=config.log_dir, clock=clock
+        config.containerd_socket,
+        cgroup_parent=config.cgroup_parent,
+        log_dir=config.log_dir,
+        clock=clock,
+        memory_cgroup=host.memory_cgroup,
     )
+    if not config.broker_host:
+        return clock, SystemEntropy(), host, runtime, None
     options = MqttOptions(
         host=config.broker_host,
         port=config.broker_port,
@@ -95,7 +103,7 @@ def _seams(config: Config) -> tuple[Clock, Entropy, Host, Runtime, Link]:
         keepalive_s=config.keepalive_s,
         insecure=config.insecure,
     )
-    return clock, SystemEntropy(), SystemHost(volumes), runtime, MqttLink(config.node, options)
+    return clock, SystemEntropy(), host, runtime, MqttLink(config.node, options)
 
 
 async def serve(
@@ -106,27 +114,31 @@ async def serve(
     entropy: Entropy,
     host: Host,
     runtime: Runtime,
-    link: Link,
+    link: Link | None,
     stop: asyncio.Event,
     log: Log,
 ) -> int:
     """The loops, until `stop` or until one of them fails (which is a bug or a broken journal: the process ends).
-    The simulator runs this very function on its own seams."""
+    Without a link the device has not joined a hub: it runs what its journal holds. The simulator runs this very
+    function on its own seams."""
     facts, counters = host.facts(), Counters()
     booted = journal.boot_id != facts.boot_id
     session = DeviceSession(Identity(node, facts.boot_id, __version__))
-    pulse = Pulse(clock, ("watch", "steer", "pods", "link"))
-    watch, steer, pods, hub = (pulse.of(name) for name in pulse.names)
+    pulse = Pulse(clock, ("watch", "steer", "pods", *(["link"] if link else [])))
+    watch, steer, pods, hub = (pulse.of(name) for name in ("watch", "steer", "pods", "link"))
     hands = Steer(runtime, host, journal, clock, entropy, log, counters, steer, pods, secret_env, booted)
+    status = partial(_status, journal, session if link is not None else None)
     loops = [
         asyncio.ensure_future(beating(watch, watch_loop(runtime, journal, clock, entropy, log, counters, watch))),
         asyncio.ensure_future(beating(steer, hands.run())),
-        asyncio.ensure_future(beating(hub, link_loop(link, journal, session, clock, entropy, log, counters, hub))),
-        asyncio.ensure_future(watchdog_loop(host, pulse, clock, lambda: _status(journal, session), log)),
+        asyncio.ensure_future(watchdog_loop(host, pulse, clock, status, log)),
         asyncio.ensure_future(introduce_loop(journal, host, runtime, clock, entropy)),
         asyncio.ensure_future(stop.wait()),
     ]
-    log(f"skerry {__version__}: {node} is up")
+    if link is not None:
+        talk = link_loop(link, journal, session, clock, entropy, log, counters, hub)
+        loops.append(asyncio.ensure_future(beating(hub, talk)))
+    log(f"skerry {__version__}: {node} is up" + ("" if link else "; no broker is set, so it has no hub"))
     try:
         pending = set(loops)
         while not stop.is_set():
@@ -138,16 +150,18 @@ async def serve(
         for task in loops:
             task.cancel()
         await asyncio.gather(*loops, return_exceptions=True)
-        await link.close()
+        if link is not None:
+            await link.close()
     log("skerry: stopped, containers go on")
     return 0
 
 
-def _status(journal: Journal, session: DeviceSession) -> str:
+def _status(journal: Journal, session: DeviceSession | None) -> str:
     """One line for `systemctl status`."""
     pods = sum(1 for kind, _ in journal.desired.objects if kind is Kind.POD)
     runtime = "the runtime answers" if journal.runtime_up else "the runtime is away"
-    hub = "the hub is there" if session.state is State.LIVE else "the hub is away"
+    hub = "the hub is there" if session is not None and session.state is State.LIVE else "the hub is away"
+    hub = hub if session is not None else "no hub is set"
     return f"{pods} pods, generation {journal.desired.generation}; {runtime}, {hub}"
 
 

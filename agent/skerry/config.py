@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 import re
 import sys
 from dataclasses import dataclass
@@ -23,7 +24,7 @@ _NODE_NAME = re.compile(rf"{_LABEL}(\.{_LABEL})*")
 
 @dataclass(frozen=True, slots=True)
 class KeySpec:
-    """One key: type, default (None: required), lowest and highest value for numbers, unit, what it is for."""
+    """One key: type, default, lowest and highest value for numbers, unit, what it is for."""
 
     name: str
     kind: type
@@ -35,8 +36,8 @@ class KeySpec:
 
 
 KEYS = (
-    KeySpec("node", str, None, "DNS name", "name of the Node object at the hub"),
-    KeySpec("broker", str, None, "URL", "where the MQTT broker is: mqtt://HOST:PORT"),
+    KeySpec("node", str, "", "DNS name", "name of the Node object at the hub; if not set, the host's name"),
+    KeySpec("broker", str, "", "URL", "where the MQTT broker is: mqtt://HOST:PORT; if not set, no hub is looked for"),
     KeySpec("insecure", bool, False, "", "allow a broker beyond loopback without TLS, as in a closed test network"),
     KeySpec("data_dir", str, "/var/lib/skerry", "path", "journal and volumes on disk"),
     KeySpec("run_dir", str, "/run/skerry", "path", "volumes in memory; emptied by a boot"),
@@ -53,7 +54,7 @@ KEYS = (
 @dataclass(frozen=True, slots=True)
 class Config:
     node: str
-    broker_host: str
+    broker_host: str  # empty: this device has not joined a hub
     broker_port: int
     insecure: bool
     data_dir: Path
@@ -75,7 +76,7 @@ def load(path: Path) -> Config:
             data = file.read(FILE_BYTES_MAX + 1)
         if len(data) > FILE_BYTES_MAX:
             raise ConfigInvalid(str(path), f"is larger than {FILE_BYTES_MAX} bytes")
-        return parse(tomllib.loads(data.decode()))
+        return parse(tomllib.loads(data.decode()), os.uname().nodename)
     except OSError as why:
         raise ConfigInvalid(str(path), why.strerror or "cannot be read") from None
     except UnicodeDecodeError as why:
@@ -86,7 +87,7 @@ def load(path: Path) -> Config:
         raise ConfigInvalid(str(path), "is nested too deeply") from None
 
 
-def parse(said: dict[str, Any]) -> Config:
+def parse(said: dict[str, Any], host_name: str = "") -> Config:
     """A Config from the file's keys. Raises ConfigInvalid."""
     known = {key.name: key for key in KEYS}
     for name in said:
@@ -94,10 +95,12 @@ def parse(said: dict[str, Any]) -> Config:
             shown = name if name.isprintable() else repr(name)
             raise ConfigInvalid(shown, f"no such key; there are {', '.join(sorted(known))}")
     values = {key.name: _value(key, said.get(key.name)) for key in KEYS}
-    node = values["node"]
+    node = values["node"] = values["node"] if "node" in said else host_name.lower()
     if len(node) > NAME_CHARS_MAX or not _NODE_NAME.fullmatch(node):
-        raise ConfigInvalid("node", f"{node!r} is not a Kubernetes node name (RFC 1123)")
-    host, port = _broker(values.pop("broker"))
+        whose = "" if "node" in said else "is not set, and the host's name "
+        raise ConfigInvalid("node", f"{whose}{node!r} is not a Kubernetes node name (RFC 1123)")
+    broker = values.pop("broker")
+    host, port = _broker(broker) if "broker" in said else ("", 0)
     for name in ("data_dir", "run_dir", "log_dir", "containerd_socket"):
         if not values[name].startswith("/"):
             raise ConfigInvalid(name, "must be absolute")
@@ -112,8 +115,6 @@ def _toml() -> Any:
 
 def _value(key: KeySpec, value: Any) -> Any:
     if value is None:
-        if key.default is None:
-            raise ConfigInvalid(key.name, "is required")
         return key.default
     if type(value) is not key.kind:
         raise ConfigInvalid(key.name, f"{key.kind.__name__} expected, got {type(value).__name__}")

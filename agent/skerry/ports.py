@@ -199,6 +199,10 @@ class Host(Protocol):
         """Uids that have volumes here."""
 
     @property
+    def memory_cgroup(self) -> bool:
+        """Whether the kernel can limit a container's memory. It cannot change before the next boot."""
+
+    @property
     def watchdog_s(self) -> float:
         """How long the service manager waits for WATCHDOG=1 until it starts the agent again; 0: for ever."""
 

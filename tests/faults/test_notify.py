@@ -24,12 +24,13 @@ def manager(tmp_path: Path) -> Iterator[socket.socket]:
 
 
 @pytest.fixture
-def agent(tmp_path: Path, manager: socket.socket) -> Iterator[subprocess.Popen[bytes]]:
+def agent(request: pytest.FixtureRequest, tmp_path: Path, manager: socket.socket) -> Iterator[subprocess.Popen[bytes]]:
     del manager  # is there first
     config = tmp_path / "config.toml"
     nobody = tmp_path / "nobody.sock"
+    broker = "" if "unjoined" in request.node.name else 'broker = "mqtt://127.0.0.1:1"\n'
     config.write_text(
-        f'node = "pi"\nbroker = "mqtt://127.0.0.1:1"\ndata_dir = "{tmp_path}/data"\nrun_dir = "{tmp_path}/run"\n'
+        f'node = "pi"\n{broker}data_dir = "{tmp_path}/data"\nrun_dir = "{tmp_path}/run"\n'
         f'log_dir = "{tmp_path}/logs"\ncontainerd_socket = "{nobody}"\njournal_bytes_max = 8388608\n'
     )
     env = {**os.environ, "NOTIFY_SOCKET": str(tmp_path / "notify"), "WATCHDOG_USEC": "300000"}
@@ -53,3 +54,15 @@ def test_it_is_ready_without_hub_and_runtime_is_fed_and_says_when_it_stops(
         said = manager.recv(4096)
         assert said in (b"WATCHDOG=1", b"STOPPING=1")
     assert agent.wait(PATIENCE_S) == 0
+
+
+def test_an_unjoined_agent_is_ready_and_says_that_it_has_no_hub(
+    manager: socket.socket, agent: subprocess.Popen[bytes]
+) -> None:
+    ready = manager.recv(4096).decode()
+    assert ready.splitlines()[0] == "READY=1"
+    assert "no hub is set" in ready
+    agent.send_signal(signal.SIGTERM)
+    assert agent.wait(PATIENCE_S) == 0
+    assert agent.stderr is not None
+    assert b"no broker is set, so it has no hub" in agent.stderr.read()

@@ -21,6 +21,7 @@ class Board:
     def __init__(self, world: World, name: str) -> None:
         self.world, self.name = world, name
         self.boots = 1
+        self.memory_cgroup = True
         self.failing = 0.0  # part of the mounts that fail
         self.on_disk: dict[str, dict[str, ResolvedVolume]] = {}
         self.in_memory: dict[str, dict[str, ResolvedVolume]] = {}
@@ -67,6 +68,10 @@ class SimHost:
 
     def volume_pods(self) -> set[str]:
         return set(self._board.in_memory) | set(self._board.on_disk)
+
+    @property
+    def memory_cgroup(self) -> bool:
+        return self._board.memory_cgroup
 
     @property
     def watchdog_s(self) -> float:

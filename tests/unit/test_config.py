@@ -28,17 +28,17 @@ def wrong(**said: Any) -> ConfigInvalid:
     return why.value
 
 
-def test_two_keys_are_enough_and_the_rest_has_its_default() -> None:
+def test_two_keys_join_a_hub_and_the_rest_has_its_default() -> None:
     config = parse(dict(LEAST))
     assert (config.node, config.broker_host, config.broker_port) == ("pi", "127.0.0.1", 1884)
     for key in KEYS:
-        if key.default is not None:
+        if key.name not in LEAST:
             assert getattr(config, key.name) == (Path(key.default) if key.name in PATHS else key.default)
 
 
 def test_every_key_is_read() -> None:
     other: dict[type, Any] = {str: "/other", bool: True}
-    said: dict[str, Any] = {k.name: k.high if k.kind is int else other[k.kind] for k in KEYS if k.default is not None}
+    said: dict[str, Any] = {k.name: k.high if k.kind is int else other[k.kind] for k in KEYS if k.name not in LEAST}
     config = parse({**LEAST, **said})
     for name, value in said.items():
         assert getattr(config, name) == (Path(value) if name in PATHS else value)
@@ -68,10 +68,16 @@ def test_a_wrong_type_is_refused_and_named(key: KeySpec) -> None:
             assert wrong(**{key.name: value}).field == key.name
 
 
-@pytest.mark.parametrize("name", ["node", "broker"])
-def test_what_is_required_is_asked_for(name: str) -> None:
-    with pytest.raises(ConfigInvalid, match=f"{name}: is required"):
-        parse({k: v for k, v in LEAST.items() if k != name})
+def test_without_any_key_it_is_a_device_of_the_hosts_name_that_has_no_hub() -> None:
+    config = parse({}, "Pi-7.lan")
+    assert (config.node, config.broker_host, config.broker_port) == ("pi-7.lan", "", 0)
+    assert parse({"node": "mine"}, "Pi-7").node == "mine"
+
+
+@pytest.mark.parametrize("host_name", ["", "pi_7", "-"])
+def test_a_host_name_that_no_node_can_have_is_told(host_name: str) -> None:
+    with pytest.raises(ConfigInvalid, match=r"node: is not set, and the host's name .* is not a Kubernetes node name"):
+        parse({}, host_name)
 
 
 def test_an_unknown_key_is_refused_with_the_known_ones() -> None:
@@ -140,9 +146,9 @@ def test_a_file_is_read(tmp_path: Path) -> None:
         (b"#" * (FILE_BYTES_MAX + 1), "larger than"),
         (b"a = " + b"[" * 30_000, ""),
         (b'node = "a"\nnode = "b"', ""),
-        (b"", "node: is required"),
+        (b'broker = ""', "broker: must be"),
     ],
-    ids=["cut", "latin1", "large", "deep", "twice", "empty"],
+    ids=["cut", "latin1", "large", "deep", "twice", "no broker"],
 )
 def test_a_wrong_file_is_one_line_of_trouble(content: bytes, problem: str, tmp_path: Path) -> None:
     (tmp_path / "c").write_bytes(content)
@@ -171,6 +177,7 @@ def page() -> str:
             "One TOML file, `/etc/skerry/config.toml`; another with `--config F` or the variable `SKERRY_CONFIG`.",
             "A key that does not exist, a value of another type and one outside its bounds are refused with one line,",
             "and skerry exits with code 2. A change takes effect when skerry is restarted; containers go on meanwhile.",
+            "No key is required: a device without a broker runs what its journal holds and says that it has no hub.",
             "",
             "```toml",
             'node = "pi-7"',
@@ -189,9 +196,7 @@ def page() -> str:
 
 def _row(key: KeySpec) -> str:
     kind = {str: key.unit or "text", int: f"whole number, {key.unit}", bool: "true or false"}[key.kind]
-    default = (
-        "required" if key.default is None else f"`{str(key.default).lower() if key.kind is bool else key.default}`"
-    )
+    default = f"`{str(key.default).lower() if key.kind is bool else key.default}`" if key.default != "" else ""
     bounds = f"{key.low} to {key.high}" if key.kind is int else ""
     return f"| `{key.name}` | {kind} | {default} | {bounds} | {key.about} |"
 

@@ -27,12 +27,16 @@ NOT_FOUND = "NOT_FOUND"
 
 class Containerd:
     """ports.Runtime. Connects at the first call and again whenever the connection broke; needs no closing but to be
-    tidy. `cgroup_parent` is the control group of all containers, `log_dir` gets one folder for each pod."""
+    tidy. `cgroup_parent` is the control group of all containers, `log_dir` gets one folder for each pod; without
+    `memory_cgroup` containers get no memory limit."""
 
-    def __init__(self, socket: Path, *, cgroup_parent: str, log_dir: Path, clock: Clock) -> None:
+    def __init__(
+        self, socket: Path, *, cgroup_parent: str, log_dir: Path, clock: Clock, memory_cgroup: bool = True
+    ) -> None:
         self._connection = Connection(socket)
         self._cgroup_parent = cgroup_parent
         self._log_dir = log_dir
+        self._memory_cgroup = memory_cgroup
         self._clock = clock
         self._owners: dict[str, Owner] = {}  # of each sandbox and container that was seen or made
 
@@ -103,7 +107,7 @@ class Containerd:
             return existing.id
         request = cri.CreateContainerRequest(
             pod_sandbox_id=sandbox_id,
-            config=convert.container_config(pod, spec),
+            config=convert.container_config(pod, spec, self._memory_cgroup),
             sandbox_config=convert.sandbox_config(pod, attempt, self._cgroup_parent, self._log_dir),
         )
         await asyncio.to_thread(logs.make_folder, convert.pod_log_dir(self._log_dir, pod) / spec.name)
@@ -127,7 +131,7 @@ class Containerd:
 
     async def update_container_resources(self, container_id: str, resources: Resources) -> None:
         request = cri.UpdateContainerResourcesRequest(
-            container_id=container_id, linux=convert.resources(resources, update=True)
+            container_id=container_id, linux=convert.resources(resources, update=True, memory=self._memory_cgroup)
         )
         await self._connection.cri("UpdateContainerResources", request, cri.UpdateContainerResourcesResponse)
 

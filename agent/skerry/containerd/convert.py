@@ -78,7 +78,8 @@ def sandbox_config(pod: Pod, attempt: int, cgroup_parent: str, log_dir: Path) ->
     )
 
 
-def container_config(pod: Pod, spec: ContainerSpec) -> cri.ContainerConfig:
+def container_config(pod: Pod, spec: ContainerSpec, memory: bool = True) -> cri.ContainerConfig:
+    """As `resources`."""
     return cri.ContainerConfig(
         metadata=cri.ContainerMetadata(name=spec.name, attempt=spec.attempt),
         image=cri.ImageSpec(image=spec.image),
@@ -94,7 +95,7 @@ def container_config(pod: Pod, spec: ContainerSpec) -> cri.ContainerConfig:
         annotations={FINGERPRINT: spec.fingerprint, ATTEMPT: str(spec.attempt)},
         log_path=f"{spec.name}/{spec.attempt}.log",
         linux=cri.LinuxContainerConfig(
-            resources=resources(spec.resources),
+            resources=resources(spec.resources, memory=memory),
             security_context=cri.LinuxContainerSecurityContext(
                 namespace_options=_namespaces(), masked_paths=MASKED_PATHS, readonly_paths=READ_ONLY_PATHS
             ),
@@ -102,15 +103,16 @@ def container_config(pod: Pod, spec: ContainerSpec) -> cri.ContainerConfig:
     )
 
 
-def resources(wanted: Resources, update: bool = False) -> cri.LinuxContainerResources:
-    """As kubelet computes them. With `update`, an absent limit is lifted; else 0 leaves the kernel's default."""
+def resources(wanted: Resources, update: bool = False, memory: bool = True) -> cri.LinuxContainerResources:
+    """As kubelet computes them. With `update`, an absent limit is lifted; else 0 leaves the kernel's default. Without
+    `memory` the kernel cannot limit it, and an OCI runtime would refuse the whole container."""
     quota = wanted.cpu_limit_millis * CPU_PERIOD_US // 1000
     shares = (wanted.cpu_request_millis or wanted.cpu_limit_millis) * 1024 // 1000
     return cri.LinuxContainerResources(
         cpu_period=CPU_PERIOD_US,
         cpu_quota=max(quota, CPU_QUOTA_US_MIN) if quota else update * CPU_QUOTA_US_UNLIMITED,
         cpu_shares=min(max(shares, CPU_SHARES[0]), CPU_SHARES[1]),
-        memory_limit_in_bytes=wanted.memory_limit_bytes or update * MEMORY_UNLIMITED,
+        memory_limit_in_bytes=(wanted.memory_limit_bytes or update * MEMORY_UNLIMITED) if memory else 0,
     )
 
 

@@ -7,6 +7,7 @@ memory and CPU (sandboxes, containers, pulls) is bounded over all. Knows nothing
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import groupby
 
@@ -52,6 +53,7 @@ from skerry.plan.verdict import refusal, verdict
 from skerry.ports import Clock, Entropy, Host, Runtime
 from skerry.wire.codec import decode
 
+NO_MEMORY_CGROUP = "the kernel's memory control group is off (boot with cgroup_enable=memory)"
 HEAVY = (PullImage, RunPodSandbox, RunContainer)
 # Clearing up after a failed step does not make the next attempt any more promising.
 CLEARING = (StopContainer, RemoveContainer, StopPodSandbox, RemovePodSandbox)
@@ -95,6 +97,8 @@ class Steer:
         pending: set[str] = {uid for kind, uid in self.journal.desired.objects if kind is Kind.POD}
         pending |= set(self.journal.statuses) | self.host.volume_pods()
         self.hands_beat.waits()
+        if not self.host.memory_cgroup:
+            self.log(f"memory limits are ignored: {NO_MEMORY_CGROUP}")
         try:
             while True:
                 self.beat.works()
@@ -201,6 +205,8 @@ class Steer:
             name = pod.namespace + "/" + pod.name if pod is not None else uid
             try:
                 await self._act(uid, name, plan.actions, memory)
+                if isinstance(pod, Pod) and not self.host.memory_cgroup:
+                    await self._tell_unlimited(pod, plan.actions, memory)
             finally:
                 self.journal.want_look(uid)
 
@@ -260,6 +266,19 @@ class Steer:
                 self.log(f"{why}; pods run on, the hub is told once there is room")
             self._full, memory.untold = True, status
             self._wakes[status.uid] = self.clock.now() + full_jitter(STEP_BACKOFF_S, 6, self.entropy.uniform())
+
+    async def _tell_unlimited(self, pod: Pod, actions: tuple[Action, ...], memory: PodMemory) -> None:
+        """Once for each pod that asks for a memory limit: this kernel has none, the pod runs all the same."""
+        limited = [c.name for c in pod.containers if c.resources.memory_limit_bytes]
+        if memory.unlimited_told or not limited or not any(isinstance(a, RunContainer) for a in actions):
+            return
+        memory.unlimited_told = True
+        message = f"{', '.join(limited)} without a memory limit: {NO_MEMORY_CGROUP}"
+        at, ident = max(0, int(self.clock.wall())), self.entropy.token(8).hex()
+        self.journal.note(self.clock.wall(), pod.full_name, pod.uid, "MemoryLimitIgnored", message)
+        with suppress(StoreFull):
+            event = Event(pod.uid, pod.namespace, pod.name, "MemoryLimitIgnored", message, True, at, ident)
+            await self.journal.tell(None, [event])
 
     async def _forget(self, uid: str) -> None:
         try:

@@ -34,6 +34,7 @@ class PodMemory:
     trouble: dict[str, tuple[str, str]] = field(default_factory=dict)  # container, or "" for the pod → reason, message
     hold: Hold = FREE  # of the whole pod
     holds: dict[str, Hold] = field(default_factory=dict)  # of one container: its siblings go on
+    unlimited_told: bool = False  # an Event said that the kernel cannot limit the pod's memory
     wish: object = None  # the pod that the holds are about: a new wish is tried at once
 
     def doubts(self, now: float) -> bool:

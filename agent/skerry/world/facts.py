@@ -68,6 +68,15 @@ def memory_bytes(root: Path) -> int:
     return min([total, *limits]) if total else min(limits, default=0)
 
 
+def memory_cgroup(root: Path = Path("/")) -> bool:
+    """Whether the kernel can limit memory; without it a container with a limit cannot be made. Of a board that shows no
+    control groups at all nothing is known, and the runtime will say it itself."""
+    groups = root / "sys/fs/cgroup"
+    if (groups / "cgroup.controllers").exists():
+        return "memory" in _text(groups / "cgroup.controllers").split()
+    return not groups.is_dir() or not any(groups.iterdir()) or (groups / "memory/memory.limit_in_bytes").exists()
+
+
 def os_image(root: Path) -> str:
     """PRETTY_NAME of os-release(5)."""
     for place in ("etc/os-release", "usr/lib/os-release"):

@@ -7,8 +7,8 @@ from typing import Protocol
 
 from skerry.model.report import NodeFacts
 from skerry.ports import ResolvedVolume
-from skerry.world.facts import node_facts
-from skerry.world.notify import ServiceManager
+from skerry.world.facts import memory_cgroup, node_facts
+from skerry.world.notify import Supervisor
 
 
 class Volumes(Protocol):
@@ -24,10 +24,11 @@ class Volumes(Protocol):
 class Host:
     """ports.Host."""
 
-    def __init__(self, volumes: Volumes, *, root: Path = Path("/"), manager: ServiceManager | None = None) -> None:
+    def __init__(self, volumes: Volumes, *, root: Path = Path("/"), manager: Supervisor | None = None) -> None:
         """`manager` is the one of the environment if not given."""
         self._volumes, self._root = volumes, root
-        self._manager = ServiceManager.of_environment() if manager is None else manager
+        self._memory_cgroup = memory_cgroup(root)
+        self._manager = Supervisor.of_environment() if manager is None else manager
 
     def facts(self) -> NodeFacts:
         return node_facts(self._root)
@@ -40,6 +41,10 @@ class Host:
 
     def volume_pods(self) -> set[str]:
         return self._volumes.volume_pods()
+
+    @property
+    def memory_cgroup(self) -> bool:
+        return self._memory_cgroup
 
     @property
     def watchdog_s(self) -> float:

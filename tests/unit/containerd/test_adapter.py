@@ -23,7 +23,8 @@ from skerry.containerd.convert import MANAGED, POD_UID
 from skerry.containerd.stubs import cri
 from skerry.errors import ImagePullFailed, RuntimeAway, RuntimeFailed
 from skerry.limits import CONTAINERS_SEEN_MAX
-from skerry.model.pod import Container, Pod
+from skerry.model.pod import Container, Pod, Resources
+from skerry.ports import ContainerSpec
 
 POD = Pod("u-1", "default", "web", (Container("main", "hello:1"),))
 Answer = Message | GRPCError | None
@@ -63,6 +64,7 @@ class Fake:
     def __init__(self, answers: dict[str, Answer | list[Answer]]) -> None:
         self.answers = answers
         self.calls: list[str] = []
+        self.requests: list[Any] = []
 
     def __mapping__(self) -> dict[str, Handler]:
         names = [n.removesuffix("Request") for n in vars(cri) if n.endswith("Request")]
@@ -75,7 +77,7 @@ class Fake:
 
     def _handle(self, name: str) -> Callable[[Any], Awaitable[None]]:
         async def handle(stream: Any) -> None:
-            await stream.recv_message()
+            self.requests.append(await stream.recv_message())
             self.calls.append(name)
             answer = self.answers.get(name, getattr(cri, f"{name}Response")())
             if isinstance(answer, list):
@@ -310,3 +312,25 @@ async def test_what_vanishes_during_a_look_is_left_out(serve: Serve, runtime: Co
 def test_the_text_of_an_error_is_one_bounded_line() -> None:
     assert channel.cut("a\n\tb  c\r\n") == "a b c"
     assert len(channel.cut("x" * 1_000_000)) == 2_048
+
+
+async def test_where_the_kernel_cannot_limit_memory_containers_are_made_without_a_limit(
+    socket: Path, tmp_path: Path, serve: Serve
+) -> None:
+    fake = await serve({"CreateContainer": cri.CreateContainerResponse(container_id="c1")})
+    limited = Resources(memory_limit_bytes=1 << 20, cpu_limit_millis=500)
+    wanted = ContainerSpec(
+        name="main", attempt=0, image="hello:1", fingerprint="f", command=(), args=(), working_dir="", env=(),
+        mounts=(), resources=limited,
+    )  # fmt: skip
+    for memory_cgroup, limit in ((True, 1 << 20), (False, 0)):
+        runtime = Containerd(socket, cgroup_parent="/x", log_dir=tmp_path, clock=Stopped(), memory_cgroup=memory_cgroup)
+        await runtime.create_container(POD, "box", 0, wanted)
+        await runtime.update_container_resources("c1", limited)
+        await runtime.close()
+        made = next(r for r in fake.requests if isinstance(r, cri.CreateContainerRequest))
+        updated = next(r for r in fake.requests if isinstance(r, cri.UpdateContainerResourcesRequest))
+        assert made.config.linux.resources.memory_limit_in_bytes == limit
+        assert updated.linux.memory_limit_in_bytes == limit
+        assert made.config.linux.resources.cpu_quota == updated.linux.cpu_quota == 50_000
+        fake.requests.clear()

@@ -113,6 +113,12 @@ def test_resources_as_kubelet_computes_them(wanted: Resources, quota: int, share
     assert made.memory_limit_in_bytes == memory
 
 
+@pytest.mark.parametrize("update", [False, True])
+def test_where_the_kernel_cannot_limit_memory_nothing_is_said_of_it(update: bool) -> None:
+    made = convert.resources(Resources(memory_limit_bytes=64 << 20, cpu_limit_millis=500), update, memory=False)
+    assert (made.memory_limit_in_bytes, made.cpu_quota) == (0, 50_000)
+
+
 def test_an_update_lifts_absent_limits() -> None:
     made = convert.resources(Resources(), update=True)
     assert made.cpu_quota == 10_000 * 100_000

@@ -11,7 +11,7 @@ import pytest
 from skerry.limits import LOOP_BUSY_S_MAX, WATCHDOG_FEED_S
 from skerry.loops.pulse import Pulse, beating, stuck, watchdog_loop
 from skerry.world.host import Host
-from skerry.world.notify import ServiceManager
+from skerry.world.notify import Supervisor
 from unit.world.test_host import NoVolumes
 
 
@@ -38,7 +38,7 @@ class Told(Host):
     """A board whose service manager is a list."""
 
     def __init__(self, watchdog_s: float) -> None:
-        super().__init__(NoVolumes(), manager=ServiceManager("", watchdog_s))
+        super().__init__(NoVolumes(), manager=Supervisor("", watchdog_s))
         self.said: list[str] = []
 
     def notify(self, state: str) -> None:

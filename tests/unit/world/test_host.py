@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from skerry import ports
-from skerry.world.facts import architecture, memory_bytes, node_facts, os_image
+from skerry.world.facts import architecture, memory_bytes, memory_cgroup, node_facts, os_image
 from skerry.world.host import Host
 
 
@@ -72,6 +72,23 @@ def test_memory_limits_of_cgroup_v1_count_and_max_does_not(tmp_path: Path) -> No
         "sys/fs/cgroup/memory.max": "max",
     }
     assert memory_bytes(board(tmp_path, files)) == 100_000_000
+
+
+@pytest.mark.parametrize(
+    ("files", "there"),
+    [
+        ({"cgroup.controllers": "cpuset cpu io memory pids"}, True),
+        ({"cgroup.controllers": "cpuset cpu io pids"}, False),  # a Pi's kernel without cgroup_enable=memory
+        ({"cgroup.controllers": ""}, False),
+        ({"memory/memory.limit_in_bytes": "1", "unified/cgroup.controllers": ""}, True),  # v1, hybrid
+        ({"cpu/cpu.shares": "1", "unified/cgroup.controllers": "memory"}, False),
+        ({}, True),  # nothing is known
+    ],
+)
+def test_a_memory_controller_is_there_or_not(tmp_path: Path, files: dict[str, str], there: bool) -> None:
+    root = board(tmp_path, {f"sys/fs/cgroup/{name}": text for name, text in files.items()})
+    assert memory_cgroup(root) is there
+    assert Host(NoVolumes(), root=root).memory_cgroup is there
 
 
 def test_os_image_is_the_pretty_name(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from skerry.world.notify import ServiceManager
+from skerry.world.notify import Supervisor
 
 ME = str(os.getpid())
 
@@ -20,18 +20,18 @@ def test_a_message_reaches_the_service_manager(tmp_path: Path, kind: str) -> Non
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
         manager.bind("\0" + name[1:] if kind == "abstract" else name)
         manager.settimeout(2)
-        ServiceManager(name).notify("READY=1\nSTATUS=five pods")
+        Supervisor(name).notify("READY=1\nSTATUS=five pods")
         assert manager.recv(100) == b"READY=1\nSTATUS=five pods"
 
 
 def test_a_message_never_waits_and_never_fails(tmp_path: Path) -> None:
-    ServiceManager().notify("WATCHDOG=1")
-    ServiceManager(str(tmp_path / "nobody")).notify("WATCHDOG=1")
+    Supervisor().notify("WATCHDOG=1")
+    Supervisor(str(tmp_path / "nobody")).notify("WATCHDOG=1")
     name = str(tmp_path / "full")
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
         manager.bind(name)
         for _ in range(2_000):  # far more than the queue of a socket that nobody reads
-            ServiceManager(name).notify("WATCHDOG=1")
+            Supervisor(name).notify("WATCHDOG=1")
 
 
 @pytest.mark.parametrize(
@@ -48,5 +48,5 @@ def test_a_message_never_waits_and_never_fails(tmp_path: Path) -> None:
     ],
 )
 def test_a_watchdog_counts_when_it_is_meant_for_this_process(said: dict[str, str], seconds: float) -> None:
-    manager = ServiceManager.of_environment({"NOTIFY_SOCKET": "/run/notify", **said})
+    manager = Supervisor.of_environment({"NOTIFY_SOCKET": "/run/notify", **said})
     assert manager.watchdog_s == seconds
