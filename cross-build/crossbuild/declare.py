@@ -1,0 +1,254 @@
+"""Reads build.toml files into one checked graph of units. Decides nothing about building and touches no other file.
+
+A workspace is a folder with a build.toml; a unit is named `workspace:unit`, or `workspace:unit@target` when it is
+declared for targets. All of every reachable workspace is checked, whatever is asked for.
+"""
+
+from __future__ import annotations
+
+import graphlib
+import importlib
+import re
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from crossbuild.errors import DeclarationInvalid
+from crossbuild.limits import COMMAND_TIMEOUT_S, COMMAND_TIMEOUT_S_MAX, DECLARATION_BYTES_MAX
+
+NEEDS = "/needs"  # where a command finds the outputs of its needs: /needs/<name>/<output>
+_NAME = re.compile(r"[a-z0-9][a-z0-9.+_-]*")
+_BRACES = re.compile(r"\{(target|needs)(?:\.([\w-]+))?\}")
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """Runs argv in the sandbox; `tools` as declared, "debian:gcc"."""
+
+    argv: tuple[str, ...]
+    environment: Mapping[str, str]
+    tools: tuple[str, ...]
+    timeout_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Files:
+    """Hands its inputs on as its outputs."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fetch:
+    """Pinned files from this machine's own package sources; the lock says which bytes."""
+
+    lock: Path
+
+
+@dataclass(frozen=True, slots=True)
+class Unit:
+    """One node of the graph. `needs` maps the name under /needs to the id of a unit; "x/" in outputs is a folder."""
+
+    id: str
+    file: Path
+    inputs: tuple[str, ...]
+    needs: Mapping[str, str]
+    outputs: tuple[str, ...]
+    work: Command | Files | Fetch
+
+    @property
+    def folder(self) -> Path:
+        return self.file.parent
+
+    @property
+    def key(self) -> str:
+        """The unit's table in its build.toml, for errors."""
+        return f"unit.{self.id.partition(':')[2].partition('@')[0]}"
+
+
+# Key → type of what a unit may say. Lists are of strings, tables are from string to string.
+UNIT_KEYS: dict[str, type] = {
+    "command": list, "environment": dict, "fetch": str, "inputs": list, "needs": dict, "outputs": list,
+    "targets": list, "timeout_s": int, "tools": list,
+}  # fmt: skip
+WORKSPACE_KEYS: dict[str, type] = {"name": str, "needs": list, "targets": str}
+
+
+def read_units(root: Path) -> dict[str, Unit]:
+    """All units of the workspace in folder `root` and of those that it needs, by id.
+
+    Raises DeclarationInvalid: unknown keys, units or targets, cycles, two units that write one output.
+    """
+    units: dict[str, Unit] = {}
+    for file, table in _workspaces(root):
+        units |= {unit.id: unit for unit in _units_of(file, table)}
+    for unit in units.values():
+        for name, need in unit.needs.items():
+            if need not in units:
+                near = sorted(u for u in units if u.partition("@")[0] == need.partition("@")[0])
+                cure = f"Write one of {', '.join(near)}" if near else "Is its workspace in workspace.needs?"
+                raise DeclarationInvalid(unit.file, f"{unit.key}.needs.{name}", f"no unit {need}", cure)
+    try:
+        graphlib.TopologicalSorter({u.id: set(u.needs.values()) for u in units.values()}).prepare()
+    except graphlib.CycleError as e:
+        cycle = e.args[1]
+        unit = units[cycle[0]]
+        raise DeclarationInvalid(
+            unit.file, f"{unit.key}.needs", f"a cycle: {' ← '.join(cycle)}", "Remove one of these needs"
+        ) from e
+    return units
+
+
+def read_toml(file: Path) -> dict[str, Any]:
+    """One TOML file. Raises DeclarationInvalid: absent, too big, not TOML."""
+    toml: Any = importlib.import_module("tomllib" if sys.version_info >= (3, 11) else "tomli")
+    try:
+        if file.stat().st_size > DECLARATION_BYTES_MAX:
+            raise DeclarationInvalid(file, "", f"more than {DECLARATION_BYTES_MAX} bytes", "Split it")
+        table: dict[str, Any] = toml.loads(file.read_text())
+    except (OSError, UnicodeError) as e:
+        raise DeclarationInvalid(file, "", f"cannot be read ({e})", "Is the path right?") from e
+    except toml.TOMLDecodeError as e:
+        raise DeclarationInvalid(file, "", f"is not TOML ({e})", "Mend that line") from e
+    return table
+
+
+def _workspaces(root: Path) -> Iterator[tuple[Path, dict[str, Any]]]:
+    """build.toml files with their tables, the root's first; one name is one folder."""
+    todo, seen = [root.resolve()], dict[str, Path]()
+    while todo:
+        file = todo.pop() / "build.toml"
+        if file in seen.values():
+            continue
+        table = read_toml(file)
+        _known(file, "", table, {"workspace": dict, "unit": dict})
+        about = table.get("workspace", {})
+        _known(file, "workspace.", about, WORKSPACE_KEYS)
+        name = about.get("name", "")
+        if not _NAME.fullmatch(name):
+            raise DeclarationInvalid(file, "workspace.name", f"{name!r} is no name", "Use a-z, 0-9 and . + _ -")
+        if name in seen:
+            raise DeclarationInvalid(file, "workspace.name", f"{seen[name]} has this name too", "Rename one")
+        seen[name] = file
+        yield file, table
+        todo += [(file.parent / need).resolve() for need in about.get("needs", [])]
+
+
+def _units_of(file: Path, table: dict[str, Any]) -> Iterator[Unit]:
+    """The units of one build.toml, each once for every target; their outputs together must be one tree."""
+    about = table["workspace"]
+    targets: dict[str, dict[str, Any]] = {}
+    if folder := about.get("targets"):
+        targets = {f.stem: read_toml(f) for f in sorted((file.parent / folder).glob("*.toml"))}
+    written: dict[str, str] = {}
+    for name, said in table.get("unit", {}).items():
+        key = f"unit.{name}"
+        if not _NAME.fullmatch(name):
+            raise DeclarationInvalid(file, key, "is no name", "Use a-z, 0-9 and . + _ -")
+        _known(file, f"{key}.", said, UNIT_KEYS)
+        wanted = list(targets) if said.get("targets") == ["*"] else said.get("targets", [None])
+        for target in wanted:
+            if target is not None and target not in targets:
+                raise DeclarationInvalid(file, f"{key}.targets", f"no target {target}", f"There are {sorted(targets)}")
+            unit = _unit(file, about["name"], name, said, target, targets.get(target or "", {}))
+            for output in unit.outputs:
+                for other in [o for o in written if _inside(output, o) or _inside(o, output)]:
+                    raise DeclarationInvalid(
+                        file, f"{key}.outputs", f"{unit.id} and {written[other]} both write {output.rstrip('/')}",
+                        "Give each its own path, for targets by {target}",
+                    )  # fmt: skip
+                written[output] = unit.id
+            yield unit
+
+
+def _unit(
+    file: Path, workspace: str, name: str, said: dict[str, Any], target: str | None, facts: dict[str, Any]
+) -> Unit:
+    key = f"unit.{name}"
+    needs = {
+        alias: _filled(file, f"{key}.needs.{alias}", need, target, facts, None)
+        for alias, need in said.get("needs", {}).items()
+    }
+
+    def filled(part: str, text: str) -> str:
+        sees_needs = needs if part in ("command", "environment") else None
+        return _filled(file, f"{key}.{part}", text, target, facts, sees_needs)
+
+    lists = {
+        part: tuple(filled(part, text) for text in said.get(part, []))
+        for part in ("command", "inputs", "outputs", "tools")
+    }
+    for part in ("inputs", "outputs"):
+        for path in lists[part]:
+            if path.lstrip("!").startswith("/") or ".." in PurePosixPath(path).parts or not path.strip("/"):
+                raise DeclarationInvalid(
+                    file, f"{key}.{part}", f"{path!r} leaves the unit's folder", "Import it by a need"
+                )
+    work = _work(
+        file, key, said, lists, {k: filled("environment", v) for k, v in said.get("environment", {}).items()}, filled
+    )
+    at = f"@{target}" if target else ""
+    return Unit(f"{workspace}:{name}{at}", file, lists["inputs"], needs, lists["outputs"], work)
+
+
+def _work(
+    file: Path,
+    key: str,
+    said: dict[str, Any],
+    lists: dict[str, tuple[str, ...]],
+    environment: dict[str, str],
+    filled: Any,
+) -> Command | Files | Fetch:
+    """Which of the three kinds of unit this is, and that it says no key of another kind."""
+    if "command" in said:
+        kind, other = "command", {"fetch"}
+    elif "fetch" in said:
+        kind, other = "fetch", {"environment", "inputs", "needs", "outputs", "timeout_s", "tools"}
+    else:
+        kind, other = "inputs", {"environment", "needs", "outputs", "timeout_s", "tools"}
+    if wrong := sorted(other & said.keys()):
+        raise DeclarationInvalid(file, f"{key}.{wrong[0]}", f"does not go with {kind}", "Remove one of the two")
+    if not said.get(kind) or (kind == "command" and not lists["outputs"]):
+        missing = "outputs" if kind == "command" and said.get(kind) else kind
+        raise DeclarationInvalid(
+            file, f"{key}.{missing}", "is missing or empty", "A unit has command and outputs, or fetch, or inputs"
+        )
+    if kind == "fetch":
+        return Fetch(file.parent / filled("fetch", said["fetch"]))
+    if kind == "inputs":
+        return Files()
+    timeout_s = float(said.get("timeout_s", COMMAND_TIMEOUT_S))
+    if not 0 < timeout_s <= COMMAND_TIMEOUT_S_MAX:
+        raise DeclarationInvalid(file, f"{key}.timeout_s", f"{timeout_s} s", f"At most {COMMAND_TIMEOUT_S_MAX:.0f} s")
+    return Command(lists["command"], environment, tuple(sorted(set(lists["tools"]))), timeout_s)
+
+
+def _filled(
+    file: Path, key: str, text: str, target: str | None, facts: dict[str, Any], needs: Mapping[str, str] | None
+) -> str:
+    """`text` with {target}, {target.KEY} and {needs.NAME} replaced; other braces stay."""
+
+    def one(found: re.Match[str]) -> str:
+        what, name = found.groups()
+        if what == "target" and target is not None and (name is None or isinstance(facts.get(name), str | int)):
+            return target if name is None else str(facts[name])
+        if what == "needs" and needs is not None and name in needs:
+            return f"{NEEDS}/{name}"
+        raise DeclarationInvalid(file, key, f"{found[0]} stands for nothing here", "Declare it, or spell it otherwise")
+
+    return _BRACES.sub(one, text)
+
+
+def _known(file: Path, prefix: str, table: dict[str, Any], keys: dict[str, type]) -> None:
+    for key, value in table.items():
+        if key not in keys:
+            raise DeclarationInvalid(file, prefix + key, "unknown key", f"Known are {', '.join(sorted(keys))}")
+        inner = value if isinstance(value, list) else value.values() if isinstance(value, dict) and prefix else ()
+        if not isinstance(value, keys[key]) or (prefix and not all(isinstance(v, str) for v in inner)):
+            raise DeclarationInvalid(
+                file, prefix + key, "has another type", f"Write a {keys[key].__name__} (of strings)"
+            )
+
+
+def _inside(path: str, folder: str) -> bool:
+    return path.rstrip("/") == folder.rstrip("/") or path.startswith(folder.rstrip("/") + "/")

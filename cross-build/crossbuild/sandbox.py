@@ -1,0 +1,90 @@
+"""Runs one command where only what it declared exists. Decides what is fixed; knows nothing of units, keys and stores.
+
+The command sees: its inputs in /build, its needs below /needs, the files of its tools in /usr, an own /proc, /dev and
+/tmp. It has no network but an own, empty loopback; user 1000 of an own user namespace, host name "build", umask 022,
+locale C.UTF-8, time zone UTC, SOURCE_DATE_EPOCH, and no other environment. bubblewrap does it, as root or not.
+Not hidden: the kernel's version, the number of cores, the real clock.
+"""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from crossbuild.declare import NEEDS
+from crossbuild.errors import ToolMissing
+from crossbuild.limits import SOURCE_DATE_EPOCH
+
+BUILD = "/build"
+FIXED = {
+    "HOME": BUILD, "LANG": "C.UTF-8", "LC_ALL": "C.UTF-8", "PATH": "/usr/bin:/usr/sbin", "TZ": "UTC",
+    "PYTHONDONTWRITEBYTECODE": "1", "PYTHONHASHSEED": "0", "SOURCE_DATE_EPOCH": str(SOURCE_DATE_EPOCH),
+    "TMPDIR": "/tmp", "USER": "build",  # noqa: S108  (its own)
+}  # fmt: skip
+ETC = {
+    "passwd": f"build:x:1000:1000::{BUILD}:/bin/sh\n",
+    "group": "build:x:1000:\n",
+    "hosts": "127.0.0.1 localhost build\n",
+    "nsswitch.conf": "passwd: files\ngroup: files\nhosts: files\n",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """How a command ended: its code, None when its time was over, and what it wrote to both outputs."""
+
+    code: int | None
+    said: str
+
+
+def run(
+    argv: Sequence[str],
+    environment: Mapping[str, str],
+    folder: Path,
+    needs: Mapping[str, Path],
+    tools: Path,
+    timeout_s: float,
+) -> Ended:
+    """Run `argv` in `folder`, seen as /build; `needs` are folders by their name under /needs. Raises ToolMissing."""
+    bwrap = shutil.which("bwrap")
+    if bwrap is None:
+        raise ToolMissing(
+            "bwrap", "", "is not installed; it is the sandbox of builds", "Run: apt-get install bubblewrap"
+        )
+    etc = folder.parent / "etc"
+    etc.mkdir()
+    for name, text in ETC.items():
+        (etc / name).write_text(text)
+    log = folder.parent / "log"
+    with log.open("wb") as said:
+        try:
+            code = subprocess.run(
+                [bwrap, *_options(environment, folder, needs, tools, etc), "--", *argv],
+                stdin=subprocess.DEVNULL, stdout=said, stderr=subprocess.STDOUT, env={}, umask=0o022,
+                timeout=timeout_s, check=False,
+            ).returncode  # fmt: skip
+        except subprocess.TimeoutExpired:  # the child is killed, and with it (--die-with-parent) all it started
+            code = None
+    return Ended(code, log.read_text(errors="replace"))
+
+
+def _options(
+    environment: Mapping[str, str], folder: Path, needs: Mapping[str, Path], tools: Path, etc: Path
+) -> list[str]:
+    options = [
+        "--unshare-all", "--unshare-user", "--uid", "1000", "--gid", "1000", "--hostname", "build",
+        "--die-with-parent", "--new-session", "--cap-drop", "ALL", "--clearenv",
+        "--ro-bind", str(tools / "usr"), "/usr", "--ro-bind", str(etc), "/etc",
+    ]  # fmt: skip
+    for name in ("bin", "sbin", "lib", "lib32", "lib64", "libx32"):
+        options += ["--symlink", f"usr/{name}", f"/{name}"]
+    options += ["--proc", "/proc", "--dev", "/dev", "--tmpfs", "/tmp", "--bind", str(folder), BUILD]  # noqa: S108
+    for name, path in needs.items():
+        options += ["--ro-bind", str(path), f"{NEEDS}/{name}"]
+    options += ["--remount-ro", "/", "--chdir", BUILD]
+    for name, value in {**FIXED, **environment}.items():
+        options += ["--setenv", name, value]
+    return options

@@ -1,0 +1,239 @@
+"""The store of outputs: `ac/<key>` says what came out of a key, `cas/<sha256>` holds the bytes. A folder or HTTP.
+
+Everything read is verified: a blob by its name; an entry by the value its key is the digest of, by its outputs, and
+by a seal. Without a seal's secret the seal only finds damage; with one (--seal FILE) nobody without it can plant an
+entry. What fails is refused, named, removed where it can be, and counts as absent. Knows nothing of units.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import json
+import os
+import re
+import tempfile
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path, PurePosixPath
+from typing import IO, Any, Protocol
+
+from crossbuild.errors import EntryRefused
+from crossbuild.keys import Made, Output, canonical, digest_of
+from crossbuild.limits import BLOB_BYTES_MAX, CHUNK_BYTES, ENTRY_BYTES_MAX, REMOTE_TIMEOUT_S
+
+HEX = re.compile(r"[0-9a-f]{64}")
+KINDS = ("file", "program", "tree")
+
+
+class Layer(Protocol):
+    """Where entries and blobs lie, by kind ("ac" or "cas") and name; verifies nothing."""
+
+    name: str
+
+    def open(self, kind: str, name: str) -> AbstractContextManager[IO[bytes] | None]:
+        """The bytes, or None when absent or out of reach."""
+
+    def put(self, kind: str, name: str, file: Path) -> None:
+        """Keep a copy of `file`; afterwards the whole of it is there, or nothing."""
+
+    def drop(self, kind: str, name: str) -> None:
+        """Remove what was refused, where that is ours to do."""
+
+
+class Folder:
+    """A layer in a folder."""
+
+    def __init__(self, root: Path) -> None:
+        self.root, self.name = root, str(root)
+
+    @contextmanager
+    def open(self, kind: str, name: str) -> Iterator[IO[bytes] | None]:
+        try:
+            file = (self.root / kind / name).open("rb")
+        except OSError:
+            yield None
+        else:
+            with file:
+                yield file
+
+    def put(self, kind: str, name: str, file: Path) -> None:
+        with file.open("rb") as source, new_file(self.root / kind / name) as to:
+            while chunk := source.read(CHUNK_BYTES):
+                to.write(chunk)
+
+    def drop(self, kind: str, name: str) -> None:
+        (self.root / kind / name).unlink(missing_ok=True)
+
+
+class Remote:
+    """A layer behind plain HTTP. One that does not answer is said once and left alone for the rest of the run."""
+
+    def __init__(self, url: str, say: Callable[[str], None]) -> None:
+        self.name, self.say, self.away = url.rstrip("/"), say, False
+
+    @contextmanager
+    def open(self, kind: str, name: str) -> Iterator[IO[bytes] | None]:
+        answer = self._ask(urllib.request.Request(f"{self.name}/{kind}/{name}"))  # noqa: S310
+        if answer is None:
+            yield None
+        else:
+            with answer:
+                yield answer
+
+    def put(self, kind: str, name: str, file: Path) -> None:
+        with file.open("rb") as body:
+            url, length = f"{self.name}/{kind}/{name}", str(file.stat().st_size)
+            request = urllib.request.Request(url, body, {"Content-Length": length}, method="PUT")  # noqa: S310
+            if answer := self._ask(request):
+                answer.close()
+
+    def drop(self, kind: str, name: str) -> None:
+        """Not ours."""
+
+    def _ask(self, request: urllib.request.Request) -> Any:
+        if self.away:
+            return None
+        try:
+            return urllib.request.urlopen(request, timeout=REMOTE_TIMEOUT_S)  # noqa: S310
+        except urllib.error.HTTPError as e:
+            e.close()
+            if e.code != 404:
+                self.say(f"remote {self.name}: {request.get_method()} answered {e.code}")
+        except OSError as e:
+            self.away = True
+            self.say(f"remote {self.name}: {e}; going on without it")
+        return None
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """What came out of a key."""
+
+    key: str
+    unit: str  # for people only
+    made_from: Made
+    outputs: tuple[Output, ...]
+    seconds: float
+
+
+class Store:
+    """The cache of this machine, and behind it another store to read from and, with `push`, to write to."""
+
+    def __init__(self, cache: Path, remote: Layer | None, push: bool, seal: bytes, say: Callable[[str], None]) -> None:
+        self.local, self.remote, self.push, self.seal, self.say = Folder(cache), remote, push, seal, say
+        self.temporary = cache / "tmp"
+        self.temporary.mkdir(parents=True, exist_ok=True)
+
+    def entry(self, key: str) -> Entry | None:
+        """The verified entry of `key`, or None."""
+        for layer in self._layers():
+            with layer.open("ac", key) as file:
+                said = None if file is None else file.read(ENTRY_BYTES_MAX + 1)
+            if said is None:
+                continue
+            try:
+                entry = read_entry(key, said, self.seal)
+            except EntryRefused as e:
+                self._refuse(layer, "ac", key, str(e))
+                continue
+            if layer is self.local:
+                os.utime(self.local.root / "ac" / key)
+            else:
+                with new_file(self.local.root / "ac" / key) as to:
+                    to.write(said)
+            return entry
+        return None
+
+    def keep_entry(self, entry: Entry) -> None:
+        with new_file(self.local.root / "ac" / entry.key) as file:
+            file.write(write_entry(entry, self.seal))
+        if self.push and self.remote:
+            self.remote.put("ac", entry.key, self.local.root / "ac" / entry.key)
+
+    def blob(self, sha256: str) -> Path:
+        """The verified bytes of `sha256`, in the cache of this machine. Raises EntryRefused: nowhere to be had."""
+        here = self.local.root / "cas" / sha256
+        for layer in self._layers():
+            digest, size = hashlib.sha256(), 0
+            with layer.open("cas", sha256) as file, tempfile.TemporaryFile(dir=self.temporary) as spare:
+                if file is None:
+                    continue
+                while (chunk := file.read(CHUNK_BYTES)) and (size := size + len(chunk)) <= BLOB_BYTES_MAX:
+                    digest.update(chunk)
+                    if layer is not self.local:
+                        spare.write(chunk)
+                if digest.hexdigest() == sha256:
+                    if layer is not self.local:
+                        spare.seek(0)
+                        with new_file(here) as to:
+                            while chunk := spare.read(CHUNK_BYTES):
+                                to.write(chunk)
+                    return here
+            self._refuse(layer, "cas", sha256, "its bytes have another digest")
+        raise EntryRefused(f"cas/{sha256} is nowhere")
+
+    def keep_blob(self, file: Path, sha256: str) -> None:
+        self.local.put("cas", sha256, file)
+        if self.push and self.remote:
+            self.remote.put("cas", sha256, file)
+
+    def _layers(self) -> list[Layer]:
+        return [self.local, self.remote] if self.remote else [self.local]
+
+    def _refuse(self, layer: Layer, kind: str, name: str, why: str) -> None:
+        layer.drop(kind, name)
+        self.say(f"refused: {layer.name}/{kind}/{name}: {why}")
+
+
+@contextmanager
+def new_file(path: Path) -> Iterator[IO[bytes]]:
+    """A file that appears at `path` whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.NamedTemporaryFile(dir=path.parent, prefix=".new-", delete=False) as file:
+        try:
+            yield file
+            file.flush()
+            Path(file.name).chmod(0o644)
+            Path(file.name).replace(path)
+        except BaseException:
+            Path(file.name).unlink(missing_ok=True)
+            raise
+
+
+def write_entry(entry: Entry, seal: bytes) -> bytes:
+    said = asdict(entry)
+    return canonical(said | {"seal": _seal(said, seal)})
+
+
+def read_entry(key: str, said: bytes, seal: bytes) -> Entry:
+    """Raises EntryRefused: what readable_entry refuses, and an entry that is sealed otherwise."""
+    entry, value, claimed = readable_entry(key, said)
+    if not isinstance(claimed, str) or not hmac.compare_digest(claimed, _seal(value, seal)):
+        raise EntryRefused("its seal is broken, or of another secret")
+    return entry
+
+
+def readable_entry(key: str, said: bytes) -> tuple[Entry, dict[str, Any], object]:
+    """An entry, what was sealed of it, and the seal. Raises EntryRefused: damaged, of another key, odd outputs."""
+    try:
+        value = json.loads(said)
+        claimed = value.pop("seal")
+        entry = Entry(**value | {"outputs": tuple(Output(**o) for o in value["outputs"])})
+        declared = [str(PurePosixPath(path)) for path in entry.made_from["outputs"]]
+        odd = [o.path for o in entry.outputs if not HEX.fullmatch(o.sha256) or o.kind not in KINDS]
+    except (ValueError, KeyError, TypeError, AttributeError) as e:
+        raise EntryRefused(f"it cannot be read ({e})") from e
+    if entry.key != key or digest_of(entry.made_from) != key:
+        raise EntryRefused("it belongs to another key")
+    # Declared paths are in the key and were checked when declared: they stay inside the unit's folder.
+    if odd or [o.path for o in entry.outputs] != declared:
+        raise EntryRefused(f"its outputs are not those that its unit declares {odd or ''}")
+    return entry, value, claimed
+
+
+def _seal(value: dict[str, Any], secret: bytes) -> str:
+    return hmac.new(secret or b"damage only", canonical(value), hashlib.sha256).hexdigest()

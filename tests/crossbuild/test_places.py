@@ -1,0 +1,150 @@
+"""Keys and outputs are the same in other folders, for other users and umasks, and are shared over HTTP."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from build_places import ENGINE, NOBODY, NewPlace, Place, blobs, edit, needs_sandbox
+
+pytestmark = needs_sandbox
+
+as_root = pytest.mark.skipif(os.geteuid() != 0, reason="another user needs root")
+
+
+@contextmanager
+def served(folder: Path, *words: str) -> Iterator[str]:
+    """The URL of a `crossbuild serve` of its own process."""
+    folder.mkdir(exist_ok=True)
+    argv = [sys.executable, "-m", "crossbuild", "serve", str(folder), "--listen", "127.0.0.1:0", *words]
+    env = {**os.environ, "PYTHONPATH": str(ENGINE), "PYTHONDONTWRITEBYTECODE": "1"}
+    with subprocess.Popen(argv, stdout=subprocess.PIPE, text=True, env=env) as serving:
+        assert serving.stdout is not None
+        try:
+            yield f"http://{serving.stdout.readline().split()[-1]}"
+        finally:
+            serving.kill()
+
+
+def outputs(here: Place, *words: str) -> dict[str, bytes]:
+    done = here.build("consumer", "consumer:list", "agent:bundle", "--out", str(here.root / "out"), *words)
+    assert done.code == 0, done.said
+    out = here.root / "out"
+    return {str(p.relative_to(out)): p.read_bytes() for p in sorted(out.rglob("*")) if p.is_file()}
+
+
+def test_two_places_with_two_umasks_give_the_same_keys_and_bytes(at: NewPlace) -> None:
+    one, two = at("a"), at("another/and/longer", umask=0o077, name="other-name")
+    edit(two.root / "consumer/build.toml", '"../toy/', '"../other-name/')
+    for path in two.root.rglob("*"):
+        os.utime(path, (1_000_000_000, 1_000_000_000), follow_symlinks=False)
+    assert outputs(one) == outputs(two)
+    assert blobs(one.cache, "ac") == blobs(two.cache, "ac")
+    assert blobs(one.cache, "cas") == blobs(two.cache, "cas")
+
+
+@as_root
+def test_another_user_gives_the_same_keys_and_bytes(at: NewPlace, tmp_path: Path) -> None:
+    open_to_all(tmp_path)
+    one, two = at("a"), at("user/of/another/name", user=NOBODY, umask=0o077)
+    assert outputs(one) == outputs(two)
+    assert blobs(one.cache, "ac") == blobs(two.cache, "ac")
+
+
+@as_root
+def test_a_second_root_with_another_user_and_path_builds_nothing_over_http(at: NewPlace, tmp_path: Path) -> None:
+    open_to_all(tmp_path)
+    one = at("a")
+    expected = outputs(one)
+    two = at("somewhere/else", user=NOBODY, umask=0o027)
+    with served(one.cache) as url:
+        done = two.build("consumer", "consumer:list", "agent:bundle", "--remote", url)
+        assert done.code == 0, done.said
+        assert done.built == set()
+        assert outputs(two, "--remote", url) == expected
+    assert outputs(two) == expected  # and by now without the server
+
+
+def test_a_poisoned_remote_is_refused_named_and_not_used(at: NewPlace) -> None:
+    one, two = at("a"), at("b")
+    expected = outputs(one)
+    for file in (one.cache / "cas").iterdir():
+        file.write_bytes(file.read_bytes()[:-1] + b"!")
+    with served(one.cache) as url:
+        done = two.build("consumer", "consumer:list", "agent:bundle", "--remote", url, "--out", "out")
+    assert done.code == 0, done.said
+    assert f"refused: {url}/cas/" in done.said
+    assert (two.root / "out/consumer/list.txt").read_bytes() == expected["consumer/list.txt"]
+
+
+def test_what_is_pushed_is_found_by_the_next(at: NewPlace, tmp_path: Path) -> None:
+    one, two = at("a"), at("b")
+    with served(tmp_path / "shared", "--writable") as url:
+        outputs(one, "--remote", url, "--push")
+        assert two.build("consumer", "consumer:list", "--remote", url).built == set()
+
+
+def test_a_server_takes_nothing_unless_told_and_never_what_is_wrong(at: NewPlace, tmp_path: Path) -> None:
+    one = at("a")
+    outputs(one)
+    blob, entry = (sorted((one.cache / kind).iterdir())[0] for kind in ("cas", "ac"))
+
+    def put(url: str, path: str, body: bytes) -> int:
+        request = urllib.request.Request(f"{url}/{path}", body, method="PUT")
+        try:
+            with urllib.request.urlopen(request) as answer:
+                return int(answer.status)
+        except urllib.error.HTTPError as e:
+            with e:
+                return e.code
+
+    with served(tmp_path / "closed") as url:
+        assert put(url, f"cas/{blob.name}", blob.read_bytes()) == 403
+    with served(tmp_path / "open", "--writable") as url:
+        assert put(url, f"cas/{blob.name}", blob.read_bytes() + b"!") == 422
+        assert put(url, f"ac/{entry.name}", b"{}") == 422
+        assert put(url, f"ac/{'0' * 64}", entry.read_bytes()) == 422
+        assert put(url, "tools/../../etc", b"x") == 404
+        assert put(url, f"cas/{blob.name}", blob.read_bytes()) == 201
+        assert put(url, f"ac/{entry.name}", entry.read_bytes()) == 201
+    assert blobs(tmp_path / "open", "cas") == {blob.name}
+
+
+def test_a_remote_that_is_away_is_said_once_and_the_build_goes_on(at: NewPlace) -> None:
+    done = at("a").build("consumer", "consumer:list", "--remote", "http://127.0.0.1:9")
+    assert done.code == 0
+    assert done.said.count("going on without it") == 1
+
+
+def test_reproduce_builds_twice_and_compares(at: NewPlace) -> None:
+    here = at("a")
+    same = here.run("reproduce", "native:header", "--root", "consumer")
+    assert same.code == 0, same.said
+    assert "1 of 1 files equal: two paths, umask 022 and 077" in same.said
+
+
+def test_reproduce_shows_what_differs(at: NewPlace) -> None:
+    """A planted difference: bytes by chance in the table."""
+    here = at("a")
+    edit(here.root / "toy/native/table.py", "n * n", "hash(object()) % 1000")
+    differs = here.run("reproduce", "native:header", "--root", "consumer")
+    assert differs.code == 1
+    assert "differs: native/out/table.h" in differs.said
+    if shutil.which("diffoscope"):
+        assert "static const int table" in differs.said
+
+
+def open_to_all(tmp_path: Path) -> None:
+    """Let another user reach this test's folder."""
+    for folder in (tmp_path, *tmp_path.parents):
+        if folder != Path("/tmp") and folder.is_relative_to("/tmp"):
+            folder.chmod(0o755)

@@ -1,0 +1,2 @@
+int square(int n);
+const char *where(void);
