@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from skerry.model.desired import Key, Object, set_digest, short
+from skerry.model.desired import Key, Object, difference, digest_of, keys_of, packed_objects
 from skerry.wire.delta import full_name
 
 
@@ -21,38 +21,42 @@ class Target:
     resource_version: int
     objects: Mapping[Key, Object]
     adopted: bool = False  # an operator adopted this node into this epoch
+    packed: bytes = field(init=False, repr=False)  # the same objects: kinds, uids and digests
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "packed", packed_objects(self.objects.values()))
 
     @property
-    def digests(self) -> dict[Key, bytes]:
-        return {k: short(o.digest) for k, o in self.objects.items()}
+    def bodies(self) -> dict[Key, bytes]:
+        return {key: o.body for key, o in self.objects.items()}
 
 
 @dataclass(slots=True)
 class KnownSet:
     """The set that the device has, as far as the hub knows it."""
 
-    digests: dict[Key, bytes] = field(default_factory=dict)
+    packed: bytes = b""  # kinds, uids and digests
     bodies: dict[Key, bytes] = field(default_factory=dict)
     names: dict[Key, str] = field(default_factory=dict)  # as its Inventory said them, for what has no body here
 
     @property
     def digest(self) -> bytes:
-        return set_digest(self.digests.items())
+        return digest_of(self.packed)
 
     def additions(self, target: Mapping[Key, Object]) -> dict[Key, Object]:
         """What of `target` this set has not, neither the object nor another one of its kind and name."""
         read = {key: full_name(body) for key, body in self.bodies.items()}
-        taken = {(key[0], read.get(key) or self.names.get(key)) for key in self.digests}
-        fresh = {key: o for key, o in target.items() if key not in self.digests}
+        had = set(keys_of(self.packed))
+        taken = {(key[0], read.get(key) or self.names.get(key)) for key in had}
+        fresh = {key: o for key, o in target.items() if key not in had}
         return {key: o for key, o in fresh.items() if (o.kind, full_name(o.body)) not in taken}
 
-    def after(self, digests: dict[Key, bytes], target: Target) -> KnownSet:
+    def after(self, packed: bytes, target: Target) -> KnownSet:
         """The set that a step leads to. An object that the step leaves alone keeps the body that is known here."""
-        bodies: dict[Key, bytes] = {}
-        for key, digest in digests.items():
-            wanted = target.objects.get(key)
-            if wanted is not None and short(wanted.digest) == digest:
-                bodies[key] = wanted.body
-            elif key in self.bodies:
-                bodies[key] = self.bodies[key]
-        return KnownSet(digests, bodies, self.names)
+        more, missing = difference(packed, target.packed)
+        bodies = target.bodies
+        for key in keys_of(missing):
+            del bodies[key]
+        apart = {*keys_of(more), *keys_of(missing)}
+        bodies.update((key, body) for key, body in self.bodies.items() if key in apart)
+        return KnownSet(packed if apart else target.packed, bodies, self.names)  # equal sets share their bytes

@@ -15,7 +15,18 @@ from hypothesis import strategies as st
 
 from skerry.errors import LimitExceeded
 from skerry.limits import DELTA_BYTES_TARGET, FRAME_BYTES_MAX, OBJECTS_MAX, PODS_MAX
-from skerry.model.desired import Change, Desired, Key, Kind, Object, object_of, set_digest, short
+from skerry.model.desired import (
+    Change,
+    Desired,
+    Key,
+    Kind,
+    Object,
+    digest_of,
+    object_of,
+    packed_objects,
+    set_digest,
+    short,
+)
 from skerry.wire.delta import ITEM_BYTES, Fault, judge, next_step
 from skerry.wire.frame import deflate, inflate
 from skerry.wire.message import Delta, Put, encode
@@ -41,13 +52,13 @@ def test_the_way_ends_at_the_target_in_a_bounded_number_of_steps(
     own = held(base)
     cost = sum(len(o.body) + len(o.uid) + ITEM_BYTES for o in target.values()) + len(base) * (8 + ITEM_BYTES)
     for _ in range(2 + 2 * cost // DELTA_BYTES_TARGET):
-        have = {k: short(o.digest) for k, o in own.objects.items()}
+        have = packed_objects(own.objects.values())
         known = {k: o.body for k, o in own.objects.items()} if bodies_known else {}
-        step = next_step(have, known, target, additions_only)
+        step = next_step(have, packed_objects(target.values()), target, known, additions_only)
         if step is None:
             break
         assert not additions_only or not step.deletes
-        digest = set_digest(step.after.items())
+        digest = digest_of(step.after)
         sent = Delta(b"n" * 8, "store", "epoch", 1, own.generation + 1, own.digest, digest, step.puts, step.deletes)
         assert len(encode(sent)) <= FRAME_BYTES_MAX
         change = judge(sent, own)

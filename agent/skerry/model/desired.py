@@ -15,7 +15,7 @@ from types import MappingProxyType
 import skerry_native
 from skerry.limits import DIGEST_WIRE_BYTES
 
-_merged = skerry_native.load("packed").merged
+_native = skerry_native.load("packed")
 
 
 class Kind(IntEnum):
@@ -26,6 +26,7 @@ class Kind(IntEnum):
     SECRET = 3
 
 
+KINDS = {int(kind): kind for kind in Kind}
 Key = tuple[Kind, str]  # (kind, uid)
 
 
@@ -60,9 +61,43 @@ def packed(digests: Iterable[tuple[Key, bytes]]) -> bytes:
     return b"".join(entries)
 
 
+def packed_objects(objects: Iterable[Object]) -> bytes:
+    """The same of whole objects."""
+    return packed((o.key, o.digest) for o in objects)
+
+
+def keys_of(whole: bytes) -> list[Key]:
+    """The keys of a packed set, in order."""
+    keys, at = [], 0
+    while at < len(whole):
+        end = at + 2 + whole[at + 1]
+        keys.append((KINDS[whole[at]], whole[at + 2 : end].decode()))
+        at = end + DIGEST_WIRE_BYTES
+    return keys
+
+
+def merged(base: bytes, deletes: bytes, puts: bytes) -> bytes:
+    """The packed set `base` without the keys of `deletes` and with `puts`."""
+    whole: bytes = _native.merged(base, deletes, puts)
+    return whole
+
+
+def difference(base: bytes, target: bytes) -> tuple[bytes, bytes]:
+    """(deletes, puts), packed, that make the packed set `target` of `base`: what is gone, and what is new or other."""
+    if base == target:
+        return b"", b""
+    found: tuple[bytes, bytes] = _native.difference(base, target)
+    return found
+
+
 def set_digest(digests: Iterable[tuple[Key, bytes]]) -> bytes:
-    """First 16 bytes of the SHA-256 over the packed set. Equal on both ends exactly when the sets are equal."""
-    return short(sha256(packed(digests)).digest())
+    """The digest of a set, whatever the order. Equal on both ends exactly when the sets are equal."""
+    return digest_of(packed(digests))
+
+
+def digest_of(whole: bytes) -> bytes:
+    """The digest of a packed set: the first 16 bytes of its SHA-256."""
+    return short(sha256(whole).digest())
 
 
 def short(digest: bytes) -> bytes:
@@ -96,21 +131,18 @@ class Desired:
         gone = [objects.pop(key) for key in change.deletes if key in objects]
         puts = {o.key: o for o in change.puts}
         objects.update(puts)
-        whole = _merged(self._packed or _of(self.objects.values()), _of(gone), _of(puts.values()))
+        before = self._packed or packed_objects(self.objects.values())
+        whole = merged(before, packed_objects(gone), packed_objects(puts.values()))
         after = Desired(
             store=change.store,
             epoch=change.epoch,
             resource_version=change.resource_version,
             generation=change.generation,
             objects=MappingProxyType(objects),
-            digest=short(sha256(whole).digest()),
+            digest=digest_of(whole),
         )
         object.__setattr__(after, "_packed", whole)
         return after
-
-
-def _of(objects: Iterable[Object]) -> bytes:
-    return packed((o.key, o.digest) for o in objects)
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ from hashlib import sha256
 
 from skerry.errors import LimitExceeded, Malformed
 from skerry.limits import DELTA_BYTES_TARGET, FULL_NAME_CHARS_MAX, OBJECT_BYTES_MAX, OBJECTS_MAX, PODS_MAX
-from skerry.model.desired import Change, Desired, Key, Kind, Object, short
+from skerry.model.desired import Change, Desired, Key, Kind, Object, difference, keys_of, merged, packed_objects, short
 from skerry.wire.codec import decode
 from skerry.wire.frame import deflate, inflate
 from skerry.wire.message import Delta, Put, RejectCode
@@ -24,53 +24,59 @@ ITEM_BYTES = 32  # what a put or deletion costs beside its uid and data
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """What the next Delta holds, and the set it leads to (key → digest)."""
+    """What the next Delta holds, and the set it leads to, packed."""
 
     puts: tuple[Put, ...]
     deletes: tuple[Key, ...]
-    after: Mapping[Key, bytes]
+    after: bytes
 
 
 def next_step(
-    base: Mapping[Key, bytes],
+    base: bytes,
+    target: bytes,
+    objects: Mapping[Key, Object],
     bodies: Mapping[Key, bytes],
-    target: Mapping[Key, Object],
     additions_only: bool = False,
     sparing: bool = False,
 ) -> Step | None:
-    """The next step from `base` (key → short digest) towards `target`; None when there is nothing to send.
+    """The next step from the packed set `base` towards `target`, packed too; None when there is nothing to send.
 
-    `bodies` are those of the base that the hub still knows. A step is closed at DELTA_BYTES_TARGET, so a long way
-    takes several. Deletions come first: they free room. With `additions_only` nothing is changed or deleted. What is
-    beyond a device's limits is left out, so that the rest arrives; telling the user is the edge controller's part.
-    `sparing`, for a device whose journal is full, takes all deletions or else one object alone: what it has already (a
-    graceful deletion is such a change) before what is new, the smallest first. So what does not fit holds up no other.
+    `objects` are those of the target, `bodies` those of the base that the hub still knows. A step is closed at
+    DELTA_BYTES_TARGET, so a long way takes several. Deletions come first: they free room. With `additions_only` nothing
+    is changed or deleted. What is beyond a device's limits is left out, so that the rest arrives; telling the user is
+    the edge controller's part. `sparing`, for a device whose journal is full, takes all deletions or else one object
+    alone: what it has already (a graceful deletion is such a change) before what is new, the smallest first. So what
+    does not fit holds up no other.
     """
-    deletes = () if additions_only else tuple(sorted(k for k in base if k not in target))
-    wanted = [
-        o for o in target.values() if (o.key not in base if additions_only else base.get(o.key) != short(o.digest))
-    ]
-    if not wanted and not deletes:
+    gone, other = difference(base, target)
+    if additions_only:
+        gone = b""
+    if not gone and not other:
         return None
-    after = {k: d for k, d in base.items() if k not in set(deletes)}
-    puts: list[Put] = []
-    size = sum(len(uid) + ITEM_BYTES for _, uid in deletes)
-    pods = sum(k[0] is Kind.POD for k in after)
+    deletes, held = tuple(keys_of(gone)), set(keys_of(base))
+    wanted = [objects[key] for key in keys_of(other) if not (additions_only and key in held)]
     order = sorted(wanted, key=lambda o: (ORDER[o.kind], o.key))
     if sparing:
-        order = [] if deletes else sorted(wanted, key=lambda o: (o.key not in base, len(o.body), o.key))
+        order = [] if deletes else sorted(wanted, key=lambda o: (o.key not in held, len(o.body), o.key))
+    held.difference_update(deletes)
+    pods = sum(kind is Kind.POD for kind, _ in held)
+    puts: dict[Key, Put] = {}
+    size = sum(len(uid) + ITEM_BYTES for _, uid in deletes)
     for o in order:
-        full = o.key not in after and (len(after) == OBJECTS_MAX or (o.kind is Kind.POD and pods == PODS_MAX))
+        new = o.key not in held
+        full = new and (len(held) == OBJECTS_MAX or (o.kind is Kind.POD and pods == PODS_MAX))
         if full or len(o.body) > OBJECT_BYTES_MAX:
             continue
-        put = _put(o, bodies.get(o.key) if o.key in base else None)
+        put = _put(o, None if new else bodies.get(o.key))
         size += len(put.data) + len(put.uid) + ITEM_BYTES
         if (puts or deletes) and (sparing or size > DELTA_BYTES_TARGET):
             break
-        pods += o.kind is Kind.POD and o.key not in after
-        puts.append(put)
-        after[o.key] = short(o.digest)
-    return Step(tuple(puts), deletes, after) if puts or deletes else None
+        pods += new and o.kind is Kind.POD
+        puts[o.key] = put
+        held.add(o.key)
+    if not puts and not deletes:
+        return None
+    return Step(tuple(puts.values()), deletes, merged(base, gone, packed_objects(objects[key] for key in puts)))
 
 
 def full_name(body: bytes) -> str:

@@ -13,11 +13,11 @@ ends by the device's own HELLO_TIMEOUT_S, and in LIVE whatever needs an answer h
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 
 from skerry.limits import ACK_TIMEOUT_S, CREDIT_FRAMES, HAIL_BACKOFF_S, RESTORED_WAIT_S
-from skerry.model.desired import set_digest
+from skerry.model.desired import packed
 from skerry.model.report import OutboxItem
 from skerry.wire.delta import next_step
 from skerry.wire.message import (
@@ -264,10 +264,9 @@ class HubSession:
         assert self._hello is not None
         assert self._target is not None
         hello, self.state = self._hello, State.LIVE
-        if self.base is None and hello.digest == set_digest(self._target.digests.items()):
-            self.base = KnownSet(self._target.digests, {k: o.body for k, o in self._target.objects.items()})
-        elif self.base is None and hello.digest == set_digest(()):
-            self.base = KnownSet()
+        if self.base is None:
+            whole, empty = KnownSet(self._target.packed, self._target.bodies), KnownSet()
+            self.base = next((known for known in (whole, empty) if known.digest == hello.digest), None)
         self._reports_due = hello.journal_id != self._told
         self._inventory_due = self.base is None
         self._answer_by = now + ACK_TIMEOUT_S if self._inventory_due else None
@@ -288,14 +287,14 @@ class HubSession:
         return [Send(answer), Applied(hello.generation, hello.digest), *self._advance(now)]
 
     def _inventory(self, got: Inventory, now: float) -> list[Effect]:
-        digests = {(kind, uid): digest for kind, uid, digest, _ in got.entries}
-        names = {(kind, uid): name for kind, uid, _, name in got.entries}
+        has = KnownSet(packed({(kind, uid): digest for kind, uid, digest, _ in got.entries}.items()))
+        has.names = {(kind, uid): name for kind, uid, _, name in got.entries}
         assert self._hello is not None
         if not self._inventory_due:
             return [Note("an Inventory that nobody asked for")]
-        if set_digest(digests.items()) != self._hello.digest:
+        if has.digest != self._hello.digest:
             return [*self._no_session(got.nonce), Note("an Inventory that does not give the digest of its Hello")]
-        self.base, self._inventory_due, self._answer_by = KnownSet(digests, names=names), False, None
+        self.base, self._inventory_due, self._answer_by = has, False, None
         return self._advance(now)
 
     def _acked(self, got: Ack, now: float) -> list[Effect]:
@@ -355,12 +354,12 @@ class HubSession:
         if self.base is None:
             return effects
         held, base = bool(self.held), self.base
-        wanted = base.additions(target.objects) if held else target.objects
-        step = next_step(base.digests, base.bodies, wanted, additions_only=held, sparing=bool(self.full))
+        wish = replace(target, objects=base.additions(target.objects)) if held else target
+        step = next_step(base.packed, wish.packed, wish.objects, base.bodies, held, sparing=bool(self.full))
         adopt = foreign and target.adopted
         if step is None and not adopt:
             return effects + self._room("")  # all is there, so there was room
-        puts, deletes, after = (step.puts, step.deletes, dict(step.after)) if step else ((), (), base.digests)
+        puts, deletes, after = (step.puts, step.deletes, step.after) if step else ((), (), base.packed)
         self._flying_base = base.after(after, target)
         self._flying = Delta(
             nonce=hello.nonce,

@@ -12,7 +12,7 @@ from types import MappingProxyType
 
 from golden.wirecheck import validate
 from skerry.limits import OBJECTS_MAX, PODS_MAX
-from skerry.model.desired import Change, Desired, Key, Kind, Object, object_of, set_digest, short
+from skerry.model.desired import Change, Desired, Key, Kind, Object, object_of, packed_objects, set_digest
 from skerry.model.report import OutboxItem, Phase, PodStatus, ReportKind
 from skerry.wire import message, session
 from skerry.wire.codec import encode as cbor
@@ -241,13 +241,13 @@ class Pair:
         """The device has the target, the hub knows it, and the API shows every status. Held: nothing is left to add."""
         if self.device.state is not session.State.LIVE or self.hub.state is not hub.State.LIVE or not self.live:
             return False
-        have = {k: short(o.digest) for k, o in self.board.desired.objects.items()}
-        reached = have == self.target.digests
+        have = packed_objects(self.board.desired.objects.values())
+        reached = have == self.target.packed
         if self.hub.held:
             names = {(o.kind, full_name(o.body)) for o in self.board.desired.objects.values()}
-            missing = [o for k, o in self.target.objects.items() if k not in have]
+            missing = [o for k, o in self.target.objects.items() if k not in self.board.desired.objects]
             reached = all((o.kind, full_name(o.body)) in names for o in missing)
-        known = self.hub.base is not None and self.hub.base.digests == have
+        known = self.hub.base is not None and self.hub.base.packed == have
         shown = {uid: body for uid, (_, body) in self.shown.items()}
         told = all(shown.get(uid) == body for uid, body in self.board.statuses.items()) and not self.board.items
         return reached and known and told

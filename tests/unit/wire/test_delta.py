@@ -10,7 +10,18 @@ from types import MappingProxyType
 import pytest
 
 from skerry.limits import DELTA_BYTES_TARGET, FRAME_BYTES_MAX, OBJECT_BYTES_MAX, OBJECTS_MAX, PODS_MAX
-from skerry.model.desired import Change, Desired, Key, Kind, Object, object_of, set_digest, short
+from skerry.model.desired import (
+    Change,
+    Desired,
+    Key,
+    Kind,
+    Object,
+    digest_of,
+    object_of,
+    packed_objects,
+    set_digest,
+    short,
+)
 from skerry.wire.delta import Fault, Step, judge, next_step
 from skerry.wire.frame import deflate
 from skerry.wire.message import Delta, Put, RejectCode, encode
@@ -134,14 +145,15 @@ def steps(base: Desired, target: Mapping[Key, Object], additions_only: bool = Fa
     own = base
     taken: list[Step] = []
     while True:
-        have = {k: short(o.digest) for k, o in own.objects.items()}
-        step = next_step(have, {k: o.body for k, o in own.objects.items()}, target, additions_only)
+        have = packed_objects(own.objects.values())
+        bodies = {k: o.body for k, o in own.objects.items()}
+        step = next_step(have, packed_objects(target.values()), target, bodies, additions_only)
         if step is None:
             return taken, own
         taken.append(step)
         sent = Delta(
             b"n" * 8, own.store or STORE, own.epoch or EPOCH, own.resource_version, own.generation + 1,
-            set_digest(have.items()), set_digest(step.after.items()), step.puts, step.deletes,
+            digest_of(have), digest_of(step.after), step.puts, step.deletes,
         )  # fmt: skip
         assert len(encode(sent)) <= FRAME_BYTES_MAX
         change = judge(sent, own)
@@ -205,11 +217,11 @@ def test_what_is_beyond_the_limits_is_left_out_and_the_rest_arrives() -> None:
 
 def test_to_a_full_journal_deletions_go_first_then_one_object_alone_known_before_new_and_small_before_large() -> None:
     small, large = config("new-small"), config("new-large", "x" * 90_000)
-    base = {o.key: short(o.digest) for o in (A, B, C)}
+    base = packed_objects((A, B, C))
     bodies = {o.key: o.body for o in (A, B, C)}
     target = objects(A2, C, small, large)
     ways = []
-    while (step := next_step(base, bodies, target, sparing=True)) is not None:
+    while (step := next_step(base, packed_objects(target.values()), target, bodies, sparing=True)) is not None:
         ways.append([*(("put", p.uid) for p in step.puts), *(("delete", uid) for _, uid in step.deletes)])
-        base = dict(step.after)
+        base = step.after
     assert ways == [[("delete", B.uid)], [("put", A.uid)], [("put", small.uid)], [("put", large.uid)]]
