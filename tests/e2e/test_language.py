@@ -128,6 +128,22 @@ def test_a_host_port_reaches_the_pod(fleet: Fleet, board: Device) -> None:
     fleet.kubectl("delete", "pod", "web", "--timeout=30s")
 
 
+def test_of_two_pods_with_one_host_port_the_later_waits_until_it_is_free(fleet: Fleet, board: Device) -> None:
+    ports = [{"containerPort": 8080, "hostPort": 18081}]
+    fleet.apply(pod("holder", "edge-1", containers=container(ports=ports)))
+    fleet.wait_phase("holder")
+    fleet.apply(pod("waiter", "edge-1", containers=container(ports=ports)))
+    until(lambda: fleet.get("pod", "waiter")["status"].get("reason") == "NodePorts", "the waiting pod's reason")
+    status = fleet.get("pod", "waiter")["status"]
+    assert status["phase"] == "Pending"
+    assert status["message"] == "hostPort 18081/TCP is taken by pod default/holder"
+    assert set(truth(board)) == {"default/holder/main"}
+    fleet.kubectl("delete", "pod", "holder", "--timeout=30s")
+    fleet.wait_phase("waiter")
+    assert not fleet.get("pod", "waiter")["status"].get("reason")
+    fleet.kubectl("delete", "pod", "waiter", "--timeout=30s")
+
+
 def test_limits_reach_the_cgroup(fleet: Fleet, board: Device) -> None:
     limits = {"limits": {"cpu": "250m", "memory": "32Mi"}}
     fleet.apply(pod("bounded", "edge-1", containers=container(resources=limits)))

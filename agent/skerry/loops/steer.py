@@ -7,6 +7,7 @@ memory and CPU (sandboxes, containers, pulls) is bounded over all. Knows nothing
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import groupby
@@ -45,7 +46,8 @@ from skerry.model.observed import PodSeen
 from skerry.model.pod import Pod
 from skerry.model.report import Event, PodStatus
 from skerry.plan.backoff import full_jitter
-from skerry.plan.memory import FREE, Hold, PodMemory
+from skerry.plan.memory import FREE, TAKEN, Hold, PodMemory
+from skerry.plan.ports import Claim, claim, host_ports, waits_for
 from skerry.plan.reconcile import QUIET, Plan, absent, dismantle, forced, next_steps
 from skerry.plan.resolve import MISSING
 from skerry.plan.transitions import transitions
@@ -164,7 +166,11 @@ class Steer:
                     wait.cancel()
 
     def _reap(self, pending: set[str]) -> None:
-        for uid in [u for u, w in self._workers.items() if w.task.done()]:
+        ended = [u for u, w in self._workers.items() if w.task.done()]
+        blocked = {u for u, m in self._memories.items() if m.waits_for_port}
+        if not blocked.issuperset(ended):  # what another pod did may have set a port free
+            pending |= blocked
+        for uid in ended:
             task = self._workers.pop(uid).task
             if task.cancelled():
                 pending.add(uid)
@@ -194,9 +200,10 @@ class Steer:
         if pod is None:
             plan = forced(uid, seen, uid in self.host.volume_pods(), memory, now)
         else:
+            blocked = isinstance(pod, Pod) and not pod.deleting and self._port_taken(pod, seen, memory)
             status = self._verdict(pod, seen, memory, now)
             await self._tell(status, memory)
-            plan = self._choose(pod, seen, status, memory, now)
+            plan = QUIET if blocked else self._choose(pod, seen, status, memory, now)
         if plan.wake_at is not None:
             self._wakes[uid] = plan.wake_at
             if plan.look:
@@ -221,6 +228,27 @@ class Steer:
                 value = {"spec": str(why)}
             known = self._parsed[obj.uid] = (obj, read_pod(obj, value, self.secret_env))
         return known[1]
+
+    def _port_taken(self, pod: Pod, seen: PodSeen, memory: PodMemory) -> bool:
+        """Whether it must wait for a host port of another pod; that is its trouble then."""
+        own = claim(self.journal.statuses.get(pod.uid), seen, memory.granted)
+        taken = waits_for(pod, own, self._claims(pod.uid)) if host_ports(pod) and own is not Claim.HELD else ""
+        memory.granted = not taken
+        if taken:
+            memory.trouble[""] = (TAKEN, taken)
+        elif memory.waits_for_port:
+            del memory.trouble[""]
+        return bool(taken)
+
+    def _claims(self, besides: str) -> Iterator[tuple[Pod, Claim]]:
+        """What the other pods' claims are worth; those that left the set count until they are forgotten."""
+        for (kind, _), obj in self.journal.desired.objects.items():
+            if kind is Kind.POD:
+                self._pod(obj)
+        for uid, (_, pod) in self._parsed.items():
+            if uid != besides and isinstance(pod, Pod):
+                memory, seen = self._memories.get(uid), self.journal.seen.get(uid, PodSeen(uid))
+                yield pod, claim(self.journal.statuses.get(uid), seen, memory is not None and memory.granted)
 
     def _verdict(self, pod: Pod | RefusedPod, seen: PodSeen, memory: PodMemory, now: float) -> PodStatus:
         before, wall = memory.untold or self.journal.statuses.get(pod.uid), self.clock.wall()

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from skerry.model.report import PodStatus
 
+TAKEN = "NodePorts"  # kubelet's word for a host port that another pod has
 ABSENT_CONFIRM_S = 2.0  # how long the runtime must hide what the journal says is running before it is believed
 
 
@@ -35,7 +36,12 @@ class PodMemory:
     hold: Hold = FREE  # of the whole pod
     holds: dict[str, Hold] = field(default_factory=dict)  # of one container: its siblings go on
     unlimited_told: bool = False  # an Event said that the kernel cannot limit the pod's memory
+    granted: bool = False  # no other pod has its host ports: it was let past
     wish: object = None  # the pod that the holds are about: a new wish is tried at once
+
+    @property
+    def waits_for_port(self) -> bool:
+        return self.trouble.get("", ("",))[0] == TAKEN
 
     def doubts(self, now: float) -> bool:
         """Whether the runtime is not believed yet that something is gone."""

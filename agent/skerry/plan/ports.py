@@ -14,7 +14,6 @@ from skerry.model.pod import Pod, Port
 from skerry.model.report import PodStatus
 from skerry.plan.verdict import FINAL
 
-TAKEN = "NodePorts"  # the kube-scheduler's and kubelet's word for it
 ANY_ADDRESS = ("", "0.0.0.0", "::")  # noqa: S104 - compared, not bound
 
 
