@@ -23,6 +23,7 @@ from crossbuild.declare import Command, Fetch, Files, Unit
 from crossbuild.errors import BuildError, CommandFailed, EntryRefused
 from crossbuild.keys import Input, Made, Output, digest_of, file_digest, handed_on, inputs_of, made_from, outputs_digest
 from crossbuild.limits import LOG_LINES_SHOWN
+from crossbuild.locks import locked
 from crossbuild.store import Entry, Store
 from crossbuild.tools import tools_of, tree_of
 from crossbuild.trees import pack, settle, stamp, unpack
@@ -162,7 +163,7 @@ class Build:
         """The outputs of a unit that runs no command: they are declared, or locked."""
         unit = self.plans[name].unit
         if isinstance(unit.work, Fetch):
-            return fetch.locked(unit)
+            return locked(unit)
         return handed_on(unit, self.plans[name].inputs)
 
     def _run(self, name: str, made: Made) -> Entry:

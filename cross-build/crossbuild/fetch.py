@@ -1,15 +1,6 @@
-"""Fetch units: pinned files from this machine's own package sources, the only units with a network.
+"""Brings what fetch units have locked, through pip and apt as they are configured on this machine; no host is named.
 
-A lock says which bytes, so the outputs of a fetch unit are known without fetching. Through pip and apt as they are
-configured here; no host is named. The form of a lock (`crossbuild lock UNIT` writes the [[file]] tables):
-
-    from = "pip"                         # or "debian"
-    want = ["ziglang==0.17.1"]           # exact versions; for debian: package names, of the day on which it is locked
-    platforms = ["manylinux_2_28_aarch64"], python = "3.11"      # pip, wheels for elsewhere; without: for any platform
-    source = 1                           # pip: the source archive instead of a wheel
-    architecture = "arm64", suite = "bookworm"                   # debian
-    [[file]]
-    name, want, sha256                   # want: "ziglang==0.17.1", "libc6=2.36-9"
+The only code of a build that uses the network, but for a remote store. What comes is checked against the lock.
 """
 
 from __future__ import annotations
@@ -23,54 +14,28 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from crossbuild.declare import Fetch, Unit, read_toml
+from crossbuild.declare import Unit
 from crossbuild.errors import DeclarationInvalid, EntryRefused, FetchFailed
-from crossbuild.keys import Output, file_digest
+from crossbuild.keys import file_digest
 from crossbuild.limits import FETCH_RETRY_S, FETCH_TIMEOUT_S, FETCH_TRIES_MAX
-from crossbuild.store import HEX, Store
-
-_KEYS = {
-    "from": str,
-    "want": list,
-    "platforms": list,
-    "python": str,
-    "source": int,
-    "architecture": str,
-    "suite": str,
-    "file": list,
-}
-_FILE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+~!%-]*")
-
-
-@dataclass(frozen=True, slots=True)
-class Locked:
-    """One pinned file."""
-
-    name: str
-    want: str
-    sha256: str
-
-
-def locked(unit: Unit) -> tuple[Output, ...]:
-    """The outputs of a fetch unit, as its lock has them. Raises DeclarationInvalid."""
-    files = _files(unit)
-    if not files:
-        raise DeclarationInvalid(_lock(unit), "file", "nothing is locked", f"Run: crossbuild lock {unit.id}")
-    return tuple(Output(f.name, "file", f.sha256) for f in files)
+from crossbuild.locks import Locked, files_of, lock_of, read_lock, wanted
+from crossbuild.store import Store
 
 
 def fetch(unit: Unit, store: Store, cache: Path) -> None:
     """Bring the files that the store does not have. Raises FetchFailed: cannot be had, or has other bytes."""
-    missing = [f for f in _files(unit) if not _has(store, f.sha256)]
+    missing = [f for f in files_of(unit) if not _has(store, f.sha256)]
     with tempfile.TemporaryDirectory(dir=store.temporary, prefix="fetch-") as place:
-        _bring(unit, [f.want for f in missing], Path(place), cache, {f.want: f.sha256 for f in missing})
+        _bring(unit, {f.want: (f.sha256,) for f in missing}, Path(place), cache)
         for file in missing:
-            got = Path(place) / file.name
+            # apt writes the epoch's colon as %3a; a pin has the package's name alone
+            package, _, version = file.want.partition("=")
+            named = f"{package}_{version.replace(':', '%3a')}_*.deb"
+            got = next(iter(Path(place).glob(named)), Path(place) / file.name)
             digest = file_digest(got) if got.exists() else "absent"
             if digest != file.sha256:
                 raise _gone(
@@ -81,56 +46,24 @@ def fetch(unit: Unit, store: Store, cache: Path) -> None:
 
 def lock(unit: Unit, store: Store, cache: Path) -> Path:
     """Write the [[file]] tables anew from `want`, keeping the rest of the file. Raises FetchFailed."""
-    said, files = _read(unit), []
-    for want in said.get("want", []):
+    said, files, path = read_lock(unit), [], lock_of(unit)
+    if "pins" in said:
+        raise DeclarationInvalid(path, "pins", "another program locks this file", "Its first line says which")
+    for want, hashes in wanted(unit, said).items():
         if said["from"] == "debian":
             want = f"{want}={_candidate(unit, want, cache)}"
         with tempfile.TemporaryDirectory(dir=store.temporary, prefix="lock-") as place:
-            _bring(unit, [want], Path(place), cache, {})
+            _bring(unit, {want: hashes}, Path(place), cache)
             (got,) = Path(place).iterdir()
             sha256 = file_digest(got)
             store.keep_blob(got, sha256)
             files.append(Locked(got.name, want, sha256))
-    path = _lock(unit)
     head = path.read_text().partition("\n[[file]]")[0].rstrip()
-    tables = "".join(
-        f"\n\n[[file]]\nname = {json.dumps(f.name)}\nwant = {json.dumps(f.want)}\nsha256 = {json.dumps(f.sha256)}"
-        for f in files
+    said_of = (
+        f"name = {json.dumps(f.name)}\nwant = {json.dumps(f.want)}\nsha256 = {json.dumps(f.sha256)}" for f in files
     )
-    path.write_text(f"{head}{tables}\n")
+    path.write_text("\n\n[[file]]\n".join([head, *said_of]) + "\n")
     return path
-
-
-def _lock(unit: Unit) -> Path:
-    assert isinstance(unit.work, Fetch)
-    return unit.work.lock
-
-
-def _read(unit: Unit) -> dict[str, Any]:
-    path = _lock(unit)
-    said = read_toml(path)
-    for key, value in said.items():
-        if key not in _KEYS or not isinstance(value, _KEYS[key]):
-            raise DeclarationInvalid(path, key, "unknown key or another type", f"Known are {', '.join(sorted(_KEYS))}")
-    if said.get("from") not in ("pip", "debian"):
-        raise DeclarationInvalid(path, "from", "is missing", 'Write "pip" or "debian"')
-    for key in ("architecture", "suite") if said["from"] == "debian" else ():
-        if not re.fullmatch(r"[a-z0-9-]+", said.get(key, "")):
-            raise DeclarationInvalid(path, key, "is missing or odd", "Name Debian's architecture and suite")
-    return said
-
-
-def _files(unit: Unit) -> list[Locked]:
-    path, files = _lock(unit), []
-    for n, table in enumerate(_read(unit).get("file", [])):
-        try:
-            file = Locked(**table)
-        except TypeError as e:
-            raise DeclarationInvalid(path, f"file.{n}", str(e), f"Run: crossbuild lock {unit.id}") from e
-        if not HEX.fullmatch(file.sha256) or not _FILE_NAME.fullmatch(file.name):
-            raise DeclarationInvalid(path, f"file.{n}", "an odd name or digest", f"Run: crossbuild lock {unit.id}")
-        files.append(file)
-    return files
 
 
 def _has(store: Store, sha256: str) -> bool:
@@ -141,10 +74,11 @@ def _has(store: Store, sha256: str) -> bool:
     return True
 
 
-def _bring(unit: Unit, wants: Sequence[str], into: Path, cache: Path, digests: dict[str, str]) -> None:
+def _bring(unit: Unit, wants: Mapping[str, tuple[str, ...]], into: Path, cache: Path) -> None:
+    """Download `wants`, each with the digests that pip may take, into the empty folder `into`."""
     if not wants:
         return
-    said = _read(unit)
+    said = read_lock(unit)
     if said["from"] == "debian":
         apt = _apt(unit, said, cache)
         try:
@@ -154,7 +88,8 @@ def _bring(unit: Unit, wants: Sequence[str], into: Path, cache: Path, digests: d
             _again(unit, [*apt, "download", *wants], into, FETCH_TRIES_MAX)
     else:
         asked = into / "wanted.txt"
-        asked.write_text("".join(f"{w} --hash=sha256:{digests[w]}\n" if w in digests else f"{w}\n" for w in wants))
+        lines = (" ".join([want, *(f"--hash=sha256:{h}" for h in hashes)]) for want, hashes in wants.items())
+        asked.write_text("\n".join(lines))
         kind = ["--no-binary=:all:", "--no-build-isolation"] if said.get("source") else ["--only-binary=:all:"]
         where = [f"--platform={p}" for p in said.get("platforms", [])]
         where += [f"--python-version={said['python']}"] if "python" in said else []
@@ -171,14 +106,14 @@ def _pip(unit: Unit) -> list[str]:
     for python in (sys.executable, "/usr/bin/python3"):
         if subprocess.run([python, "-c", "import pip"], capture_output=True, check=False).returncode == 0:
             return [python, "-m", "pip", "--disable-pip-version-check"]
-    raise FetchFailed(_lock(unit), "from", "pip is not on this machine", "Run: apt-get install python3-pip")
+    raise FetchFailed(lock_of(unit), "from", "pip is not on this machine", "Run: apt-get install python3-pip")
 
 
 def _apt(unit: Unit, said: dict[str, Any], cache: Path) -> list[str]:
     """apt-get for another architecture and suite, from this machine's own sources, with lists and state of its own."""
     if shutil.which("apt-get") is None:
         raise FetchFailed(
-            _lock(unit), "from", "apt-get is not on this machine", "Build on Debian, or use a filled store"
+            lock_of(unit), "from", "apt-get is not on this machine", "Build on Debian, or use a filled store"
         )
     arch, suite = said["architecture"], said["suite"]
     state = cache.resolve() / "apt" / f"{suite}-{arch}"
@@ -207,19 +142,21 @@ def _apt(unit: Unit, said: dict[str, Any], cache: Path) -> list[str]:
 
 
 def _update(unit: Unit, apt: Sequence[str]) -> None:
-    _again(unit, [*apt, "-o", "APT::Update::Error-Mode=any", "update"], Path.cwd(), FETCH_TRIES_MAX)
+    _again(unit, [*apt, "update"], Path.cwd(), FETCH_TRIES_MAX)
 
 
 def _candidate(unit: Unit, package: str, cache: Path) -> str:
     """The version of `package` that the sources have today."""
-    apt = _apt(unit, _read(unit), cache)
+    apt = _apt(unit, read_lock(unit), cache)
     if not any((cache / "apt").glob("*/lists/*Packages*")):
         _update(unit, apt)
     show = ["apt-cache", *apt[2:], "show", "--no-all-versions", package]
     said = _again(unit, show, Path.cwd(), 1)
     found = re.search(r"^Version: (\S+)$", said, re.MULTILINE)
     if not found:
-        raise FetchFailed(_lock(unit), f"want {package}", "the sources do not have it", "Is it spelled as Debian does?")
+        raise FetchFailed(
+            lock_of(unit), f"want {package}", "is not in the sources", "Is it spelled as Debian does?"
+        )
     return found[1]
 
 
@@ -246,4 +183,4 @@ def _again(
 
 def _gone(unit: Unit, what: str, why: str) -> FetchFailed:
     cure = f"If the source no longer has this version, take today's: crossbuild lock {unit.id}"
-    return FetchFailed(_lock(unit), what, why, cure)
+    return FetchFailed(lock_of(unit), what, why, cure)

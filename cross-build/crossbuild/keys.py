@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -17,6 +18,7 @@ from crossbuild.declare import Command, Unit
 from crossbuild.errors import DeclarationInvalid, InputMissing
 from crossbuild.limits import CHUNK_BYTES
 
+HEX = re.compile(r"[0-9a-f]{64}")
 FORM = 1  # of keys, entries and trees together: another form shares nothing with this one
 Made = dict[str, Any]  # the JSON value that a key is the digest of
 

@@ -17,8 +17,8 @@ from pathlib import Path
 from crossbuild.build import plan
 from crossbuild.declare import Fetch, Unit
 from crossbuild.errors import CommandFailed
-from crossbuild.fetch import locked
 from crossbuild.keys import file_digest
+from crossbuild.locks import locked
 
 NOBODY = 65534
 LONG_AGO_S = 1_000_000_000

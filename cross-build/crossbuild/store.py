@@ -11,7 +11,6 @@ import hashlib
 import hmac
 import json
 import os
-import re
 import tempfile
 import urllib.error
 import urllib.request
@@ -22,10 +21,9 @@ from pathlib import Path, PurePosixPath
 from typing import IO, Any, Protocol
 
 from crossbuild.errors import EntryRefused
-from crossbuild.keys import Made, Output, canonical, digest_of
+from crossbuild.keys import HEX, Made, Output, canonical, digest_of
 from crossbuild.limits import BLOB_BYTES_MAX, CHUNK_BYTES, ENTRY_BYTES_MAX, REMOTE_TIMEOUT_S
 
-HEX = re.compile(r"[0-9a-f]{64}")
 KINDS = ("file", "program", "tree")
 
 
