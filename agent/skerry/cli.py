@@ -1,5 +1,5 @@
-"""`skerry run|status|explain`: arguments in, one exit code out. Data goes to standard output, one line of trouble to
-standard error, never a traceback."""
+"""`skerry run|status|explain|doctor`: arguments in, one exit code out. Data goes to standard output, one line of
+trouble to standard error, never a traceback."""
 
 from __future__ import annotations
 
@@ -28,6 +28,12 @@ def main(argv: Sequence[str] | None = None) -> int:
             from skerry import boot
 
             return boot.run(config)
+        if args.command == "doctor":
+            from skerry import doctor
+
+            report = doctor.examine(config)
+            _show(report, args.output)
+            return 0 if report["good"] else 1
         from skerry import inspect_journal
 
         report = inspect_journal.COMMANDS[args.command](config, args)
@@ -53,9 +59,10 @@ def _arguments() -> argparse.ArgumentParser:
     status = commands.add_parser("status", help="what this device should run and what it says of it, from the journal")
     explain = commands.add_parser("explain", help="what was decided for a pod and why, from the journal")
     explain.add_argument("pod", metavar="POD", help="NAME, NAMESPACE/NAME or uid")
-    for command in (run, status, explain):
+    doctor = commands.add_parser("doctor", help="whether this board is fit to run pods, and what would cure it")
+    for command in (run, status, explain, doctor):
         command.add_argument("--config", default=config, metavar="F", help=f"default {config}")
-    for command in (status, explain):
+    for command in (status, explain, doctor):
         command.add_argument("--output", choices=("text", "json"), default="text")
     return top
 

@@ -127,6 +127,10 @@ class LmdbReader:
         except lmdb.Error as problem:
             raise StoreBroken(f"journal: {problem}") from problem
 
+    def used_bytes(self) -> int:
+        """By the pages that hold records, not by the file's size, which never shrinks."""
+        return tree_pages(self._env) * int(self._env.stat()["psize"])
+
     def copies(self) -> list[bytes]:
         return read_copies(self._folder)
 
