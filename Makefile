@@ -9,7 +9,7 @@ TESTS := $(wildcard tests/unit tests/contract tests/properties tests/sim tests/f
 export PYTHONDONTWRITEBYTECODE := 1
 export SEEDS
 
-.PHONY: help demo test sim e2e bench check setup lock clean clean-root
+.PHONY: help demo test sim e2e bench check setup lock clean clean-root deb
 .DEFAULT_GOAL := help
 
 help: ## these lines
@@ -38,6 +38,11 @@ check: setup ## ruff, mypy, import rules, tidy rules
 
 setup: # what is missing on this machine
 	@tools/setup
+
+# binutils of the target strip what PyPI's wheels carry; qemu-user runs the target's own Python for the byte code.
+deb: ## the package for a board: make deb [TARGET=armhf-bookworm] [PACKAGE=skerry-hub]
+	@tools/setup qemu-user-static binutils-aarch64-linux-gnu binutils-arm-linux-gnueabihf
+	$(PYTHON) cross-build/make_deb.py --target $(or $(TARGET),aarch64-bookworm) --package $(or $(PACKAGE),skerry)
 
 lock: setup ## requirements/*.in -> *.txt, with hashes
 	tools/lock

@@ -1,0 +1,61 @@
+"""Byte code that ships in the package, so that a board compiles nothing: not at installation, not at the first start.
+
+Our own modules keep their source beside it. Of vendored modules only the byte code stays, which saves a fifth of the
+package: `lib/x.pyc` in place of `lib/x.py`. The compiler is a Python of the target's minor version, given as a command
+(on a build machine: the target's own under qemu-user); the package depends on that minor version.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from collections.abc import Sequence
+from pathlib import Path
+
+from refusal import Refusal
+from target import Target
+
+# Runs in the target's Python. Unchecked: the interpreter never looks at the source's time, which a package cannot know.
+_CHILD = """
+import json, py_compile, sys
+unchecked = py_compile.PycInvalidationMode.UNCHECKED_HASH
+if "%d.%d" % sys.version_info[:2] != sys.argv[1]:
+    sys.exit("%d.%d" % sys.version_info[:2])
+for source, made, name in json.load(sys.stdin):
+    py_compile.compile(source, made, name, doraise=True, invalidation_mode=unchecked)
+"""
+
+
+def planned(files: Sequence[str], vendored: str, minor: int) -> list[tuple[str, str]]:
+    """(source, byte code) for each .py of `files`; those below `vendored` get the name that needs no source."""
+    plan = []
+    for file in sorted(files):
+        path = Path(file)
+        if path.suffix == ".py":
+            beside = path.parent / "__pycache__" / f"{path.stem}.cpython-3{minor}.pyc"
+            plan.append((file, str(path.with_suffix(".pyc") if path.is_relative_to(vendored) else beside)))
+    return plan
+
+
+def compiled(root: Path, below: str, vendored: str, python: Sequence[str], target: Target) -> int:
+    """Compile everything below `root`/`below` in place; the number of files. Raises Refusal, CalledProcessError.
+
+    Names in tracebacks are those on the device.
+    """
+    files = [str(path.relative_to(root)) for path in (root / below).rglob("*.py")]
+    plan = planned(files, vendored, target.python_minor)
+    for _, made in plan:
+        (root / made).parent.mkdir(exist_ok=True)
+    work = json.dumps([(str(root / source), str(root / made), f"/{source}") for source, made in plan])
+    env = {**os.environ, "PYTHONHASHSEED": "0", "PYTHONDONTWRITEBYTECODE": "1", "LC_ALL": "C.UTF-8"}
+    argv = [*python, "-IS", "-c", _CHILD, target.python]
+    env.pop("SOURCE_DATE_EPOCH", None)
+    done = subprocess.run(argv, input=work.encode(), env=env, capture_output=True, check=False)
+    if done.returncode == 1 and done.stderr.strip().startswith(b"3."):
+        raise Refusal(" ".join(python), "--python", done.stderr.decode().strip(), target.python)
+    done.check_returncode()
+    for source, _ in plan:
+        if Path(source).is_relative_to(vendored):
+            (root / source).unlink()
+    return len(plan)
