@@ -22,7 +22,7 @@ import cbor2
 import skerry_native
 from bench.report import Row, progress
 from skerry.limits import CODEC_DEPTH_MAX, CODEC_ITEMS_MAX
-from skerry.model.desired import Change, Desired, Kind, Object, object_of, packed_objects, set_digest, short
+from skerry.model.desired import Change, Desired, Key, Kind, Object, object_of, packed_objects, set_digest, short
 from skerry.wire.codec import decode, encode
 from skerry.wire.delta import next_step
 
@@ -77,7 +77,8 @@ def packed_rows(rounds: int, calls: int, objects: int, changes: int) -> Iterator
     plain, own, change = Plain(made), Desired(), Change("store", "epoch", 2, 2, tuple(new))
     own = own.changed(Change("store", "epoch", 1, 1, tuple(made)))
     goal, bodies = own.changed(change).objects, {o.key: o.body for o in made}
-    base, puts, after = packed_objects(made), packed_objects(new), plain.bisected(new)
+    base, puts, entries = packed_objects(made), packed_objects(new), [(o.key, entry(o)) for o in new]
+    after = plain.bisected(entries)
     old, theirs = plain.digests, Plain(list(goal.values())).digests
     had, has = set(plain.entries), set(Plain(list(goal.values())).entries)
     assert fast.merged(base, b"", puts) == pure.merged(base, b"", puts) == after
@@ -87,7 +88,7 @@ def packed_rows(rounds: int, calls: int, objects: int, changes: int) -> Iterator
         {
             "merged": lambda: fast.merged(base, b"", puts),
             "pure merged": lambda: pure.merged(base, b"", puts),
-            "bisected": lambda: plain.bisected(new),
+            "bisected": lambda: plain.bisected(entries),
             "apart": lambda: fast.difference(base, after),
             "pure apart": lambda: pure.difference(base, after),
             "sets": lambda: (had - has, has - had),
@@ -145,11 +146,11 @@ class Plain:
         parts = sum(sys.getsizeof(key) + sys.getsizeof(key[1]) + sys.getsizeof(d) for key, d in self.digests.items())
         return (sys.getsizeof(self.digests) + parts) / 1024
 
-    def bisected(self, new: list[Object]) -> bytes:
+    def bisected(self, puts: list[tuple[Key, bytes]]) -> bytes:
         """The packed set after a change, of a sorted list of entries."""
         entries = self.entries.copy()
-        for o in new:
-            entries[bisect_left(self.keys, o.key)] = entry(o)
+        for key, made in puts:
+            entries[bisect_left(self.keys, key)] = made
         return b"".join(entries)
 
     def before(self, new: list[Object]) -> bytes:
