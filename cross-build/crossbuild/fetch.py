@@ -154,9 +154,7 @@ def _candidate(unit: Unit, package: str, cache: Path) -> str:
     said = _again(unit, show, Path.cwd(), 1)
     found = re.search(r"^Version: (\S+)$", said, re.MULTILINE)
     if not found:
-        raise FetchFailed(
-            lock_of(unit), f"want {package}", "is not in the sources", "Is it spelled as Debian does?"
-        )
+        raise FetchFailed(lock_of(unit), f"want {package}", "is not in the sources", "Is it spelled as Debian does?")
     return found[1]
 
 

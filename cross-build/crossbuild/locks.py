@@ -99,6 +99,12 @@ def wanted(unit: Unit, said: dict[str, Any]) -> dict[str, tuple[str, ...]]:
     return {name: tuple(re.findall(r"--hash=sha256:([0-9a-f]{64})", rest)) for name, rest in lines}
 
 
+def files_read(unit: Unit) -> list[Path]:
+    """The files that say what a fetch unit's outputs are."""
+    path, said = lock_of(unit), read_lock(unit)
+    return [path, path.parent / said["pins"]] if "pins" in said else [path]
+
+
 def lock_of(unit: Unit) -> Path:
     assert isinstance(unit.work, Fetch)
     return unit.work.lock

@@ -15,10 +15,10 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from crossbuild.build import plan
-from crossbuild.declare import Fetch, Unit
+from crossbuild.declare import Fetch, Unit, read_toml
 from crossbuild.errors import CommandFailed
 from crossbuild.keys import file_digest
-from crossbuild.locks import locked
+from crossbuild.locks import files_read, locked
 
 NOBODY = 65534
 LONG_AGO_S = 1_000_000_000
@@ -52,19 +52,19 @@ def _copied(
 ) -> Path:
     """Copy declarations, inputs and locks of what is needed, and the engine, to below `where`. Returns the new root."""
     plans = plan(units, list(names))
-    folders = {unit.folder for unit in units.values()} | {root}
     files = {unit.file for unit in units.values()}
-    for folder in folders:  # targets are small; they are declared by folder
-        files |= set(folder.glob("build.toml")) | set(folder.glob("**/targets/*.toml"))
+    for file in list(files):
+        if targets := read_toml(file)["workspace"].get("targets"):
+            files |= {f.resolve() for f in (file.parent / targets).glob("*.toml")}
     for p in plans.values():
         files |= {p.unit.folder / path for path in p.inputs}
     (where / "cache/cas").mkdir(parents=True)
     for unit in units.values():
         if isinstance(unit.work, Fetch):
-            files.add(unit.work.lock.resolve())
+            files |= {f.resolve() for f in files_read(unit)}
             for output in locked(unit) if unit.id in plans else ():
                 shutil.copyfile(cache / "cas" / output.sha256, where / "cache/cas" / output.sha256)
-    above = Path(os.path.commonpath([*folders, *files]))
+    above = Path(os.path.commonpath([root, *files]))
     for file in files:
         to = where / "tree" / file.relative_to(above)
         to.parent.mkdir(parents=True, exist_ok=True)
