@@ -9,7 +9,7 @@ TESTS := $(wildcard tests/unit tests/contract tests/properties tests/sim tests/f
 export PYTHONDONTWRITEBYTECODE := 1
 export SEEDS
 
-.PHONY: help demo test sim e2e bench check setup lock clean clean-root deb
+.PHONY: help demo test pythons sim e2e bench check setup lock clean clean-root deb
 .DEFAULT_GOAL := help
 
 help: ## these lines
@@ -20,6 +20,10 @@ demo: setup ## one machine, a hub and a board: a pod runs, and runs on without n
 
 test: setup check ## all checks and all tests
 	$(PYTEST) $(TESTS)
+	tools/pythons --short
+
+pythons: setup ## unit, property and contract tests on each Python from 3.10 to 3.13 that is here
+	tools/pythons
 
 sim: setup ## the simulator, long form: make sim SEEDS=1000
 	$(PYTEST) tests/sim

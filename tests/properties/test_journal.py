@@ -14,6 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from properties.amount import examples
 from skerry.errors import StoreFull
 from skerry.journal import journal as journal_module
 from skerry.journal import outbox as outbox_module
@@ -164,7 +165,7 @@ async def live(steps: list[tuple[Any, ...]]) -> None:
             assert recovered.outbox(0, 10_000)[-1].seq > life.model.acked, "a sequence never comes again"
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=examples(150))
 @given(st.lists(STEP, max_size=25))
 def test_a_journal_cut_off_anywhere_is_one_of_the_two_neighbouring_states(steps: list[tuple[Any, ...]]) -> None:
     with pytest.MonkeyPatch.context() as bounds:
@@ -173,7 +174,7 @@ def test_a_journal_cut_off_anywhere_is_one_of_the_two_neighbouring_states(steps:
         asyncio.run(live(steps))
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=examples(150))
 @given(st.lists(st.tuples(UID, st.integers(0, 9), st.booleans()), max_size=12), st.randoms(use_true_random=False))
 def test_commits_under_way_together_end_as_if_they_had_come_one_by_one(calls: list[Any], order: Any) -> None:
     """Whatever order the waiting tasks go on in, and with retells in between, the last word about each pod is its last

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from properties.amount import examples
 from skerry.model.action import (
     Action,
     MountVolumes,
@@ -152,7 +153,7 @@ def worlds(draw: st.DrawFn) -> PerfectRuntime:
 POLICIES = st.sampled_from(["Always", "OnFailure", "Never"])
 
 
-@settings(max_examples=400)
+@settings(max_examples=examples(400))
 @given(worlds(), POLICIES)
 def test_from_any_state_to_the_wanted_one_and_then_quiet(runtime: PerfectRuntime, policy: str) -> None:
     story = Story(pod(APP, SIDE, policy=policy))
@@ -175,7 +176,7 @@ def test_from_any_state_to_the_wanted_one_and_then_quiet(runtime: PerfectRuntime
         assert not ready
 
 
-@settings(max_examples=200)
+@settings(max_examples=examples(200))
 @given(worlds())
 def test_from_any_state_a_deletion_leaves_nothing(runtime: PerfectRuntime) -> None:
     story = Story(pod(APP, SIDE, deleting_grace_s=3))
@@ -185,7 +186,7 @@ def test_from_any_state_a_deletion_leaves_nothing(runtime: PerfectRuntime) -> No
     assert story.status.gone
 
 
-@settings(max_examples=200)
+@settings(max_examples=examples(200))
 @given(worlds())
 def test_from_any_state_absence_from_the_set_leaves_nothing_not_even_volumes(runtime: PerfectRuntime) -> None:
     memory = PodMemory()
@@ -208,7 +209,7 @@ STORM = st.one_of(
 )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(300))
 @given(st.lists(STORM, max_size=15), POLICIES)
 def test_after_any_storm_it_converges_and_restarts_never_fall(storm: list[tuple[Any, ...]], policy: str) -> None:
     story, runtime, restarts = Story(pod(APP, SIDE, policy=policy)), PerfectRuntime(), 0
@@ -271,7 +272,7 @@ DELIVERY = st.one_of(
 )
 
 
-@settings(max_examples=200)
+@settings(max_examples=examples(200))
 @given(st.lists(DELIVERY, max_size=12))
 def test_nothing_that_the_link_can_do_stops_an_unchanged_pod(deliveries: list[tuple[Any, ...]]) -> None:
     def parsed(manifest: dict[str, Any]) -> Pod:

@@ -8,10 +8,11 @@ from io import BytesIO
 from typing import Any
 
 import cbor2
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from golden.wirecheck import NotInContract, validate
+from properties.amount import examples
 from skerry.errors import LimitExceeded, Malformed
 from skerry.model.desired import Kind
 from skerry.model.report import ContainerStatus, Event, Life, NodeFacts, OutboxItem, Phase, PodStatus, ReportKind
@@ -22,7 +23,7 @@ from skerry.wire.report import KIND_OF, Reported, decode_report, encode_report
 from skerry.wire.wellformed import check
 from unit.wire.examples import MESSAGES
 
-QUICK = settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+QUICK = settings(max_examples=examples(300))
 
 # --- values -----------------------------------------------------------------------------------------------------------
 
@@ -244,5 +245,3 @@ def _described(packed: bytes) -> bool:
     except NotInContract:
         return False
     return True
-
-

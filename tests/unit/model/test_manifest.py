@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from properties.amount import examples
 from skerry.errors import Refused
 from skerry.model.desired import Kind, object_of
 from skerry.model.manifest import IGNORED, RefusedPod, read_config, read_pod
@@ -356,7 +357,7 @@ def test_any_value_at_all_gives_a_pod_or_a_refusal(value: Any) -> None:
     assert isinstance(read({"metadata": value, "spec": value}), RefusedPod)
 
 
-@settings(max_examples=400)
+@settings(max_examples=examples(400))
 @given(st.sampled_from(paths(full())[1:]), JSON)
 def test_any_value_at_any_place_of_a_good_pod_gives_a_pod_or_a_refusal(way: tuple[Any, ...], value: Any) -> None:
     manifest = full()

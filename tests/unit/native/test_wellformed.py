@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import skerry_native
+from properties.amount import examples
 from skerry.limits import CODEC_DEPTH_MAX, CODEC_ITEMS_MAX
 
 PURE, FAST = skerry_native.load("wellformed", pure=True), skerry_native.load("wellformed", pure=False)
@@ -70,7 +71,7 @@ def test_text_is_what_python_reads_as_utf_8(native: ModuleType, text: bytes) -> 
 
 
 @pytest.mark.skipif(not COMPILED, reason="not compiled here")
-@settings(max_examples=2000, deadline=None)
+@settings(max_examples=examples(2000))
 @given(rough)
 def test_both_speeds_give_the_same_answer_to_any_bytes(data: bytes) -> None:
     assert FAST.scan(data, 5, 20) == PURE.scan(data, 5, 20)
