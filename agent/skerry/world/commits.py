@@ -11,9 +11,9 @@ import asyncio
 import contextlib
 import errno
 import os
-import queue
 import threading
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import lmdb
@@ -22,6 +22,7 @@ from skerry.errors import StoreBroken, StoreFull
 from skerry.limits import COMMIT_MERGE_MAX
 from skerry.world.copies import CopyPair
 from skerry.world.recovery_probe import condemn, seal
+from skerry.world.wakeups import Callbacks, Inbox
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 # What a damaged environment answers; a read may never come across the same page, so the next start must be told.
@@ -37,7 +38,7 @@ class Request:
     puts: dict[bytes, bytes]
     deletes: tuple[bytes, ...]
     copy: bytes | None
-    loop: asyncio.AbstractEventLoop
+    loop: Callbacks
     done: asyncio.Future[None]
 
 
@@ -47,7 +48,7 @@ class CommitThread:
     def __init__(self, folder: Path, env: lmdb.Environment, copies: CopyPair, ballast: Ballast, pages_max: int) -> None:
         self._folder, self._env, self._copies = folder, env, copies
         self._ballast, self._pages_max = ballast, pages_max
-        self._queue: queue.SimpleQueue[Request | None] = queue.SimpleQueue()
+        self._queue: Inbox[Request | None] = Inbox()
         self._broken: str | None = None
         self._commits = 0
         self._tid = 0
@@ -64,7 +65,7 @@ class CommitThread:
         self._queue.put(request)
 
     def waiting(self) -> int:
-        return self._queue.qsize()
+        return len(self._queue)
 
     def check(self) -> None:
         """Raises StoreBroken after a commit has failed for good."""
@@ -75,6 +76,7 @@ class CommitThread:
         """Waits for what was submitted."""
         self._queue.put(None)
         self._thread.join()
+        self._queue.close()
 
     def written_bytes(self) -> int:
         """/proc/self/task/TID/io of the writer thread: the larger of `wchar` (bytes handed to write calls) and
@@ -98,12 +100,9 @@ class CommitThread:
         request = self._queue.get()
         while request is not None:
             batch.append(request)
-            if len(batch) >= COMMIT_MERGE_MAX:
+            if len(batch) >= COMMIT_MERGE_MAX or not self._queue:
                 return True
-            try:
-                request = self._queue.get_nowait()
-            except queue.Empty:
-                return True
+            request = self._queue.get()
         return False
 
     def _commit(self, batch: list[Request]) -> None:
@@ -124,8 +123,9 @@ class CommitThread:
             self._broken = f"journal: {unforeseen!r}"
             problem = StoreBroken(self._broken)
         for request in batch:
-            with contextlib.suppress(RuntimeError):  # its loop is closed: nobody waits
-                request.loop.call_soon_threadsafe(_settle, request.done, problem)
+            request.loop.add(partial(_settle, request.done, problem))
+        for loop in {request.loop for request in batch}:
+            loop.ring()
         if problem is None:
             self._ballast.make()
             self._commits += 1

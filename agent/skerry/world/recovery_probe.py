@@ -87,15 +87,22 @@ def check_metas(data: Path) -> None:
         raise StoreBroken(f"journal: meta pages of transactions {first[1]} and {second[1]}")
 
 
-def probe(env_folder: Path, map_bytes: int, timeout_s: float, walker: Callable[[Path, int], None] = walk) -> str:
-    """What is wrong with the environment, or an empty string. Blocks up to `timeout_s`; call it before any thread
-    is started."""
+def probe(
+    env_folder: Path,
+    map_bytes: int,
+    timeout_s: float,
+    walker: Callable[[Path, int], None] = walk,
+    meanwhile: Callable[[], None] = lambda: None,
+) -> str:
+    """What is wrong with the environment, or an empty string. Blocks up to `timeout_s` after `meanwhile`, which the
+    caller does while the child reads; call it before any thread is started."""
     reading, writing = os.pipe()
     pid = os.fork()
     if pid == 0:
         _child(writing, env_folder, map_bytes, walker)
     os.close(writing)
     try:
+        meanwhile()
         answer = _read_all(reading, time.monotonic() + timeout_s)
     finally:
         os.close(reading)

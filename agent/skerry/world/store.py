@@ -30,6 +30,7 @@ from skerry.limits import (
 from skerry.world.commits import Ballast, CommitThread, Request, allocate, disk_full, tree_pages
 from skerry.world.copies import CopyPair, read_copies, sync_folder
 from skerry.world.recovery_probe import condemned, probe, quarantine, unseal, walk
+from skerry.world.wakeups import Callbacks
 
 T = TypeVar("T")
 MAP_BYTES = JOURNAL_BYTES_MAX if sys.maxsize > 2**32 else JOURNAL_BYTES_MAX_32
@@ -59,10 +60,12 @@ def open_store(
     ballast_bytes: int = BALLAST_BYTES,
     probe_timeout_s: float = PROBE_TIMEOUT_S,
     walker: Callable[[Path, int], None] = walk,
+    meanwhile: Callable[[], None] = lambda: None,
 ) -> Opened:
     """Open for writing, after a child process has read everything. Blocks; call it before the loop and any thread.
 
-    `map_bytes` bounds what is stored; `reserve_bytes` more are for commits that do not make it grow.
+    `map_bytes` bounds what is stored; `reserve_bytes` more are for commits that do not make it grow. `meanwhile` is
+    done while the child reads, if there is anything to read.
     Raises StoreBusy, StoreFull (no room even to open) or StoreBroken (the disk cannot be read or written).
     """
     try:
@@ -78,7 +81,8 @@ def open_store(
         env_folder, problem, moved = folder / ENV, "", None
         try:
             if (env_folder / "data.mdb").exists():
-                problem = condemned(folder) or probe(env_folder, map_bytes + reserve_bytes, probe_timeout_s, walker)
+                size = map_bytes + reserve_bytes
+                problem = condemned(folder) or probe(env_folder, size, probe_timeout_s, walker, meanwhile)
             if problem:
                 moved = _with_room(ballast, lambda: quarantine(env_folder, folder / SHELF))
             fresh = not _has_data(env_folder)
@@ -149,6 +153,7 @@ class LmdbStore(LmdbReader):
         self._page_bytes = env.stat()["psize"]
         self._thread = CommitThread(folder, env, copies, ballast, map_bytes // self._page_bytes)
         self._thread.start()
+        self._loops: dict[asyncio.AbstractEventLoop, Callbacks] = {}  # one in the agent, more only in tests
 
     async def commit(self, puts: Mapping[bytes, bytes], deletes: Sequence[bytes], copy: bytes | None = None) -> None:
         """A cancelled caller does not take its commit back."""
@@ -159,7 +164,8 @@ class LmdbStore(LmdbReader):
         if self._thread.waiting() >= COMMIT_QUEUE_MAX:
             raise StoreFull(f"journal: COMMIT_QUEUE_MAX is {COMMIT_QUEUE_MAX}")
         loop = asyncio.get_running_loop()
-        request = Request(dict(puts), tuple(deletes), copy, loop, loop.create_future())
+        callbacks = self._loops.get(loop) or self._loops.setdefault(loop, Callbacks(loop))
+        request = Request(dict(puts), tuple(deletes), copy, callbacks, loop.create_future())
         self._thread.submit(request)
         await request.done
 
@@ -175,6 +181,8 @@ class LmdbStore(LmdbReader):
         if not self._closed:
             self._closed = True
             self._thread.stop()
+            for callbacks in self._loops.values():
+                callbacks.close()
             self._env.close()
             os.close(self._lock)
 
