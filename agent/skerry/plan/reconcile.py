@@ -70,11 +70,14 @@ def next_steps(pod: Pod, seen: PodSeen, status: PodStatus, memory: PodMemory, no
         return Plan(wake_at=memory.absent_since + ABSENT_CONFIRM_S, look=True)
     box = next((s for s in seen.sandboxes if s.ready), None)
     stale = tuple(_clear_sandboxes(seen, box, pod.grace_s))
-    if stale:
+    if stale and not _may_linger(pod, box, seen, memory):
         return Plan(stale)
     if box is None:
-        return _new_sandbox(pod, seen, status, now, memory)
-    return _in_sandbox(pod, box, seen, status, memory, now)
+        plan = _new_sandbox(pod, seen, status, now, memory)
+    else:
+        inside = replace(seen, containers=tuple(c for c in seen.containers if c.sandbox_id == box.id))
+        plan = _in_sandbox(pod, box, inside, status, memory, now)
+    return plan if plan.actions else replace(plan, actions=stale)
 
 
 def dismantle(uid: str, seen: PodSeen, grace_s: int, why: str, memory: PodMemory, now: float) -> Plan:
@@ -113,9 +116,7 @@ def absent(pod: Pod, seen: PodSeen, before: PodStatus | None) -> bool:
 
 
 def _stop_all(seen: PodSeen, grace_s: int, why: str) -> Iterator[Action]:
-    for c in seen.containers:
-        if c.state in (ContainerState.RUNNING, ContainerState.UNKNOWN):
-            yield StopContainer(c.id, grace_s, why)
+    yield from (StopContainer(c.id, grace_s, why) for c in seen.containers if _alive(c))
 
 
 def _finish(seen: PodSeen, grace_s: int, why: str) -> Iterator[Action]:
@@ -123,23 +124,44 @@ def _finish(seen: PodSeen, grace_s: int, why: str) -> Iterator[Action]:
     yield from _stop_all(seen, grace_s, why)
     yield from (RemoveContainer(c.id, why) for c in seen.containers if c.state is ContainerState.CREATED)
     yield from (StopPodSandbox(s.id, why) for s in seen.sandboxes if s.ready)
+    if not any(_alive(c) for c in seen.containers):
+        for older in seen.sandboxes[1:]:
+            yield from _clear(older, seen, grace_s)
+
+
+def _alive(c: ContainerSeen) -> bool:
+    return c.state in (ContainerState.RUNNING, ContainerState.UNKNOWN)
+
+
+def _may_linger(pod: Pod, keep: SandboxSeen | None, seen: PodSeen, memory: PodMemory) -> bool:
+    """Whether what is left of earlier sandboxes may wait until the pod runs again, since removing it takes long. Not if
+    anything of it could run beside the new, nor if it may hold what the new one needs: a port of the host, or whatever
+    the last attempt failed for."""
+    if any(s.ready for s in seen.sandboxes if s != keep) or any(p.host_port for c in pod.containers for p in c.ports):
+        return False
+    if keep is None and memory.hold.failures:
+        return False
+    return not any(_alive(c) for c in seen.containers if keep is None or c.sandbox_id != keep.id)
 
 
 def _clear_sandboxes(seen: PodSeen, keep: SandboxSeen | None, grace_s: int) -> Iterator[Action]:
     """Take down every sandbox but the one to keep, with what is in it: after a reboot, or a crash between two steps."""
-    why = "its sandbox is not running any more"
     for box in seen.sandboxes:
-        if keep is not None and box.id == keep.id:
-            continue
-        inside = [c for c in seen.containers if c.sandbox_id == box.id]
-        yield from _stop_all(replace(seen, containers=tuple(inside)), grace_s, why)
-        yield StopPodSandbox(box.id, why)
-        yield from (RemoveContainer(c.id, why) for c in inside)
-        yield RemovePodSandbox(box.id, why)
+        if keep is None or box.id != keep.id:
+            yield from _clear(box, seen, grace_s)
     boxes = {s.id for s in seen.sandboxes}
     orphans = tuple(c for c in seen.containers if c.sandbox_id not in boxes)
     yield from _stop_all(replace(seen, containers=orphans), grace_s, "its sandbox is gone")
     yield from (RemoveContainer(c.id, "its sandbox is gone") for c in orphans)
+
+
+def _clear(box: SandboxSeen, seen: PodSeen, grace_s: int) -> Iterator[Action]:
+    why = "its sandbox is not running any more"
+    inside = tuple(c for c in seen.containers if c.sandbox_id == box.id)
+    yield from _stop_all(replace(seen, containers=inside), grace_s, why)
+    yield StopPodSandbox(box.id, why)
+    yield from (RemoveContainer(c.id, why) for c in inside)
+    yield RemovePodSandbox(box.id, why)
 
 
 def _new_sandbox(pod: Pod, seen: PodSeen, status: PodStatus, now: float, memory: PodMemory) -> Plan:
@@ -190,7 +212,7 @@ def _discard(c: ContainerSeen, seen: PodSeen, replaced: bool, grace_s: int) -> l
     """A container that is not in the spec, or an older one of a name that has a newer."""
     why = "a newer one took its place" if replaced else "the pod does not name it any more"
     steps: list[Action] = []
-    if c.state in (ContainerState.RUNNING, ContainerState.UNKNOWN):
+    if _alive(c):
         steps.append(StopContainer(c.id, grace_s, why))
     older = [o for o in seen.containers if o.name == c.name]
     if not replaced or c.state is ContainerState.CREATED or older.index(c) > DEAD_KEPT:

@@ -9,10 +9,10 @@ import pytest
 
 from skerry.model.action import StopContainer
 from skerry.model.observed import PodSeen
-from skerry.model.pod import Container, EmptyDir, Mount, Resources
+from skerry.model.pod import Container, EmptyDir, Mount, Port, Resources
 from skerry.plan.memory import Hold, PodMemory
 from skerry.plan.reconcile import QUIET, forced
-from unit.plan.scenes import APP, CREATED, EXITED, RUNNING, UNKNOWN, Story, box, made, names, pod, seen
+from unit.plan.scenes import APP, CREATED, EXITED, RUNNING, UNKNOWN, WALL, Story, box, made, names, pod, seen
 
 NEW = replace(APP, image="example.com/app:2")
 SIDE = Container("side", "example.com/side:1")
@@ -158,19 +158,74 @@ def test_what_the_spec_does_not_name_goes() -> None:
 # --- reboot -----------------------------------------------------------------------------------------------------------
 
 
-def test_after_a_reboot_the_old_sandbox_is_cleared_and_everything_starts_again() -> None:
-    story = Story(pod())
+OLD, DEAD = box(ready=False), made("c0", EXITED, code=255)
+CLEARED = ["StopPodSandbox b0", "RemoveContainer c0", "RemovePodSandbox b0"]
+
+
+def rebooted(*containers: Container, **fields: Any) -> Story:
+    story = Story(pod(*containers, **fields))
     story.sees(box(), made())
     story.board_reboots()
-    dead = made("c0", EXITED, code=255)
-    assert names(story.sees(box(ready=False), dead)) == [
-        "StopPodSandbox b0",
-        "RemoveContainer c0",
-        "RemovePodSandbox b0",
-    ]
+    return story
+
+
+def test_after_a_reboot_everything_starts_again_and_then_the_old_sandbox_is_cleared() -> None:
+    story = rebooted()
+    assert names(story.sees(OLD, DEAD)) == ["RunPodSandbox 1"]
     story.skerry_restarts()  # a second power cut changes nothing
-    assert names(story.sees()) == ["RunPodSandbox 1"]
-    assert names(story.sees(box("b1", 1))) == ["RunContainer app 1"]
+    assert names(story.sees(OLD, DEAD)) == ["RunPodSandbox 1"]
+    assert names(story.sees(OLD, DEAD, box("b1", 1))) == ["RunContainer app 1"]
+    again = box("b1", 1), made("c1", attempt=1, sandbox="b1")
+    assert names(story.sees(OLD, DEAD, *again)) == CLEARED
+    assert story.sees(*again) == QUIET
+    said = story.said()
+    assert (said.container_id, said.restarts, said.last_container_id, said.last_exit_code) == ("c1", 1, "c0", 255)
+
+
+def test_what_died_in_the_old_sandbox_does_not_hold_back_what_runs_in_the_new_one() -> None:
+    """As if it were removed already: a crash loop begins anew, its count and attempts go on."""
+    story = Story(pod())
+    for attempt in range(3):
+        story.sees(box(), made(f"c{attempt}", attempt=attempt), after_s=600)
+        story.sees(box(), made(f"c{attempt}", EXITED, code=1, attempt=attempt, ran_s=1, at_s=WALL + attempt))
+    assert story.said().reason == "CrashLoopBackOff"
+    failures = story.said().failures
+    story.board_reboots()
+    old = OLD, made("c2", EXITED, code=1, attempt=2, ran_s=1, at_s=WALL + 2)
+    assert names(story.sees(*old)) == ["RunPodSandbox 1"]
+    assert names(story.sees(*old, box("b1", 1))) == ["RunContainer app 3"]
+    story.sees(*old, box("b1", 1), made("c3", attempt=3, sandbox="b1"))
+    assert (story.said().container_id, story.said().restarts, story.said().failures) == ("c3", 3, failures)
+
+
+def test_the_old_sandbox_goes_first_if_anything_of_it_could_run_beside_the_new() -> None:
+    for state in (RUNNING, UNKNOWN):
+        assert names(rebooted().sees(OLD, made("c0", state))) == ["StopContainer c0", *CLEARED]
+    two = names(rebooted().sees(box("b1", 1), OLD, made("c0", sandbox="b0")))
+    assert two == ["StopContainer c0", *CLEARED]
+
+
+def test_the_old_sandbox_goes_first_if_it_may_hold_what_the_new_one_needs() -> None:
+    port = replace(APP, ports=(Port(80, host_port=8080),))
+    assert names(rebooted(port).sees(OLD, DEAD)) == CLEARED
+    story = rebooted()
+    story.memory.hold = Hold(0.0, failures=1)  # no address was left for the new one, say
+    assert names(story.sees(OLD, DEAD)) == CLEARED
+
+
+def test_the_old_sandbox_goes_while_the_new_containers_cannot_run_yet() -> None:
+    story = rebooted()
+    story.memory.holds["app"] = Hold(5000.0, failures=1)
+    plan = story.sees(OLD, DEAD, box("b1", 1))
+    assert (names(plan), plan.wake_at) == (CLEARED, 5000.0)
+
+
+def test_a_pod_that_ends_before_the_old_sandbox_was_cleared_keeps_only_its_last() -> None:
+    story = rebooted(policy="OnFailure")
+    story.sees(OLD, DEAD, box("b1", 1))
+    ended = made("c1", EXITED, attempt=1, sandbox="b1")
+    assert names(story.sees(OLD, DEAD, box("b1", 1), ended)) == ["StopPodSandbox b1", *CLEARED]
+    assert story.sees(box("b1", 1, ready=False), ended) == QUIET
 
 
 @pytest.mark.parametrize(("policy", "runs"), [("Always", True), ("OnFailure", True), ("Never", False)])
