@@ -50,9 +50,14 @@ def run(config: Config) -> int:
 
     faulthandler.enable()  # what the watchdog kills says where it stood
     # Before the loop and before any thread: opening forks a child that walks the environment first.
-    opened = open_store(journal_folder(config), map_bytes=config.journal_bytes_max)
+    opened = open_store(journal_folder(config), map_bytes=config.journal_bytes_max, meanwhile=_read_modules)
     runner: Callable[[Coroutine[Any, Any, int]], int] = uvloop.run
     return runner(_main(config, opened))
+
+
+def _read_modules() -> None:
+    """The largest part of what `_seams` is going to import."""
+    from skerry.containerd import adapter  # noqa: F401
 
 
 async def _main(config: Config, opened: Opened) -> int:

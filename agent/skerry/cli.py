@@ -4,7 +4,6 @@ trouble to standard error, never a traceback."""
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import sys
 from collections.abc import Sequence
@@ -70,6 +69,8 @@ def _arguments() -> argparse.ArgumentParser:
 def _show(report: Any, output: str) -> None:
     """A report is {"lines": [...], "data": ...}: text for people, data for programs."""
     if output == "json":
+        import json
+
         print(json.dumps(report["data"], indent=1, sort_keys=True))
     else:
         print("\n".join(report["lines"]))

@@ -20,19 +20,20 @@ from skerry.ports import Clock, Entropy, Runtime
 async def watch_loop(
     runtime: Runtime, journal: Journal, clock: Clock, entropy: Entropy, log: Log, counters: Counters, beat: Beat
 ) -> None:
-    """Run for ever: subscribe, look, follow; when the runtime goes away, wait and begin again."""
+    """Run for ever: subscribe, look, follow; when the runtime goes away, wait and begin again. The stream's first event
+    asks for the first look, so that one is enough."""
     failures = 0
     while True:
         follow = asyncio.ensure_future(_follow(runtime, journal))
         relist = asyncio.ensure_future(_relist(journal, clock))
         try:
             while True:
+                beat.waits()
+                await _either(journal.for_watch.wait(), follow)
                 await _look(runtime, journal, counters, beat)
                 if failures:
                     log("runtime: back")
                 failures = 0
-                beat.waits()
-                await _either(journal.for_watch.wait(), follow)
         except (RuntimeAway, RuntimeFailed) as why:
             journal.runtime_lost(str(why))
             failures += 1
