@@ -6,13 +6,15 @@
 
 from __future__ import annotations
 
-import cProfile
 import functools
 import importlib
+import importlib.util
 import sys
 import time
 from collections.abc import Callable
+from importlib.machinery import ModuleSpec, PathFinder
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -37,33 +39,61 @@ HUB = {
 
 def argv(how: str, out: Path, which: str, *args: str) -> list[str]:
     """What to start instead of skerry (`which` agent) or skerry-hub."""
-    # As installed, modules come from .pyc files; kept out of the work tree, whoever set PYTHONDONTWRITEBYTECODE.
-    env = ["-u", "PYTHONDONTWRITEBYTECODE", f"PYTHONPYCACHEPREFIX={PYCACHE}", f"PYTHONPATH={ROOT}"]
-    return ["env", *env, sys.executable, "-m", "bench.traced", how, str(out), which, *args]
+    # As installed, modules come from .pyc files, which are kept out of the work tree, whoever set
+    # PYTHONDONTWRITEBYTECODE; and no import hooks of an editable installation cost time at the start.
+    python = Path(sys.base_prefix) / "bin" / f"python{sys.version_info[0]}.{sys.version_info[1]}"
+    packages = importlib.util.find_spec("grpclib")
+    assert packages is not None
+    assert packages.origin is not None
+    paths = [ROOT, ROOT / "agent", ROOT / "native", ROOT / "hub", Path(packages.origin).parents[1]]
+    env = ["-u", "PYTHONDONTWRITEBYTECODE", f"PYTHONPYCACHEPREFIX={PYCACHE}", f"PYTHONPATH={':'.join(map(str, paths))}"]
+    return ["env", *env, str(python), "-m", "bench.traced", how, str(out), which, *args]
 
 
 def main() -> int:
     how, out, which, *args = sys.argv[1:]
-    run = importlib.import_module("skerry.cli" if which == "agent" else "skerry_hub.cli").main
+    cli = "skerry.cli" if which == "agent" else "skerry_hub.cli"
     if how == "profile":
+        import cProfile
+
+        run = importlib.import_module(cli).main
         profile = cProfile.Profile(time.thread_time)  # waiting is not counted
         try:
             return int(profile.runcall(run, args))
         finally:
             profile.dump_stats(out)
     with Path(out).open("a", buffering=1) as file:
-        stamp(AGENT if which == "agent" else HUB, file)
+        _line(file, "began")
+        sys.meta_path.insert(0, Stamper(AGENT if which == "agent" else HUB, file))
         if which == "hub":
             _stamp_informer(file)
-        _line(file, "began")
-        return int(run(args))
+        return int(importlib.import_module(cli).main(args))
 
 
-def stamp(methods: dict[tuple[str, str, str], str], file: Any) -> None:
-    """Wrap coroutine methods so that each call writes two lines. AttributeError if one was renamed."""
-    for (module, kind, name), word in methods.items():
-        owner = getattr(importlib.import_module(module), kind)
-        setattr(owner, name, _wrapped(getattr(owner, name), word, file))
+class Stamper:
+    """Wraps coroutine methods so that each call writes two lines, when their module is imported: what is imported late
+    stays late. AttributeError if one was renamed."""
+
+    def __init__(self, methods: dict[tuple[str, str, str], str], file: Any) -> None:
+        self._methods, self._file = methods, file
+
+    def find_spec(self, fullname: str, path: Any, target: Any = None) -> ModuleSpec | None:
+        spec = PathFinder.find_spec(fullname, path, target) if fullname in {m for m, _, _ in self._methods} else None
+        if spec is not None and spec.loader is not None:
+            inner = spec.loader.exec_module
+
+            def exec_module(module: ModuleType) -> None:
+                inner(module)
+                self._stamp(module)
+
+            spec.loader.exec_module = exec_module  # type: ignore[method-assign]
+        return spec
+
+    def _stamp(self, module: ModuleType) -> None:
+        for (of, kind, name), word in self._methods.items():
+            if of == module.__name__:
+                owner = getattr(module, kind)
+                setattr(owner, name, _wrapped(getattr(owner, name), word, self._file))
 
 
 def _wrapped(inner: Callable[..., Any], word: str, file: Any) -> Callable[..., Any]:
