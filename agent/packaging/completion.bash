@@ -1,0 +1,29 @@
+# bash completion for skerry; tests/unit/packaging compares it with the program's own arguments.
+_skerry() {
+	local word=${COMP_WORDS[COMP_CWORD]} before=${COMP_WORDS[COMP_CWORD-1]} command=${COMP_WORDS[1]} words
+	COMPREPLY=()
+	case $before in
+	--config) mapfile -t COMPREPLY < <(compgen -f -- "$word"); return ;;
+	--output) mapfile -t COMPREPLY < <(compgen -W "text json" -- "$word"); return ;;
+	esac
+	if ((COMP_CWORD == 1)); then
+		words="run status explain doctor --help --version"
+	else
+		case $command in
+		run) words="--help --config" ;;
+		status | explain | doctor) words="--help --config --output" ;;
+		*) return ;;
+		esac
+		[[ $command == explain && $word != -* ]] && words=$(_skerry_pods)
+	fi
+	mapfile -t COMPREPLY < <(compgen -W "$words" -- "$word")
+}
+
+# The pods that this device knows, if the journal may be read.
+_skerry_pods() {
+	skerry status 2>/dev/null | while read -r name _; do
+		[[ $name == */* ]] && echo "$name"
+	done
+}
+
+complete -F _skerry skerry

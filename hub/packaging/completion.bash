@@ -1,0 +1,27 @@
+# bash completion for skerry-hub; tests/unit/packaging compares it with the program's own arguments.
+_skerry_hub() {
+	local word=${COMP_WORDS[COMP_CWORD]} before=${COMP_WORDS[COMP_CWORD-1]} command=${COMP_WORDS[1]} words
+	COMPREPLY=()
+	case $before in
+	--data) mapfile -t COMPREPLY < <(compgen -d -- "$word"); return ;;
+	--kubeconfig | --status-socket | --socket) mapfile -t COMPREPLY < <(compgen -f -- "$word"); return ;;
+	--output) mapfile -t COMPREPLY < <(compgen -W "text json" -- "$word"); return ;;
+	--listen | --broker | --mqtt-port) return ;;
+	esac
+	if ((COMP_CWORD == 1)); then
+		words="api run up join adopt status --help"
+	else
+		case $command in
+		api) words="--help --data --listen --insecure" ;;
+		run) words="--help --kubeconfig --broker --insecure --status-socket" ;;
+		up) words="--help --data --listen --mqtt-port" ;;
+		join) words="--help --kubeconfig --broker --output" ;;
+		adopt) words="--help --kubeconfig --output --all" ;;
+		status) words="--help --socket --output" ;;
+		*) return ;;
+		esac
+	fi
+	mapfile -t COMPREPLY < <(compgen -W "$words" -- "$word")
+}
+
+complete -F _skerry_hub skerry-hub
