@@ -168,7 +168,7 @@ class Root:
             fake.write_text(f'#!/bin/sh\necho {name} "$@" >>{self.calls}\n')
             fake.chmod(fake.stat().st_mode | stat.S_IXUSR)
 
-    def run(self, script: str, *args: str, booted: bool = True) -> list[str]:
+    def run(self, script: str, *args: str, booted: bool = True, proc: bool = True) -> list[str]:
         """The helpers' calls. /var/lib, /run and /etc are this root's."""
         self.calls.write_text("")
         for name in ("var/lib", "run", "etc"):
@@ -176,6 +176,7 @@ class Root:
         system = self.at / "run/systemd/system"
         system.mkdir(parents=True, exist_ok=True) if booted else shutil.rmtree(system.parent, ignore_errors=True)
         binds = "; ".join(f"mount --bind {self.at}/{name} /{name}" for name in ("var/lib", "run", "etc"))
+        binds += "" if proc else f"; mount --bind {self.at}/etc /proc"
         inner = f"{binds}; exec sh {self.folder}/debian/{script} {' '.join(args)}"
         env = {**os.environ, "PATH": f"{self.bin}:{os.environ['PATH']}"}
         done = subprocess.run(
@@ -244,6 +245,12 @@ def test_a_purge_removes_journal_and_folders_but_nothing_else(agent: Root) -> No
     assert not (agent.at / "run/skerry").exists()
     assert not (agent.at / "etc/skerry").exists()
     assert other.is_dir()
+
+
+def test_a_purge_in_an_image_that_has_no_proc(agent: Root) -> None:
+    journal(agent)
+    agent.run("postrm", "purge", booted=False, proc=False)
+    assert not (agent.at / "var/lib/skerry").exists()
 
 
 def test_a_purge_leaves_what_a_person_put_there(agent: Root) -> None:
