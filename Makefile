@@ -4,21 +4,24 @@ SHELL := /bin/bash
 PYTHON := .venv/bin/python
 PYTEST := $(PYTHON) -m pytest
 # What mypy reads, and the kinds of test in the order in which they say most for their time.
-SOURCES := $(foreach folder,agent native hub bench tests,$(if $(wildcard $(folder)/*.py $(folder)/*/*.py),$(folder)))
-TESTS := $(wildcard tests/unit tests/contract tests/properties tests/sim tests/faults tests/e2e)
+SOURCES := $(foreach folder,agent native hub bench cross-build tests,$(if $(wildcard $(folder)/*.py $(folder)/*/*.py),$(folder)))
+TESTS := $(wildcard tests/unit tests/crossbuild tests/contract tests/properties tests/sim tests/faults tests/e2e)
+# The sandbox of builds; the target's strip; the target's Python for the byte code.
+BUILD_DEBS := bubblewrap binutils-aarch64-linux-gnu qemu-user-static
 export PYTHONDONTWRITEBYTECODE := 1
 export SEEDS
 
-.PHONY: help demo test pythons sim e2e bench check setup lock clean clean-root deb
+.PHONY: help demo test pythons sim e2e bench check setup lock clean clean-root deb boards lock-image qemu qemu-short qemu-image
 .DEFAULT_GOAL := help
 
 help: ## these lines
-	@sed -n 's/^\([a-z0-9-]*\):[^#]*## /\1\t/p' Makefile | expand -t 12
+	@sed -n 's/^\([a-z0-9%-]*\):[^#]*## /\1\t/p' Makefile | expand -t 12
 
 demo: setup ## one machine, a hub and a board: a pod runs, and runs on without network and after a power cut
 	$(PYTHON) tests/demo.py
 
 test: setup check ## all checks and all tests
+	@tools/setup bubblewrap
 	$(PYTEST) $(TESTS)
 	tools/pythons --short
 
@@ -37,6 +40,7 @@ bench: setup ## measure; one report
 check: setup ## ruff, mypy, import rules, tidy rules
 	.venv/bin/ruff check
 	.venv/bin/mypy $(SOURCES)
+	PYTHONPATH=cross-build $(PYTHON) -m image check
 	if [ -e .importlinter ] || grep -q '^\[tool.importlinter' pyproject.toml; then .venv/bin/lint-imports; fi
 	if [ -e tests/unit/test_tidy.py ]; then $(PYTEST) -q tests/unit/test_tidy.py tests/unit/native/test_built.py; fi
 
@@ -47,6 +51,31 @@ setup: # what is missing on this machine
 deb: ## the package for a board: make deb [TARGET=armhf-bookworm] [PACKAGE=skerry-hub]
 	@tools/setup qemu-user-static binutils-aarch64-linux-gnu binutils-arm-linux-gnueabihf
 	$(PYTHON) cross-build/make_deb.py --target $(or $(TARGET),aarch64-bookworm) --package $(or $(PACKAGE),skerry)
+
+reproduce: ## build the packages twice in two places and compare; a second project reuses them
+	@tools/setup $(BUILD_DEBS) diffoscope-minimal
+	PYTHONPATH=cross-build $(PYTHON) -m crossbuild reproduce $(or $(UNITS),agent:deb@aarch64-bookworm)
+	SKERRY_BUILDS=1 $(PYTEST) tests/crossbuild/test_product.py
+
+boards: setup ## check every board: layers, sizes, memory, locks, kernel options
+	PYTHONPATH=cross-build $(PYTHON) -m image check
+
+image-%: ## the image of a board: make image-qemu-virt-arm64
+	@tools/setup image
+	PYTHONPATH=cross-build $(PYTHON) -m image build $*
+
+lock-image: setup ## pin the Debian packages of the images, from this machine's apt sources
+	PYTHONPATH=cross-build $(PYTHON) -m image lock $(ONLY)
+
+qemu: qemu-image ## boot the image in QEMU: reboot offline, upgrade, power cuts, watchdog
+	$(PYTEST) tests/qemu
+	PYTHONPATH=tests:cross-build $(PYTHON) -m qemu.figures
+
+qemu-short: qemu-image # what CI runs of it: a pod, and the pod again after a reboot without network
+	$(PYTEST) tests/qemu -m "not slow"
+
+qemu-image: # the image that tests/qemu boots, with skerry's package in it
+	$(MAKE) --no-print-directory $(if $(wildcard dist/skerry_*+bookworm_arm64.deb),,deb) image-qemu-virt-arm64
 
 lock: setup ## requirements/*.in -> *.txt, with hashes
 	tools/lock

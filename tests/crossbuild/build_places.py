@@ -7,6 +7,8 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -81,12 +83,32 @@ def place(where: Path, shared_tools: Path, *, user: int | None = None, umask: in
     (cache / "tools").symlink_to(tools)
     if user is not None:
         shutil.copytree(ENGINE / "crossbuild", root / "engine/crossbuild", ignore=shutil.ignore_patterns("__pycache__"))
-        for path in [tools, root, *root.rglob("*")]:
-            os.chown(path, user, user, follow_symlinks=False)
-        for folder in (tools, *tools.parents):
-            if folder.is_relative_to(tools.parents[2]):
-                folder.chmod(0o755)
+        reachable(tools, user)
+        reachable(root, user)
     return Place(root, cache, user, umask)
+
+
+def reachable(folder: Path, user: int) -> None:
+    """Give `folder` to `user`, and let that user come to it."""
+    for path in [folder, *folder.rglob("*")]:
+        os.chown(path, user, user, follow_symlinks=False)
+    for above in folder.parents:
+        if above.stat().st_uid == os.geteuid() and len(above.parts) > 2:
+            above.chmod(0o755)
+
+
+@contextmanager
+def served(folder: Path, *words: str) -> Iterator[str]:
+    """The URL of a `crossbuild serve` of its own process."""
+    folder.mkdir(exist_ok=True)
+    argv = [sys.executable, "-m", "crossbuild", "serve", str(folder), "--listen", "127.0.0.1:0", *words]
+    env = {**os.environ, "PYTHONPATH": str(ENGINE), "PYTHONDONTWRITEBYTECODE": "1"}
+    with subprocess.Popen(argv, stdout=subprocess.PIPE, text=True, env=env) as serving:
+        assert serving.stdout is not None
+        try:
+            yield f"http://{serving.stdout.readline().split()[-1]}"
+        finally:
+            serving.kill()
 
 
 class NewPlace(Protocol):

@@ -4,35 +4,17 @@ from __future__ import annotations
 
 import os
 import shutil
-import subprocess
-import sys
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
-from build_places import ENGINE, NOBODY, NewPlace, Place, blobs, edit, needs_sandbox
+from build_places import NOBODY, NewPlace, Place, blobs, edit, needs_sandbox, served
 
 pytestmark = needs_sandbox
 
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="another user needs root")
-
-
-@contextmanager
-def served(folder: Path, *words: str) -> Iterator[str]:
-    """The URL of a `crossbuild serve` of its own process."""
-    folder.mkdir(exist_ok=True)
-    argv = [sys.executable, "-m", "crossbuild", "serve", str(folder), "--listen", "127.0.0.1:0", *words]
-    env = {**os.environ, "PYTHONPATH": str(ENGINE), "PYTHONDONTWRITEBYTECODE": "1"}
-    with subprocess.Popen(argv, stdout=subprocess.PIPE, text=True, env=env) as serving:
-        assert serving.stdout is not None
-        try:
-            yield f"http://{serving.stdout.readline().split()[-1]}"
-        finally:
-            serving.kill()
 
 
 def outputs(here: Place, *words: str) -> dict[str, bytes]:
@@ -53,16 +35,14 @@ def test_two_places_with_two_umasks_give_the_same_keys_and_bytes(at: NewPlace) -
 
 
 @as_root
-def test_another_user_gives_the_same_keys_and_bytes(at: NewPlace, tmp_path: Path) -> None:
-    open_to_all(tmp_path)
+def test_another_user_gives_the_same_keys_and_bytes(at: NewPlace) -> None:
     one, two = at("a"), at("user/of/another/name", user=NOBODY, umask=0o077)
     assert outputs(one) == outputs(two)
     assert blobs(one.cache, "ac") == blobs(two.cache, "ac")
 
 
 @as_root
-def test_a_second_root_with_another_user_and_path_builds_nothing_over_http(at: NewPlace, tmp_path: Path) -> None:
-    open_to_all(tmp_path)
+def test_a_second_root_with_another_user_and_path_builds_nothing_over_http(at: NewPlace) -> None:
     one = at("a")
     expected = outputs(one)
     two = at("somewhere/else", user=NOBODY, umask=0o027)
@@ -141,10 +121,3 @@ def test_reproduce_shows_what_differs(at: NewPlace) -> None:
     assert "differs: native/out/table.h" in differs.said
     if shutil.which("diffoscope"):
         assert "static const int table" in differs.said
-
-
-def open_to_all(tmp_path: Path) -> None:
-    """Let another user reach this test's folder."""
-    for folder in (tmp_path, *tmp_path.parents):
-        if folder != Path("/tmp") and folder.is_relative_to("/tmp"):
-            folder.chmod(0o755)

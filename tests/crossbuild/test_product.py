@@ -1,0 +1,87 @@
+"""skerry's own workspaces, and a second project that uses what they build.
+
+What is declared is checked always; the builds run with SKERRY_BUILDS=1 (`make reproduce`): cold they download a
+compiler of 90 MB and take minutes.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from build_places import ENGINE, NOBODY, Place, edit, needs_sandbox, reachable, served
+from crossbuild.declare import Command, read_units
+
+ROOT = ENGINE.parent
+SECOND = "tests/crossbuild/second-project"
+UNIT = "second-project:contents"
+LOWER = {
+    "cross-build:zig", "cross-build:python-tools", "cross-build:sysroot@aarch64-bookworm",
+    "cross-build:agent-wheelhouse@aarch64-bookworm", "native:wheel@aarch64-bookworm", "agent:deb@aarch64-bookworm",
+}  # fmt: skip
+builds = pytest.mark.skipif("SKERRY_BUILDS" not in os.environ, reason="minutes: make reproduce")
+
+
+def below(name: str) -> set[str]:
+    """The units with a command that `name` needs, at any depth, and itself."""
+    units = read_units(ROOT / SECOND)
+    found, todo = set(), [name]
+    while todo:
+        unit = units[todo.pop()]
+        found.add(unit.id)
+        todo += unit.needs.values()
+    return {unit for unit in found if isinstance(units[unit].work, Command)}
+
+
+def test_the_second_project_imports_the_package_the_wheelhouse_and_all_below() -> None:
+    assert below(UNIT) == LOWER | {UNIT}
+
+
+def test_all_workspaces_are_declared_well() -> None:
+    named = {unit.partition(":")[0] for unit in read_units(ROOT)}
+    assert named >= {"skerry", "native", "agent", "hub", "cross-build"}
+
+
+def checkout(where: Path, tmp_path: Path) -> Place:
+    """What git would have of this folder, edits included, at `where`; a cache of its own is beside it."""
+    said = subprocess.run(["git", "ls-files", "-coz", "--exclude-standard"], cwd=ROOT, capture_output=True, check=True)
+    for name in said.stdout.decode().split("\0"):
+        if name and (ROOT / name).is_file():
+            (where / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(ROOT / name, where / name, follow_symlinks=False)
+    (tmp_path / "cache").mkdir(exist_ok=True)
+    return Place(where, tmp_path / "cache")
+
+
+@builds
+@needs_sandbox
+def test_a_second_checkout_and_a_second_user_over_http_build_nothing(tmp_path: Path) -> None:
+    first = checkout(tmp_path / "first", tmp_path)
+    cold = first.build(SECOND, UNIT)
+    assert cold.code == 0, cold.said
+    assert cold.built == LOWER | {UNIT}  # the upper one alone was asked for
+    second = checkout(tmp_path / "a/second/checkout", tmp_path)
+    again = second.build(SECOND, UNIT)
+    assert again.code == 0, again.said
+    assert again.built == set()
+    assert again.keys == cold.keys
+    own = second.build("native", "native:wheel@aarch64-bookworm")  # as a root of its own, at another path
+    assert own.built == set()
+    edit(second.root / "setup.py", '"""Compile', '# A comment.\n"""Compile')
+    cut = second.build(SECOND, UNIT)
+    assert cut.built == {"native:wheel@aarch64-bookworm"}
+    assert cut.units["agent:deb@aarch64-bookworm"] == "cut off"
+    if os.geteuid() == 0:
+        other = checkout(tmp_path / "of/another/user", tmp_path)
+        third = Place(other.root, other.root / "cache", NOBODY, 0o077)
+        shutil.copytree(ENGINE / "crossbuild", third.engine / "crossbuild")
+        reachable(third.root, NOBODY)
+        with served(first.cache) as url:
+            remote = third.build(SECOND, UNIT, "--remote", url, "--out", str(third.root / "out"))
+        assert remote.code == 0, remote.said
+        assert remote.built == set()
+        assert "usr/lib/skerry" in (third.root / "out/second-project/contents.txt").read_text()
