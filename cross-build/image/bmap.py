@@ -23,16 +23,17 @@ _FREE = re.compile(r"^  Free blocks: ([0-9, -]*)$", re.MULTILINE)
 Range = tuple[int, int]  # first and last block
 
 
-def write(image: Path, plan: Layout, root_ext4: Path, data_ext4: Path) -> Path:
-    """Write IMAGE.bmap beside the image and return it."""
+def write(image: Path, plan: Layout, root_ext4: Path, data_ext4: Path) -> int:
+    """Write IMAGE.bmap beside the image; returns the bytes that are mapped."""
     ranges = [(0, plan.boot.start // BLOCK - 1), _whole(plan.boot)]
     ranges += _shifted(used(_dumped(root_ext4)), plan.root_a.start)
     # Root B is empty: its first blocks are cleared, so that nobody takes what was there before for a file system.
     ranges += [(plan.root_b.start // BLOCK, plan.root_b.start // BLOCK + 255)]
     ranges += _shifted(used(_dumped(data_ext4)), plan.data.start)
     target = image.with_name(image.name + ".bmap")
-    target.write_text(xml(image, joined(ranges)))
-    return target
+    whole = joined(ranges)
+    target.write_text(xml(image, whole))
+    return sum(last - first + 1 for first, last in whole) * BLOCK
 
 
 def used(dump: str) -> list[Range]:

@@ -76,9 +76,19 @@ def _fill(
     pause.write(top / "usr/share/skerry/images/pause.tar", (top / "bin/busybox").read_bytes(), board.arch)
     root.tidy(top, epoch)
     layout.check_root(board, root.used_bytes(top))
-    for name in ("skerry", "containerd", "cni", "pods", "etc", "timesync"):
-        (work / "data" / name).mkdir(parents=True, mode=0o755)
+    _data(top, work / "data", epoch)
     return version
+
+
+def _data(top: Path, data: Path, epoch: int) -> None:
+    """What the data partition begins with: the folders that fstab binds, and skerry's configuration as packaged."""
+    for name in ("skerry", "containerd", "pods", "etc", "timesync"):
+        (data / name).mkdir(parents=True, mode=0o755)
+    packaged = top / "etc/skerry/config.toml"
+    if packaged.is_file():
+        shutil.copyfile(packaged, data / "etc/config.toml")
+    for path in [data, *data.rglob("*")]:
+        os.utime(path, (epoch, epoch))
 
 
 def _kernel(board: Board, pins: list[Pinned], outside: dict[str, Path], work: Path) -> Path:
@@ -132,13 +142,13 @@ def _card(board: Board, deb: Path | None, outside: dict[str, Path], pins: list[P
         disk.ext4(work / "data.ext4", work / "data", board, layout.DATA_LABEL, board.data_mb, epoch, work)
         disk.card(target, board, plan, work / "boot", work, epoch)
     with step("block map and bill of materials written"):
-        bmap.write(target, plan, work / "root.ext4", work / "data.ext4")
+        mapped = bmap.write(target, plan, work / "root.ext4", work / "data.ext4")
         digest = sha256_of(target)
         own = [sbom.Own(name, path.name, sha256_of(path)) for name, path in outside.items()]
         if deb is not None:
             own.append(sbom.Own("skerry", run(["dpkg-deb", "--field", deb, "Version"]).strip(), sha256_of(deb)))
         target.with_suffix(".cdx.json").write_text(sbom.bill(board, pins, own, digest, epoch))
-        said = {"board": board.short, "bytes": target.stat().st_size, "bytes_on_disk": target.stat().st_blocks * 512,
+        said = {"board": board.short, "bytes": target.stat().st_size, "mapped_bytes": mapped,
                 "sha256": digest, "root_bytes": root.used_bytes(work / "root"), "deb": deb.name if deb else None,
                 "packages": len(pins)}  # fmt: skip
         target.with_suffix(".json").write_text(json.dumps(said, indent=1) + "\n")

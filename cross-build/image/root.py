@@ -25,6 +25,7 @@ QUIET = ("/usr/share/man", "/usr/share/doc", "/usr/share/locale", "/usr/share/in
 # What a board may need of the kernel's modules; graphics, sound and other people's disks are not among it.
 MODULES = (
     "net", "lib", "crypto", "arch", "fs/ext4", "fs/jbd2", "fs/overlayfs", "fs/squashfs", "fs/fat", "fs/nls", "fs/fuse",
+    "fs/autofs",
     "mm", "drivers/net", "drivers/block", "drivers/virtio", "drivers/char", "drivers/watchdog", "drivers/md",
     "drivers/mmc", "drivers/usb/core", "drivers/usb/common", "drivers/usb/dwc2", "drivers/usb/phy",
     "drivers/usb/roles", "drivers/usb/host", "drivers/gpio", "drivers/i2c", "drivers/spi", "drivers/rtc",
@@ -130,17 +131,26 @@ def modules(root: Path, kernel: Path) -> str:
     if len(versions) != 1:
         raise Refusal("kernel", "lib/modules", f"has {len(versions)} versions", "a kernel package has one")
     version = versions[0]
+    run(["depmod", "-b", kernel, version])
     source, target = kernel / "lib/modules" / version, root / "usr/lib/modules" / version
-    for name in MODULES:
-        folder = source / "kernel" / name
-        if folder.is_dir():
-            shutil.copytree(folder, target / "kernel" / name, dirs_exist_ok=True)
-    for name in NOT_MODULES:
-        shutil.rmtree(target / "kernel" / name, ignore_errors=True)
+    for name in sorted(kept((source / "modules.dep").read_text())):
+        (target / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(source / name, target / name)
     for path in source.glob("modules.*"):
         shutil.copyfile(path, target / path.name)
     run(["depmod", "-b", root, version])
     return version
+
+
+def kept(dependencies: str) -> set[str]:
+    """Of the modules in modules.dep, those in the folders that a board may need, and all that they depend on."""
+    found: set[str] = set()
+    for line in dependencies.splitlines():
+        name, _, needs = line.partition(":")
+        inner = name.removeprefix("kernel/")
+        if inner.startswith(tuple(f"{m}/" for m in MODULES)) and not inner.startswith(NOT_MODULES):
+            found |= {name, *needs.split()}
+    return found
 
 
 def tidy(root: Path, epoch: int) -> None:

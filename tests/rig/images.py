@@ -56,9 +56,9 @@ def pause() -> Image:
 
 
 @functools.cache
-def hello() -> Image:
+def hello(foreign: tuple[str, bytes] | None = None) -> Image:
     """Prints `hello from NAME`, then the variable GREETING if set, and serves the first on port PORT (8080)."""
-    return image(HELLO, {"bin/hello": HELLO_SCRIPT}, ["/bin/hello"])
+    return image(HELLO, {"bin/hello": HELLO_SCRIPT}, ["/bin/hello"], foreign=foreign)
 
 
 def image(
@@ -67,15 +67,20 @@ def image(
     entrypoint: Sequence[str],
     env: Mapping[str, str] | None = None,
     compress: bool = False,
+    foreign: tuple[str, bytes] | None = None,
 ) -> Image:
-    """An image of busybox and `files` (path: content, executable when in bin/); user root, no CMD."""
-    layer = _layer({**_busybox_files(), **files}, _applets())
+    """An image of busybox and `files` (path: content, executable when in bin/); user root, no CMD.
+
+    `foreign` is another architecture, as OCI names it, and its busybox.
+    """
+    arch, busybox = foreign or (architecture(), Path(_busybox()).read_bytes())
+    layer = _layer({"bin/busybox": busybox, **files}, _applets())
     blob = gzip.compress(layer, 6, mtime=0) if compress else layer
     kind = "application/vnd.oci.image.layer.v1.tar" + ("+gzip" if compress else "")
     variables = {"PATH": "/bin:/usr/bin:/sbin:/usr/sbin", **(env or {})}
     config = _json(
         {
-            "architecture": architecture(),
+            "architecture": arch,
             "os": "linux",
             "config": {"Entrypoint": list(entrypoint), "Env": [f"{k}={v}" for k, v in variables.items()]},
             "rootfs": {"type": "layers", "diff_ids": [_digest(layer)]},
@@ -109,10 +114,6 @@ def _busybox() -> str:
     if found is None:
         raise FileNotFoundError("busybox (Debian: busybox-static) is not installed; run tools/setup")
     return found
-
-
-def _busybox_files() -> dict[str, bytes]:
-    return {"bin/busybox": Path(_busybox()).read_bytes()}
 
 
 def _applets() -> dict[str, str]:

@@ -1,0 +1,58 @@
+"""What every test here needs: root, QEMU, the built image, a hub, and one joined board on a card of its own."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from fleet import BIN, Fleet
+from qemu import guest
+from qemu.card import Card
+from qemu.machine import Machine, missing_tools
+from rig import images
+
+ROOT = Path(__file__).resolve().parents[2]
+IDENT, NODE = "qemu-virt-arm64", "edge-1"
+IMAGE = ROOT / "build" / "images" / f"skerry-{IDENT}.img"
+CARD_MB = 2560  # larger than the image: the first boot has something to grow into
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _possible() -> None:
+    missing = missing_tools()
+    if os.geteuid() != 0 or missing:
+        pytest.skip(f"needs root and {', '.join(missing) or 'nothing else'}: run tools/setup image")
+    if not IMAGE.exists():
+        pytest.fail(f"there is no {IMAGE.relative_to(ROOT)}: run make image-{IDENT}")
+
+
+@pytest.fixture(scope="module")
+def fleet() -> Iterator[Fleet]:
+    with Fleet() as made:
+        made.start()
+        yield made
+
+
+@pytest.fixture(scope="module")
+def card(fleet: Fleet) -> Card:
+    """A card with a join file on it, and beside the product's files a container image to run."""
+    made = Card(IMAGE, fleet.site.folder / "card.img", IDENT, CARD_MB)
+    made.put_boot("skerry-join.toml", guest.join_file(fleet, NODE, str(BIN / "skerry-hub")))
+    made.put_data(images.hello(("arm64", busybox(made, fleet))).write(fleet.site.folder), "hello.tar")
+    return made
+
+
+@pytest.fixture(scope="module")
+def machine(fleet: Fleet, card: Card) -> Iterator[Machine]:
+    with Machine(fleet.site, "board", card) as made:
+        yield made
+
+
+def busybox(card: Card, fleet: Fleet) -> bytes:
+    """The board's own, read out of its root file system."""
+    target = fleet.site.folder / "busybox"
+    card.take_root("/usr/bin/busybox", target)
+    return target.read_bytes()

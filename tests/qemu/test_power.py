@@ -1,0 +1,86 @@
+"""Long form: the plug is pulled at random moments under load, and what the guest had not flushed is really gone.
+
+After each cut: root A is byte for byte what was flashed, e2fsck finds nothing on the data partition once its journal
+has been replayed, skerry's journal reads, and the pods that nobody changed run again. CUTS sets how many (20).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import random
+import statistics
+import time
+
+import pytest
+
+from fleet import Fleet, pod
+from qemu import guest
+from qemu.card import Card
+from qemu.figures import record
+from qemu.machine import Machine
+
+from .conftest import NODE
+
+pytestmark = pytest.mark.slow
+CUTS = int(os.environ.get("CUTS", "20"))
+SEED = int(os.environ.get("SEED", str(random.randrange(1 << 32))))
+CUT_AFTER_S_MAX = 20.0
+STEADY = ("steady-1", "steady-2")
+# Small synced writes, a large unsynced one and an image import, all on the partition that holds the journal.
+LOAD = (
+    "(i=0; while :; do i=$((i+1)); echo $i > /data/l.new; sync /data/l.new; mv /data/l.new /data/l; done) & "
+    "(while :; do dd if=/dev/urandom of=/data/unsynced bs=64k count=200; rm /data/unsynced; done) & "
+    "(while :; do ctr -n k8s.io images import --no-unpack /data/hello.tar; done) &"
+)
+
+
+def test_power_cuts(fleet: Fleet, machine: Machine, card: Card) -> None:
+    chance = random.Random(SEED)
+    print(f"SEED={SEED} CUTS={CUTS}")
+    machine.boot()
+    guest.wait_active(machine, "skerry")
+    machine.console.run("ctr -n k8s.io images import /data/hello.tar", timeout_s=300)
+    fleet.apply(*(pod(name, NODE) for name in STEADY))
+    for name in STEADY:
+        guest.wait_phase(fleet, name)
+    machine.console.run("sync; systemctl --no-block poweroff")
+    machine.wait_end()
+    root = hashlib.sha256(card.read_root()).hexdigest()
+    machine.drop_unflushed = True
+    survived, seconds = 0, []
+    for number in range(1, CUTS + 1):
+        one_cut(fleet, machine, number, chance.uniform(0, CUT_AFTER_S_MAX))
+        assert hashlib.sha256(card.read_root()).hexdigest() == root, f"cut {number}: root A changed"
+        code, said = card.fsck_data(fleet.site.folder / "data.check")
+        assert code == 0, f"cut {number}: e2fsck says {said}"
+        machine.boot()
+        seconds.append(steady_again(machine))
+        survived += 1
+        record(cuts_tried=number, cuts_survived=survived,
+               cut_kernel_to_pods_s=[statistics.median(seconds), max(seconds)])  # fmt: skip
+    assert survived == CUTS
+
+
+def one_cut(fleet: Fleet, machine: Machine, number: int, after_s: float) -> None:
+    """A pod comes or goes, the disk is busy, and then the plug."""
+    if not machine.running:
+        machine.boot()
+        steady_again(machine)
+    machine.console.run(f"{{ {LOAD} }} > /dev/null 2>&1")
+    if number % 2:
+        fleet.apply(pod("comes-and-goes", NODE))
+    else:
+        fleet.kubectl("delete", "pod", "comes-and-goes", "--ignore-not-found", "--wait=false")
+    time.sleep(after_s)  # the random moment
+    machine.power_cut()
+
+
+def steady_again(machine: Machine) -> float:
+    """Until the unchanged pods run; seconds from the kernel's start. The journal must read as well."""
+    guest.wait_pods(machine, STEADY)
+    status = json.loads(machine.console.run("skerry status --output json", timeout_s=300))
+    assert status["generation"] > 0, status
+    found = guest.pods(machine)
+    return max(guest.start_times(machine, [found[name] for name in STEADY]).values())
