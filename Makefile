@@ -11,7 +11,7 @@ BUILD_DEBS := bubblewrap binutils-aarch64-linux-gnu qemu-user-static
 export PYTHONDONTWRITEBYTECODE := 1
 export SEEDS
 
-.PHONY: help demo test pythons sim e2e bench check setup lock clean clean-root deb boards lock-image qemu qemu-short qemu-image
+.PHONY: help demo test pythons sim e2e bench check reproduce setup lock clean clean-root deb boards lock-image qemu qemu-short qemu-image
 .DEFAULT_GOAL := help
 
 help: ## these lines
