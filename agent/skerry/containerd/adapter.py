@@ -15,7 +15,7 @@ from skerry.containerd import convert, logs
 from skerry.containerd.channel import IMAGES, Connection, cut, nonsense
 from skerry.containerd.events import Owner, listen
 from skerry.containerd.stubs import cri
-from skerry.errors import ImagePullFailed, RuntimeFailed
+from skerry.errors import ImagePullFailed, RuntimeAway, RuntimeFailed
 from skerry.limits import CONTAINERS_SEEN_MAX, LOOK_CALLS_MAX, PULL_TIMEOUT_S, RUNTIME_CALL_TIMEOUT_S
 from skerry.model.observed import ContainerSeen, PodSeen, SandboxSeen, pods_seen
 from skerry.model.pod import Pod, Resources
@@ -216,6 +216,17 @@ class Containerd:
             raise nonsense(call, "the id is empty")
         self._owners[made] = owner
         return made
+
+
+async def version_within(socket: Path, clock: Clock, seconds: float) -> str:
+    """As `Containerd.version`, asked once. Raises RuntimeAway, also when no answer came in time."""
+    runtime = Containerd(socket, cgroup_parent="", log_dir=socket.parent, clock=clock)
+    try:
+        return await asyncio.wait_for(runtime.version(), seconds)
+    except asyncio.TimeoutError:
+        raise RuntimeAway(f"no answer within {seconds:.0f} s") from None
+    finally:
+        await runtime.close()
 
 
 async def _or_gone(call: Awaitable[T]) -> T | None:

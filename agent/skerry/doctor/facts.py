@@ -20,7 +20,7 @@ from typing import Any
 import skerry
 from skerry.boot import journal_folder
 from skerry.config import Config
-from skerry.containerd.adapter import Containerd
+from skerry.containerd.adapter import version_within
 from skerry.doctor.decide import Answer, Broker, Cgroups, Clock, Disk, Facts, Journal, Kernel, Runtime, Watchdog
 from skerry.doctor.kernel_needs import needs
 from skerry.errors import SkerryError, StoreBroken
@@ -85,19 +85,12 @@ def _ask(path: Path) -> tuple[Answer, str]:
         path.stat()
     except OSError as why:
         return (Answer.FORBIDDEN if isinstance(why, PermissionError) else Answer.NO), why.strerror or "no such socket"
-    return asyncio.run(_version(path)) if os.access(path, os.W_OK) else (Answer.FORBIDDEN, "")
-
-
-async def _version(path: Path) -> tuple[Answer, str]:
-    asked = Containerd(path, cgroup_parent="", log_dir=path, clock=SystemClock())
+    if not os.access(path, os.W_OK):
+        return Answer.FORBIDDEN, ""
     try:
-        return Answer.YES, await asyncio.wait_for(asked.version(), ANSWER_S)
-    except asyncio.TimeoutError:
-        return Answer.NO, f"no answer within {ANSWER_S:.0f} s"
+        return Answer.YES, asyncio.run(version_within(path, SystemClock(), ANSWER_S))
     except SkerryError as why:
         return Answer.NO, str(why)
-    finally:
-        await asked.close()
 
 
 def _network(root: Path) -> tuple[str, tuple[str, ...]]:
