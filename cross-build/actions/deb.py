@@ -41,6 +41,7 @@ LIBRARIES = {
     "libgcc_s.so.1": "libgcc-s1",
     "libstdc++.so.6": "libstdc++6",
 }
+OLDEST_GLIBC = (2, 17)
 SCRIPTS = ("preinst", "postinst", "prerm", "postrm", "config")
 # Installed where no byte code ships: Debian's own way, for the default Python.
 COMPILE = {
@@ -79,7 +80,7 @@ def library_depends(files: Iterable[Elf]) -> str:
     unknown = [name for name in wanted if name not in LIBRARIES]
     if unknown:
         raise Refusal("an ELF file", "needed library", ", ".join(unknown), ", ".join(LIBRARIES))
-    newest = ".".join(map(str, max((elf.glibc for elf in files), default=(2, 17))))
+    newest = ".".join(map(str, max([OLDEST_GLIBC, *(elf.glibc for elf in files)])))
     others = sorted({LIBRARIES[name] for name in wanted} - {"libc6"})
     return ", ".join([f"libc6 (>= {newest})", *others])
 

@@ -102,8 +102,7 @@ def wheels(target: Target, path: Path, out: Path, from_source: Sequence[str]) ->
         subprocess.run([*pip, *tags, *python, "-r", str(wanted)], check=True, capture_output=True)
         if from_source:
             wanted.write_text(_only(pins, from_source))
-            # pip asks a source for its metadata, with the setuptools that is installed here.
-            source = ["--no-binary", ":all:", "--no-build-isolation", "-r", str(wanted)]
+            source = ["--no-binary", ",".join(from_source), "-r", str(wanted)]  # not :all:, or pip compiles Cython
             subprocess.run([*pip, *source], check=True, capture_output=True)
     stamp.write_text(digest)
 

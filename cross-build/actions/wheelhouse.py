@@ -147,6 +147,12 @@ def chosen(lock: dict[str, Locked], wheels: Path, built: Path | None, target: Ta
     return [found[name] for name in sorted(found)]
 
 
+def short(licence: str) -> str:
+    """A licence's text; Debian has the Apache License already (Policy 12.5)."""
+    whole = "TERMS AND CONDITIONS FOR USE, REPRODUCTION, AND DISTRIBUTION" in licence and "Version 2.0" in licence
+    return "The Apache License, version 2.0: /usr/share/common-licenses/Apache-2.0" if whole else licence
+
+
 def unpacked(path: Path, lib: Path) -> str:
     """Unpack one wheel into `lib`; the text of its licences. Raises Refusal for a path that leads out."""
     texts = []
@@ -159,7 +165,7 @@ def unpacked(path: Path, lib: Path) -> str:
                 continue
             licence = re.match(r"(?i)(licen[cs]e|copying|notice|authors)", inside.name)
             if licence and any(part.endswith(".dist-info") for part in inside.parts):
-                texts.append(archive.read(item).decode(errors="replace").strip())
+                texts.append(short(archive.read(item).decode(errors="replace").strip()))
             if kept(inside):
                 place = lib / inside
                 place.parent.mkdir(parents=True, exist_ok=True)
