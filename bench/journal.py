@@ -1,7 +1,8 @@
 """Journal commits per second beside raw py-lmdb doing the same puts, on the same disk, taking turns.
 
 One caller that awaits each commit pays for the way to the writer thread and back; callers that come at the same time
-share a transaction. The loop is never blocked by a sync, which raw py-lmdb does with whoever calls it.
+share a transaction. The loop is never blocked by a sync, which raw py-lmdb does with whoever calls it. What that way
+costs is measured in memory, where no disk hides it.
 """
 
 from __future__ import annotations
@@ -20,13 +21,29 @@ import uvloop
 from bench.report import Row
 from skerry.world.store import open_store
 
+MEMORY = Path("/dev/shm")  # a filesystem without a disk
 COMMITS, ROUNDS, VALUE_BYTES, CALLERS = 300, 7, 600, 16
 
 
 def rows(quick: bool = False) -> Iterator[Row]:
     rounds, commits = (2, 60) if quick else (ROUNDS, COMMITS)
+    alone, together, raw = _turns(Path("/var/tmp"), rounds, commits)
+    peer = median(raw)
+    note = f"median of {rounds} rounds of {commits} commits of two puts, {VALUE_BYTES} B, synchronous; budget 0.90"
+    yield Row("journal", "commits, one caller", median(alone), "commits/s", "raw py-lmdb", peer, "higher", note)
+    note = f"the same by {CALLERS} coroutines; waiting commits become one transaction"
+    name = f"commits, {CALLERS} callers"
+    yield Row("journal", name, median(together), "commits/s", "raw py-lmdb", peer, "higher", note)
+    if MEMORY.is_dir():
+        alone, together, raw = _turns(MEMORY, rounds, commits)
+        cost, note = (1 / median(alone) - 1 / median(raw)) * 1e6, "for one caller, measured on tmpfs"
+        yield Row("journal", "thread hop, CRC, bounds", cost, "µs", "a raw commit to disk", 1e6 / peer, "lower", note)
+
+
+def _turns(disk: Path, rounds: int, commits: int) -> tuple[list[float], list[float], list[float]]:
+    """Commits per second of each round: by one caller, by several, and by raw py-lmdb."""
     alone, together, raw = [], [], []
-    folder = Path(tempfile.mkdtemp(prefix="skerry-bench-", dir="/var/tmp"))
+    folder = Path(tempfile.mkdtemp(prefix="skerry-bench-", dir=disk))
     try:
         for i in range(rounds):
             alone.append(_ours(folder / f"alone{i}", commits, 1))
@@ -34,14 +51,7 @@ def rows(quick: bool = False) -> Iterator[Row]:
             together.append(_ours(folder / f"together{i}", commits, CALLERS))
     finally:
         shutil.rmtree(folder)
-    peer = median(raw)
-    note = f"median of {rounds} rounds of {commits} commits of two puts, {VALUE_BYTES} B, synchronous; budget 0.90"
-    yield Row("journal", "commits, one caller", median(alone), "commits/s", "raw py-lmdb", peer, "higher", note)
-    note = f"the same by {CALLERS} coroutines; waiting commits become one transaction"
-    name = f"commits, {CALLERS} callers"
-    yield Row("journal", name, median(together), "commits/s", "raw py-lmdb", peer, "higher", note)
-    cost = (1 / median(alone) - 1 / peer) * 1e6
-    yield Row("journal", "thread hop, CRC, bounds", cost, "µs", "a raw commit", 1e6 / peer, "lower", "for one caller")
+    return alone, together, raw
 
 
 def _puts(i: int) -> dict[bytes, bytes]:
