@@ -12,6 +12,8 @@ from pathlib import Path
 
 MOSQUITTO = shutil.which("mosquitto") or shutil.which("mosquitto", path="/usr/sbin:/usr/local/sbin")
 
+START_S = 30.0
+
 
 def free_port() -> int:
     with socket.socket() as sock:
@@ -37,16 +39,17 @@ class Broker:
     def start(self) -> None:
         assert MOSQUITTO
         log = (self._folder / "mosquitto.log").open("ab")
+        begun = self.log().count(" running")
         self._process = subprocess.Popen(
             [MOSQUITTO, "-v", "-c", str(self._folder / "mosquitto.conf")], stdout=log, stderr=log
         )
         log.close()
-        for _ in range(200):
-            with socket.socket() as sock:
-                if sock.connect_ex(("127.0.0.1", self.port)) == 0:
-                    return
+        # Its own word, not a connection: another process may have taken the port meanwhile.
+        end = time.monotonic() + START_S
+        while self.log().count(" running") == begun:
+            assert self._process.poll() is None, self.log()
+            assert time.monotonic() < end, self.log()
             time.sleep(0.02)
-        raise AssertionError(self.log())
 
     @property
     def pid(self) -> int:

@@ -23,7 +23,7 @@ from skerry_hub.ports import (
     WatchType,
 )
 
-WAIT_S = 10.0
+WAIT_S = 30.0
 LABEL = "skerry.dev/device"
 
 

@@ -7,6 +7,7 @@ from typing import Protocol
 
 import pytest
 
+from patience import WAIT_S
 from skerry.errors import LinkLost
 from skerry.limits import FRAME_BYTES_MAX, INBOX_FRAMES_MAX
 from skerry.ports import Link
@@ -38,7 +39,7 @@ class LinkContract:
         link = site.link()
         await link.connect()
         await site.say(b"down")
-        got = await asyncio.wait_for(link.recv(), 5)
+        got = await asyncio.wait_for(link.recv(), WAIT_S)
         assert got.frame == b"down"
         link.ack(got.handle)
         await link.send(b"up")
@@ -52,7 +53,7 @@ class LinkContract:
             await site.say(b"%d" % number)
         seen = []
         for _ in range(10):
-            got = await asyncio.wait_for(link.recv(), 5)
+            got = await asyncio.wait_for(link.recv(), WAIT_S)
             link.ack(got.handle)
             seen.append(int(got.frame))
         assert seen == list(range(10))
@@ -63,8 +64,8 @@ class LinkContract:
         await link.connect()
         await site.say(b"a")
         await site.say(b"b")
-        first = await asyncio.wait_for(link.recv(), 5)
-        await asyncio.wait_for(link.recv(), 5)
+        first = await asyncio.wait_for(link.recv(), WAIT_S)
+        await asyncio.wait_for(link.recv(), WAIT_S)
         assert await site.unacknowledged() == 2
         link.ack(first.handle)
         link.ack(first.handle)  # a second time is nothing
@@ -77,9 +78,9 @@ class LinkContract:
         await site.say(b"x" * (FRAME_BYTES_MAX + 1))
         await site.say(b"x" * FRAME_BYTES_MAX)
         await site.say(b"small")
-        largest = await asyncio.wait_for(link.recv(), 5)
+        largest = await asyncio.wait_for(link.recv(), WAIT_S)
         assert len(largest.frame) == FRAME_BYTES_MAX
-        assert (await asyncio.wait_for(link.recv(), 5)).frame == b"small"
+        assert (await asyncio.wait_for(link.recv(), WAIT_S)).frame == b"small"
         assert await site.unacknowledged() == 2
         await link.close()
 
@@ -90,7 +91,7 @@ class LinkContract:
             await site.say(b"%d" % number)
         await asyncio.sleep(0.5)
         for number in range(INBOX_FRAMES_MAX):
-            got = await asyncio.wait_for(link.recv(), 5)
+            got = await asyncio.wait_for(link.recv(), WAIT_S)
             assert int(got.frame) == number
             link.ack(got.handle)
         await link.send(b"still here")
@@ -101,12 +102,12 @@ class LinkContract:
         link = site.link()
         await link.connect()
         await site.say(b"a")
-        got = await asyncio.wait_for(link.recv(), 5)
+        got = await asyncio.wait_for(link.recv(), WAIT_S)
         waiting = asyncio.ensure_future(link.recv())
         await asyncio.sleep(0)
         await site.cut()
         with pytest.raises(LinkLost):
-            await asyncio.wait_for(waiting, 5)
+            await asyncio.wait_for(waiting, WAIT_S)
         with pytest.raises(LinkLost):
             await link.recv()
         with pytest.raises(LinkLost):
@@ -120,16 +121,16 @@ class LinkContract:
         link = site.link()
         await link.connect()
         await site.say(b"old")
-        old = await asyncio.wait_for(link.recv(), 5)
+        old = await asyncio.wait_for(link.recv(), WAIT_S)
         await site.cut()
         with pytest.raises(LinkLost):
-            await asyncio.wait_for(link.recv(), 5)
+            await asyncio.wait_for(link.recv(), WAIT_S)
         await site.mend()
         await link.connect()
         await site.say(b"new")
-        got = await asyncio.wait_for(link.recv(), 5)
+        got = await asyncio.wait_for(link.recv(), WAIT_S)
         while got.frame != b"new":  # it may repeat what was not acknowledged
-            got = await asyncio.wait_for(link.recv(), 5)
+            got = await asyncio.wait_for(link.recv(), WAIT_S)
         before = await site.unacknowledged()
         link.ack(old.handle)  # of a connection that is gone: must acknowledge nothing here
         assert await site.unacknowledged() == before
@@ -144,7 +145,7 @@ class LinkContract:
         await link.close()
         await link.close()
         with pytest.raises(LinkLost):
-            await asyncio.wait_for(waiting, 5)
+            await asyncio.wait_for(waiting, WAIT_S)
 
     async def test_nothing_works_before_connect(self, site: LinkSite) -> None:
         link = site.link()

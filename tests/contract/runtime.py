@@ -22,7 +22,7 @@ from skerry.ports import ContainerSpec, MountSpec, Runtime, RuntimeEvent
 
 POLITE = ("/bin/sh", "-c", "trap 'exit 0' TERM; while :; do sleep 1000 & wait $!; done")
 STUBBORN = ("/bin/sleep", "100000")  # as process 1 it does not hear SIGTERM
-WAIT_S = 10.0
+WAIT_S = 30.0
 
 _numbers = itertools.count(1)
 

@@ -13,6 +13,7 @@ import pytest
 
 from contract.broker import MOSQUITTO, Broker, free_port
 from contract.link import LinkContract
+from patience import WAIT_S
 from skerry.errors import LinkLost
 from skerry.limits import FRAME_BYTES_MAX, INBOX_FRAMES_MAX
 from skerry.ports import Link
@@ -50,7 +51,7 @@ class Site:
         await self.mend()
 
     def link(self) -> Link:
-        link = MqttLink("n1", MqttOptions("localhost", self._port, "n1", tls=self._broker.tls, connect_timeout_s=3))
+        link = MqttLink("n1", MqttOptions("localhost", self._port, "n1", tls=self._broker.tls, connect_timeout_s=20))
         self._links.append(link)
         return link
 
@@ -58,11 +59,13 @@ class Site:
         await self.hub.publish(down_topic("n1"), frame)
 
     async def heard(self) -> bytes:
-        return (await asyncio.wait_for(self.hub.recv(), 5)).payload
+        return (await asyncio.wait_for(self.hub.recv(), WAIT_S)).payload
 
     async def unacknowledged(self) -> int:
-        """mosquitto logs each PUBLISH to and each PUBACK from a client."""
-        await asyncio.sleep(0.3)
+        """mosquitto logs each PUBLISH to and each PUBACK from a client. It reads in order: once it has a frame that the
+        link sends now, it has had every acknowledgement before."""
+        await self._links[-1].send(b"until here")
+        assert await self.heard() == b"until here"
         log = self._broker.log()
         life = log[log.rindex("as n1 ") :]
         return life.count("Sending PUBLISH to n1 ") - life.count("Received PUBACK from n1 ")
@@ -108,7 +111,7 @@ async def site(broker: Broker) -> AsyncIterator[Site]:
 
 async def read_slowly(link: Link) -> None:
     for _ in range(4 * INBOX_FRAMES_MAX):
-        link.ack((await asyncio.wait_for(link.recv(), 5)).handle)
+        link.ack((await asyncio.wait_for(link.recv(), WAIT_S)).handle)
         await asyncio.sleep(0.05)
 
 
@@ -119,7 +122,7 @@ class TestMqttLink(LinkContract):
         await link.connect()
         await site.say(b"x" * (FRAME_BYTES_MAX + 1))
         await site.say(b"next")
-        assert (await asyncio.wait_for(link.recv(), 5)).frame == b"next"
+        assert (await asyncio.wait_for(link.recv(), WAIT_S)).frame == b"next"
         assert link.counts.dropped_large == 1
 
     async def test_a_flood_beyond_the_inbox_ends_the_connection_and_stays_bounded(self, site: Site) -> None:
@@ -133,9 +136,9 @@ class TestMqttLink(LinkContract):
             await read_slowly(link)
         await link.connect()  # Clean Start: nothing of the flood is left
         await site.say(b"fresh")
-        assert (await asyncio.wait_for(link.recv(), 5)).frame == b"fresh"
+        assert (await asyncio.wait_for(link.recv(), WAIT_S)).frame == b"fresh"
 
     async def test_a_refused_connection_is_linklost(self, broker: Broker) -> None:
-        link = MqttLink("n1", MqttOptions("127.0.0.1", free_port(), "n1", connect_timeout_s=2))
+        link = MqttLink("n1", MqttOptions("127.0.0.1", free_port(), "n1", connect_timeout_s=20))
         with pytest.raises(LinkLost):
             await link.connect()

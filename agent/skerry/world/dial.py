@@ -47,18 +47,19 @@ class Dialer:
         if tls is None:
             refuse_insecure(host, insecure)
         self._host, self._port, self._tls, self._insecure = host, port, tls, insecure
-        self._worker: threading.Thread | None = None
+        self._over: threading.Event | None = None  # of the attempt before
 
     async def dial(self, timeout_s: float, prepare: Callable[[], object] | None = None) -> socket.socket:
         """A connected, non-blocking socket, an `ssl.SSLSocket` with TLS. Raises LinkLost within `timeout_s`.
         `prepare` runs first, in the thread: what else would stall the loop, such as a large import."""
-        if self._worker is not None and self._worker.is_alive():
+        if self._over is not None and not self._over.is_set():
             raise LinkLost(f"{self._host}: the last attempt to connect is still under way")
         loop = asyncio.get_running_loop()
         answer: asyncio.Future[socket.socket] = loop.create_future()
-        args = (loop, answer, time.monotonic() + timeout_s, prepare)
-        self._worker = threading.Thread(target=self._work, args=args, name="skerry-dial", daemon=True)
-        self._worker.start()
+        over = threading.Event()
+        args = (loop, answer, over, time.monotonic() + timeout_s, prepare)
+        threading.Thread(target=self._work, args=args, name="skerry-dial", daemon=True).start()
+        self._over = over
         try:
             done, _ = await asyncio.wait({answer}, timeout=timeout_s)
         except asyncio.CancelledError:
@@ -73,6 +74,7 @@ class Dialer:
         self,
         loop: asyncio.AbstractEventLoop,
         answer: asyncio.Future[socket.socket],
+        over: threading.Event,
         deadline: float,
         prepare: Callable[[], object] | None,
     ) -> None:
@@ -85,6 +87,7 @@ class Dialer:
             outcome = lost
         except Exception as problem:  # a broken resolver module, an impossible name: all of it is a lost link
             outcome = LinkLost(f"{self._host}:{self._port}: {problem}")
+        over.set()  # before the answer: who has it may dial again at once
         try:
             loop.call_soon_threadsafe(_hand_over, answer, outcome)
         except RuntimeError:  # the loop is closed: nobody waits any more

@@ -21,6 +21,7 @@ from typing import Any
 import pytest
 
 from contract.broker import self_signed
+from patience import WAIT_S, until
 from skerry.errors import ConfigInvalid, LinkLost
 from skerry.limits import PACKET_BYTES_MAX
 from skerry.world.dial import Dialer, refuse_insecure
@@ -73,7 +74,7 @@ async def packet(reader: asyncio.StreamReader) -> tuple[int, bytes]:
 
 
 def options(port: int, **more: Any) -> MqttOptions:
-    return MqttOptions("127.0.0.1", port, "c", **{"connect_timeout_s": 0.5, **more})
+    return MqttOptions("127.0.0.1", port, "c", **{"connect_timeout_s": 20, **more})
 
 
 @pytest.fixture(scope="module")
@@ -109,52 +110,58 @@ async def test_a_silent_peer_neither_stalls_the_loop_nor_holds_connect(certifica
         tls = ssl.create_default_context(cafile=str(certificate / "cert.pem")) if secure else None
         stalls = []
         for _ in range(3):
-            connection = MqttConnection(options(silent.getsockname()[1], tls=tls))
-            start = time.monotonic()
-            stall, result = await longest_stall(connection.connect())
+            connection = MqttConnection(options(silent.getsockname()[1], tls=tls, connect_timeout_s=0.5))
+            stall, result = await longest_stall(asyncio.wait_for(connection.connect(), WAIT_S))
             assert isinstance(result, LinkLost)
-            assert 0.4 < time.monotonic() - start < 5
             stalls.append(stall)
-        assert min(stalls) < 0.05, "the loop was held up each time, so it was not the machine"
+        assert min(stalls) < 0.25, "the loop was held up each time, so it was not the machine"
 
 
 async def test_a_look_up_that_hangs_is_left_behind_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    released, threads = threading.Event(), threading.active_count()
+    released, before = threading.Event(), set(threading.enumerate())
 
     def hang(*_args: object, **_more: object) -> object:
-        released.wait(5)
+        released.wait(60)
         raise OSError("no such host")
 
     monkeypatch.setattr(socket, "getaddrinfo", hang)
     dialer = Dialer("localhost", 1883)
     stalls = []
     for _ in range(3):
-        stall, result = await longest_stall(dialer.dial(0.1))
+        stall, result = await longest_stall(dialer.dial(0.3))
         assert isinstance(result, LinkLost)
         stalls.append(stall)
-    assert min(stalls) < 0.05, "the loop was held up each time, so it was not the machine"
-    assert threading.active_count() == threads + 1
+    assert min(stalls) < 0.15, "the loop was held up each time, so it was not the machine"
+    assert len(set(threading.enumerate()) - before) == 1
     released.set()
-    await asyncio.sleep(0.1)
+    await until(lambda: not set(threading.enumerate()) - before, "the thread to end")
     with pytest.raises(LinkLost, match="no such host"):
-        await dialer.dial(1)
+        await dialer.dial(20)
+
+
+async def test_who_has_an_answer_may_dial_again_at_once() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        dialer = Dialer("localhost", server.getsockname()[1])
+        for _ in range(100):
+            (await dialer.dial(20)).close()
 
 
 async def test_a_cancelled_connect_leaves_no_socket() -> None:
-    closed = asyncio.Event()
+    opened, closed = asyncio.Event(), asyncio.Event()
 
     async def script(reader: asyncio.StreamReader, _writer: asyncio.StreamWriter) -> None:
+        opened.set()
         while await reader.read(100):
             pass
         closed.set()
 
     async with peer(script) as port:
-        connection = MqttConnection(options(port, connect_timeout_s=5))
+        connection = MqttConnection(options(port))
         task = asyncio.ensure_future(connection.connect())
-        await asyncio.sleep(0.1)
+        await asyncio.wait_for(opened.wait(), WAIT_S)
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
-        await asyncio.wait_for(closed.wait(), 1)
+        await asyncio.wait_for(closed.wait(), WAIT_S)
 
 
 async def test_all_packets_of_one_tls_record_are_delivered(certificate: Path) -> None:
@@ -165,13 +172,13 @@ async def test_all_packets_of_one_tls_record_are_delivered(certificate: Path) ->
     async def script(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await packet(reader)
         writer.write(CONNACK + b"".join(publish(number + 1, b"%d" % number) for number in range(count)))
-        await asyncio.sleep(5)
+        await asyncio.sleep(4 * WAIT_S)
 
     async with peer(script, tls) as port:
         client = ssl.create_default_context(cafile=str(certificate / "cert.pem"))
         connection = MqttConnection(options(port, tls=client, inbox_max=1000, manual_ack=True))
         await connection.connect()
-        got = [(await asyncio.wait_for(connection.recv(), 1)).payload for _ in range(count)]
+        got = [(await asyncio.wait_for(connection.recv(), WAIT_S)).payload for _ in range(count)]
         assert got == [b"%d" % number for number in range(count)]
         await connection.close()
 
@@ -185,19 +192,19 @@ class CountingSelector(selectors.DefaultSelector):
 
 
 def test_an_idle_connection_wakes_for_keepalives_only() -> None:
-    """Two keepalives in the window: a timer and the answer each, and the rest of the loop's own accounting."""
-    pings: list[float] = []
+    """For each keepalive the timer, the write and the answer, and the rest of the loop's own accounting."""
+    pings: list[bytes] = []
 
     async def script(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await packet(reader)
         writer.write(CONNACK)
         while True:
-            first, _ = await packet(reader)
+            first, body = await packet(reader)
             if first == 0xC0:
-                pings.append(time.monotonic())
+                pings.append(body)
                 writer.write(b"\xd0\0")
 
-    ready, server_loop = threading.Event(), asyncio.new_event_loop()
+    ready, enough, server_loop = threading.Event(), asyncio.Event(), asyncio.new_event_loop()
     port = 0
 
     def serve() -> None:
@@ -205,7 +212,7 @@ def test_an_idle_connection_wakes_for_keepalives_only() -> None:
             nonlocal port
             async with peer(script) as port:
                 ready.set()
-                await asyncio.sleep(4)
+                await enough.wait()
 
         server_loop.run_until_complete(main())
 
@@ -213,31 +220,32 @@ def test_an_idle_connection_wakes_for_keepalives_only() -> None:
     thread.start()
     ready.wait()
 
-    async def idle() -> int:
-        connection = MqttConnection(options(port, keepalive_s=1, ping_timeout_s=0.3))
+    async def idle() -> tuple[int, int]:
+        connection = MqttConnection(options(port, keepalive_s=1, ping_timeout_s=WAIT_S))
         await connection.connect()
         waiting = asyncio.ensure_future(connection.recv())
         await asyncio.sleep(0.1)
-        before = CountingSelector.count
+        before, pinged = CountingSelector.count, len(pings)
         await asyncio.sleep(2.5)
-        woken = CountingSelector.count - before
+        woken, pinged = CountingSelector.count - before, len(pings) - pinged
         await connection.close()
         await asyncio.gather(waiting, return_exceptions=True)
-        return woken
+        return woken, pinged
 
     loop = asyncio.SelectorEventLoop(CountingSelector())
-    woken = loop.run_until_complete(idle())
+    woken, pinged = loop.run_until_complete(idle())
     loop.close()
+    server_loop.call_soon_threadsafe(enough.set)
     thread.join()
-    assert len(pings) == 2
-    assert woken <= 2 * 3 + 2, woken  # per keepalive: the timer, the write, the answer
+    assert pinged >= 1
+    assert woken <= pinged * 3 + 2, (woken, pinged)
 
 
 async def test_a_broker_that_vanishes_is_noticed_by_the_unanswered_ping() -> None:
     async def script(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await packet(reader)
         writer.write(CONNACK)
-        await asyncio.sleep(5)
+        await asyncio.sleep(4 * WAIT_S)
 
     async with peer(script) as port:
         connection = MqttConnection(options(port, keepalive_s=1, ping_timeout_s=0.3))
@@ -245,7 +253,7 @@ async def test_a_broker_that_vanishes_is_noticed_by_the_unanswered_ping() -> Non
         start = time.monotonic()
         with pytest.raises(LinkLost, match="PINGRESP"):
             await connection.recv()
-        assert 1.2 < time.monotonic() - start < 1.8
+        assert time.monotonic() - start > 1.2, "a second of silence and the ping's own time"
         assert isinstance(connection.lost.result(), LinkLost)
 
 
@@ -288,7 +296,7 @@ async def test_a_hostile_broker_is_a_lost_link(name: str) -> None:
 async def connect_and_read(connection: MqttConnection) -> None:
     await connection.connect()
     while True:
-        await asyncio.wait_for(connection.recv(), 2)
+        await asyncio.wait_for(connection.recv(), WAIT_S)
 
 
 async def test_random_bytes_are_a_lost_link_or_nothing() -> None:
