@@ -18,11 +18,10 @@ COMMAND_TIMEOUT_S = 120.0
 
 
 class Console:
-    """Connected to QEMU's serial socket; `log` holds what the guest printed in this boot."""
+    """Speaks over QEMU's serial socket; `log` holds what the guest printed in this boot."""
 
-    def __init__(self, path: Path, log: Path) -> None:
-        self._socket = socket.socket(socket.AF_UNIX)
-        self._socket.connect(str(path))
+    def __init__(self, connection: socket.socket, log: Path) -> None:
+        self._socket = connection
         self._text = bytearray()
         self._arrived = threading.Lock()
         self._log = log

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import socket
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,7 +19,7 @@ from rig import Process, RigError, Site, until
 
 from .card import Card
 from .console import Console
-from .qmp import Qmp
+from .qmp import Qmp, dial
 
 UBOOT = {
     "arm64": Path("/usr/lib/u-boot/qemu_arm64/u-boot.bin"),
@@ -81,12 +82,8 @@ class Machine:
             path.unlink(missing_ok=True)
         argv = self._argv(serial, control, self._drive(), extra)
         self._qemu = self.site.spawn(argv, f"{self.name}-qemu-{self.boots}")
-        until(lambda: self._up(control), "QEMU's sockets", SOCKET_TIMEOUT_S, self._qemu.log)
-        try:
-            self._qmp = Qmp(control)
-        except OSError as why:
-            raise RigError(f"QEMU does not answer ({why}):\n{self._qemu.log()}") from None
-        self._console = Console(serial, self.site.logs / f"{self.name}-console-{self.boots}.log")
+        self._qmp = Qmp(self._connected(control))
+        self._console = Console(self._connected(serial), self.site.logs / f"{self.name}-console-{self.boots}.log")
         if not link:
             self._qmp.link(False)
         self.started = time.monotonic()
@@ -122,12 +119,12 @@ class Machine:
     def _drive(self) -> str:
         if not self.drop_unflushed:
             return f"file={self.card.path},if=none,id=d0,format=raw,cache=writeback"
-        socket = self.folder / "nbd"
-        socket.unlink(missing_ok=True)
-        argv = ["nbdkit", "-f", "-U", str(socket), "--filter=cache", "file", str(self.card.path), "cache=writeback"]
+        nbd = self.folder / "nbd"
+        nbd.unlink(missing_ok=True)
+        argv = ["nbdkit", "-f", "-U", str(nbd), "--filter=cache", "file", str(self.card.path), "cache=writeback"]
         self._disk = self.site.spawn(argv, f"{self.name}-nbdkit-{self.boots}")
-        until(socket.exists, "nbdkit's socket", SOCKET_TIMEOUT_S, self._disk.log)
-        return f"file=nbd+unix:///?socket={socket},if=none,id=d0,format=raw,cache=writeback"
+        until(nbd.exists, "nbdkit's socket", SOCKET_TIMEOUT_S, self._disk.log)
+        return f"file=nbd+unix:///?socket={nbd},if=none,id=d0,format=raw,cache=writeback"
 
     def _argv(self, serial: Path, control: Path, drive: str, extra: Sequence[str]) -> list[str]:
         program, cpu = QEMU[self.card.board.arch]
@@ -141,8 +138,16 @@ class Machine:
             *self.more, *extra,
         ]  # fmt: skip
 
-    def _up(self, control: Path) -> bool:
-        assert self._qemu is not None
-        if not self._qemu.running:
-            raise RigError(f"QEMU ended ({self._qemu.returncode}):\n{self._qemu.log()}")
-        return control.exists()
+    def _connected(self, path: Path) -> socket.socket:
+        """RigError with what QEMU said when it ends instead."""
+        qemu = self._qemu
+        assert qemu is not None
+
+        def there() -> socket.socket | None:
+            if not qemu.running:
+                raise RigError(f"QEMU ended ({qemu.returncode}):\n{qemu.log()}")
+            return dial(path)
+
+        made = until(there, f"QEMU to listen at {path.name}", SOCKET_TIMEOUT_S, qemu.log)
+        assert made is not None
+        return made

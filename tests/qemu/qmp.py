@@ -12,11 +12,23 @@ from rig import RigError
 ANSWER_TIMEOUT_S = 30.0
 
 
+def dial(path: Path) -> socket.socket | None:
+    """A connection to one of QEMU's sockets; None when it does not listen yet (the file is there a moment before)."""
+    made = socket.socket(socket.AF_UNIX)
+    try:
+        made.connect(str(path))
+    except (FileNotFoundError, ConnectionRefusedError):
+        made.close()
+        return None
+    return made
+
+
 class Qmp:
-    def __init__(self, path: Path) -> None:
-        self._socket = socket.socket(socket.AF_UNIX)
+    """Speaks over a connected socket."""
+
+    def __init__(self, connection: socket.socket) -> None:
+        self._socket = connection
         self._socket.settimeout(ANSWER_TIMEOUT_S)
-        self._socket.connect(str(path))
         self._file = self._socket.makefile("rw")
         self._answer("QMP")
         self.run("qmp_capabilities")
