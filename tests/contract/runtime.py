@@ -128,6 +128,10 @@ class Heard:
         await asyncio.wait_for(wait(), WAIT_S)
         self.uids.clear()
 
+    async def over(self) -> None:
+        """Until the events have ended by themselves."""
+        await asyncio.wait({self._task}, timeout=WAIT_S)
+
     async def end(self) -> None:
         self._task.cancel()
         await asyncio.gather(self._task, return_exceptions=True)
@@ -181,8 +185,8 @@ class RuntimeContract:
     async def test_who_hears_the_signal_stops_within_the_grace(self, site: RuntimeSite) -> None:
         runtime, pod = site.runtime(), make_pod()
         _, container_id = await run(runtime, pod, make_spec(site, POLITE))
-        await asyncio.sleep(0.2)  # a shell needs a moment to set its trap
-        await asyncio.wait_for(runtime.stop_container(container_id, 60), 30)
+        await asyncio.sleep(1)  # a shell needs a moment to set its trap
+        await asyncio.wait_for(runtime.stop_container(container_id, 60), 50)
         seen = await only(runtime, pod)
         assert (seen.state, seen.exit_code) == (ContainerState.EXITED, 0)
         await runtime.stop_container(container_id, 60)  # a second time is nothing
@@ -297,7 +301,8 @@ class RuntimeContract:
         heard.uids.clear()
         await site.kill(container_id)
         await heard.until(pod.uid)
-        seen = await only(runtime, pod)
+        while (seen := await only(runtime, pod)).state is ContainerState.RUNNING:
+            await heard.until(pod.uid)  # that was a late word of the start
         assert (seen.state, seen.exit_code) == (ContainerState.EXITED, 137)
         await heard.end()
 
@@ -317,7 +322,7 @@ class RuntimeContract:
             await runtime.stop_container(dying, 1)
         with pytest.raises(RuntimeAway):
             await runtime.image_present(site.image)
-        await asyncio.sleep(0)
+        await heard.over()
         assert isinstance(heard.error, RuntimeAway)
         await site.kill(dying)
         await site.back()

@@ -110,8 +110,10 @@ async def site(broker: Broker) -> AsyncIterator[Site]:
 
 
 async def read_slowly(link: Link) -> None:
-    for _ in range(4 * INBOX_FRAMES_MAX):
-        link.ack((await asyncio.wait_for(link.recv(), WAIT_S)).handle)
+    for number in range(4 * INBOX_FRAMES_MAX):
+        got = await asyncio.wait_for(link.recv(), WAIT_S)
+        assert got.frame == b"%d" % number
+        link.ack(got.handle)
         await asyncio.sleep(0.05)
 
 
@@ -125,16 +127,18 @@ class TestMqttLink(LinkContract):
         assert (await asyncio.wait_for(link.recv(), WAIT_S)).frame == b"next"
         assert link.counts.dropped_large == 1
 
-    async def test_a_flood_beyond_the_inbox_ends_the_connection_and_stays_bounded(self, site: Site) -> None:
-        """mosquitto 2.0 overruns the receive maximum by a window for each PUBACK."""
+    async def test_a_flood_beyond_the_inbox_is_kept_to_the_bound_or_ends_the_connection(self, site: Site) -> None:
+        """mosquitto 2.0.11 overruns the receive maximum by a window for each PUBACK; 2.0.21 keeps to it."""
         link = site.link()
         assert isinstance(link, MqttLink)
         await link.connect()
         for number in range(4 * INBOX_FRAMES_MAX):
             await site.say(b"%d" % number)
-        with pytest.raises(LinkLost, match="receive maximum"):
-            await read_slowly(link)
-        await link.connect()  # Clean Start: nothing of the flood is left
+        (ended,) = await asyncio.gather(read_slowly(link), return_exceptions=True)
+        if ended is not None:
+            assert isinstance(ended, LinkLost)
+            assert "receive maximum" in str(ended)
+            await link.connect()  # Clean Start: nothing of the flood is left
         await site.say(b"fresh")
         assert (await asyncio.wait_for(link.recv(), WAIT_S)).frame == b"fresh"
 
