@@ -52,7 +52,7 @@ def main(words: Sequence[str] | None = None) -> int:
     said = _parser().parse_args(words)
     try:
         return int(said.verb(said))
-    except BuildError as e:
+    except (BuildError, OSError) as e:
         print(f"crossbuild: {e}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
@@ -118,9 +118,9 @@ def _reproduce(said: argparse.Namespace) -> int:
 
 
 def _serve(said: argparse.Namespace) -> int:
-    host, _, port = said.listen.rpartition(":")
-    with server(said.folder, host, int(port), writable=said.writable) as serving:
-        print(f"serving {said.folder} at {host}:{serving.server_address[1]}", flush=True)
+    (host, port), folder = said.listen, said.folder
+    with server(folder, host, port, writable=said.writable) as serving:
+        print(f"serving {folder} at {host}:{serving.server_address[1]}", flush=True)
         serving.serve_forever()
     return 0
 
@@ -138,11 +138,20 @@ def _started(said: argparse.Namespace, names: list[str], terminal: Terminal) -> 
 
 def _store(said: argparse.Namespace, terminal: Terminal) -> Store:
     remote: Layer | None = None
+    temporary = said.cache / "tmp"
+    temporary.mkdir(parents=True, exist_ok=True)
     if said.remote:
         http = said.remote.startswith(("http://", "https://"))
-        remote = Remote(said.remote, terminal.say) if http else Folder(Path(said.remote))
+        remote = Remote(said.remote, temporary, terminal.say) if http else Folder(Path(said.remote))
     seal = said.seal.read_bytes() if said.seal else b""
     return Store(said.cache, remote, said.push, seal, terminal.say)
+
+
+def _address(text: str) -> tuple[str, int]:
+    host, _, port = text.rpartition(":")
+    if not host or not port.isdecimal() or int(port) > 65535:
+        raise argparse.ArgumentTypeError(f"{text!r} is no HOST:PORT")
+    return host, int(port)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -172,7 +181,7 @@ def _parser() -> argparse.ArgumentParser:
     verb("reproduce", "build twice in two places and compare", _reproduce, "+")
     words = verb("serve", "serve a store over HTTP", _serve, None)
     words.add_argument("folder", type=Path)
-    words.add_argument("--listen", default="127.0.0.1:0", metavar="HOST:PORT")
+    words.add_argument("--listen", type=_address, default="127.0.0.1:0", metavar="HOST:PORT", help="port 0: a free one")
     words.add_argument("--writable", action="store_true", help="take PUT")
     words = verb("gc", "remove what was not used lately, or does not fit", _gc, None)
     words.add_argument("--days", type=float, default=30.0)

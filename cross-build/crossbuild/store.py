@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import http.client
 import json
 import os
+import shutil
 import tempfile
 import urllib.error
 import urllib.request
@@ -33,7 +35,7 @@ class Layer(Protocol):
     name: str
 
     def open(self, kind: str, name: str) -> AbstractContextManager[IO[bytes] | None]:
-        """The bytes, or None when absent or out of reach."""
+        """The bytes, from the start and seekable, or None when absent or out of reach."""
 
     def put(self, kind: str, name: str, file: Path) -> None:
         """Keep a copy of `file`; afterwards the whole of it is there, or nothing."""
@@ -60,51 +62,57 @@ class Folder:
 
     def put(self, kind: str, name: str, file: Path) -> None:
         with file.open("rb") as source, new_file(self.root / kind / name) as to:
-            while chunk := source.read(CHUNK_BYTES):
-                to.write(chunk)
+            shutil.copyfileobj(source, to, CHUNK_BYTES)
 
     def drop(self, kind: str, name: str) -> None:
         (self.root / kind / name).unlink(missing_ok=True)
 
 
 class Remote:
-    """A layer behind plain HTTP. One that does not answer is said once and left alone for the rest of the run."""
+    """A layer behind plain HTTP. One that does not answer is said once and left alone for the rest of the run.
 
-    def __init__(self, url: str, say: Callable[[str], None]) -> None:
-        self.name, self.say, self.away = url.rstrip("/"), say, False
+    What it sends lies in a nameless file of folder `temporary` while it is looked at.
+    """
+
+    def __init__(self, url: str, temporary: Path, say: Callable[[str], None]) -> None:
+        self.name, self.temporary, self.say, self.away = url.rstrip("/"), temporary, say, False
 
     @contextmanager
     def open(self, kind: str, name: str) -> Iterator[IO[bytes] | None]:
-        answer = self._ask(urllib.request.Request(f"{self.name}/{kind}/{name}"))  # noqa: S310
-        if answer is None:
-            yield None
-        else:
-            with answer:
-                yield answer
+        with tempfile.TemporaryFile(dir=self.temporary) as spare:
+            request = urllib.request.Request(f"{self.name}/{kind}/{name}")  # noqa: S310
+            yield spare if self._ask(request, spare) else None
 
     def put(self, kind: str, name: str, file: Path) -> None:
         with file.open("rb") as body:
             url, length = f"{self.name}/{kind}/{name}", str(file.stat().st_size)
             request = urllib.request.Request(url, body, {"Content-Length": length}, method="PUT")  # noqa: S310
-            if answer := self._ask(request):
-                answer.close()
+            self._ask(request, None)
 
     def drop(self, kind: str, name: str) -> None:
         """Not ours."""
 
-    def _ask(self, request: urllib.request.Request) -> Any:
+    def _ask(self, request: urllib.request.Request, into: IO[bytes] | None) -> bool:
+        """Whether it answered well; the answer's body is then in `into`."""
         if self.away:
-            return None
+            return False
         try:
-            return urllib.request.urlopen(request, timeout=REMOTE_TIMEOUT_S)  # noqa: S310
+            with urllib.request.urlopen(request, timeout=REMOTE_TIMEOUT_S) as answer:  # noqa: S310
+                left = BLOB_BYTES_MAX
+                while into and left > 0 and (chunk := answer.read(CHUNK_BYTES)):
+                    left -= into.write(chunk)
         except urllib.error.HTTPError as e:
             e.close()
             if e.code != 404:
                 self.say(f"remote {self.name}: {request.get_method()} answered {e.code}")
-        except OSError as e:
+            return False
+        except (OSError, http.client.HTTPException) as e:
             self.away = True
             self.say(f"remote {self.name}: {e}; going on without it")
-        return None
+            return False
+        if into:
+            into.seek(0)
+        return True
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,20 +164,17 @@ class Store:
         """The verified bytes of `sha256`, in the cache of this machine. Raises EntryRefused: nowhere to be had."""
         here = self.local.root / "cas" / sha256
         for layer in self._layers():
-            digest, size = hashlib.sha256(), 0
-            with layer.open("cas", sha256) as file, tempfile.TemporaryFile(dir=self.temporary) as spare:
+            with layer.open("cas", sha256) as file:
                 if file is None:
                     continue
-                while (chunk := file.read(CHUNK_BYTES)) and (size := size + len(chunk)) <= BLOB_BYTES_MAX:
+                digest = hashlib.sha256()
+                while chunk := file.read(CHUNK_BYTES):
                     digest.update(chunk)
-                    if layer is not self.local:
-                        spare.write(chunk)
                 if digest.hexdigest() == sha256:
                     if layer is not self.local:
-                        spare.seek(0)
+                        file.seek(0)
                         with new_file(here) as to:
-                            while chunk := spare.read(CHUNK_BYTES):
-                                to.write(chunk)
+                            shutil.copyfileobj(file, to, CHUNK_BYTES)
                     return here
             self._refuse(layer, "cas", sha256, "its bytes have another digest")
         raise EntryRefused(f"cas/{sha256} is nowhere")

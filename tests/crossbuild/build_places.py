@@ -83,18 +83,14 @@ def place(where: Path, shared_tools: Path, *, user: int | None = None, umask: in
     (cache / "tools").symlink_to(tools)
     if user is not None:
         shutil.copytree(ENGINE / "crossbuild", root / "engine/crossbuild", ignore=shutil.ignore_patterns("__pycache__"))
-        reachable(tools, user)
-        reachable(root, user)
+        give(tools, user)
+        give(root, user)
     return Place(root, cache, user, umask)
 
 
-def reachable(folder: Path, user: int) -> None:
-    """Give `folder` to `user`, and let that user come to it."""
+def give(folder: Path, user: int) -> None:
     for path in [folder, *folder.rglob("*")]:
         os.chown(path, user, user, follow_symlinks=False)
-    for above in folder.parents:
-        if above.stat().st_uid == os.geteuid() and len(above.parts) > 2:
-            above.chmod(0o755)
 
 
 @contextmanager

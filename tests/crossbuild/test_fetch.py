@@ -16,6 +16,7 @@ from build_places import NewPlace, Place, blobs, needs_sandbox
 from crossbuild.declare import Fetch, Unit
 from crossbuild.errors import DeclarationInvalid, FetchFailed
 from crossbuild.fetch import _again
+from crossbuild.limits import FETCH_RETRY_S
 from crossbuild.locks import files_of, wanted
 
 pytestmark = needs_sandbox
@@ -150,5 +151,5 @@ def test_a_source_that_fails_is_asked_again_after_growing_jittered_whiles(tmp_pa
     with pytest.raises(FetchFailed, match="crossbuild lock libs:x"):
         _again(unit(tmp_path, 'from = "pip"'), ["false"], tmp_path, 3, waited.append)
     assert len(waited) == 2
-    assert 2.5 <= waited[0] <= 7.5 <= 2 * 7.5
-    assert 5.0 <= waited[1] <= 15.0
+    assert 0.5 * FETCH_RETRY_S <= waited[0] <= 1.5 * FETCH_RETRY_S
+    assert FETCH_RETRY_S <= waited[1] <= 3 * FETCH_RETRY_S

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import shutil
+import threading
 import urllib.error
 import urllib.request
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -103,6 +105,43 @@ def test_a_remote_that_is_away_is_said_once_and_the_build_goes_on(at: NewPlace) 
     done = at("a").build("consumer", "consumer:list", "--remote", "http://127.0.0.1:9")
     assert done.code == 0
     assert done.said.count("going on without it") == 1
+
+
+def test_a_remote_that_breaks_off_stops_no_build(at: NewPlace) -> None:
+    class Short(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.send_header("Content-Length", "1000")
+            self.end_headers()
+            self.wfile.write(b"{")
+
+        def log_message(self, *args: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Short) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        url = f"http://127.0.0.1:{server.server_address[1]}"
+        done = at("a").build("toy/native", "native:header", "--remote", url, "--out", "out")
+        server.shutdown()
+    assert done.code == 0, done.said
+    assert done.built == {"native:header"}
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("serve", ".", "--listen", "nowhere"), "'nowhere' is no HOST:PORT"),
+        (("build", "native:header", "--root", "toy/native", "--seal", "no-such-file"), "no-such-file"),
+        (("build", "native:header", "--root", "no-such-folder"), "no-such-folder/build.toml: cannot be read"),
+        (("lock", "native:header", "--root", "toy/native"), "native:header: is no fetch unit"),
+        (("explain", "native:nothing", "--root", "toy/native"), "There are native:header, native:hot@fast"),
+    ],
+)
+def test_a_wrong_word_is_one_line_and_no_traceback(at: NewPlace, words: tuple[str, ...], said: str) -> None:
+    ended = at("a").run(*words)
+    assert ended.code in (1, 2)
+    assert said in ended.said
+    assert "Traceback" not in ended.said
 
 
 def test_reproduce_builds_twice_and_compares(at: NewPlace) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from build_places import ENGINE, NOBODY, Place, edit, needs_sandbox, reachable, served
+from build_places import ENGINE, NOBODY, Place, edit, give, needs_sandbox, served
 from crossbuild.declare import Command, read_units
 
 ROOT = ENGINE.parent
@@ -46,25 +46,25 @@ def test_all_workspaces_are_declared_well() -> None:
     assert named >= {"skerry", "native", "agent", "hub", "cross-build"}
 
 
-def checkout(where: Path, tmp_path: Path) -> Place:
-    """What git would have of this folder, edits included, at `where`; a cache of its own is beside it."""
+def checkout(where: Path, cache: Path) -> Place:
+    """What git would have of this folder, edits included."""
     said = subprocess.run(["git", "ls-files", "-coz", "--exclude-standard"], cwd=ROOT, capture_output=True, check=True)
     for name in said.stdout.decode().split("\0"):
         if name and (ROOT / name).is_file():
             (where / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(ROOT / name, where / name, follow_symlinks=False)
-    (tmp_path / "cache").mkdir(exist_ok=True)
-    return Place(where, tmp_path / "cache")
+    return Place(where, cache)
 
 
 @builds
 @needs_sandbox
-def test_a_second_checkout_and_a_second_user_over_http_build_nothing(tmp_path: Path) -> None:
-    first = checkout(tmp_path / "first", tmp_path)
+def test_a_second_checkout_and_a_second_user_over_http_build_nothing(open_tmp: Path) -> None:
+    first = checkout(open_tmp / "first", open_tmp / "cache")
     cold = first.build(SECOND, UNIT)
     assert cold.code == 0, cold.said
     assert cold.built == LOWER | {UNIT}  # the upper one alone was asked for
-    second = checkout(tmp_path / "a/second/checkout", tmp_path)
+    second = Place(open_tmp / "a/second/checkout", first.cache)
+    shutil.copytree(first.root, second.root)
     again = second.build(SECOND, UNIT)
     assert again.code == 0, again.said
     assert again.built == set()
@@ -76,10 +76,10 @@ def test_a_second_checkout_and_a_second_user_over_http_build_nothing(tmp_path: P
     assert cut.built == {"native:wheel@aarch64-bookworm"}
     assert cut.units["agent:deb@aarch64-bookworm"] == "cut off"
     if os.geteuid() == 0:
-        other = checkout(tmp_path / "of/another/user", tmp_path)
-        third = Place(other.root, other.root / "cache", NOBODY, 0o077)
+        third = Place(open_tmp / "of/another/user", open_tmp / "of/another/user/cache", NOBODY, 0o077)
+        shutil.copytree(first.root, third.root)
         shutil.copytree(ENGINE / "crossbuild", third.engine / "crossbuild")
-        reachable(third.root, NOBODY)
+        give(third.root, NOBODY)
         with served(first.cache) as url:
             remote = third.build(SECOND, UNIT, "--remote", url, "--out", str(third.root / "out"))
         assert remote.code == 0, remote.said
