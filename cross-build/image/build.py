@@ -3,6 +3,7 @@
 # ruff: noqa: T201 - these lines are what a person at the terminal reads
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
@@ -35,6 +36,10 @@ def image(tree: Tree, board: Board, deb: Path | None) -> Path:
     epoch = int(os.environ.get("SOURCE_DATE_EPOCH", EPOCH))
     pins = check.packages(tree, board)
     files = tree.files(board)
+    made, key = OUT / f"skerry-{board.short}.img", fingerprint(tree, board, files, pins, deb, outside, epoch)
+    if made.is_file() and _told(made).get("key") == key:
+        print(f"{made.relative_to(ROOT)}: unchanged")
+        return made
     work = OUT / f"{board.short}.work"
     shutil.rmtree(work, ignore_errors=True)
     work.mkdir(parents=True)
@@ -47,11 +52,33 @@ def image(tree: Tree, board: Board, deb: Path | None) -> Path:
         version = _fill(tree, board, files, deb, kernel, tar, work, epoch)
     with step("boot partition filled"):
         _boot(tree, board, files, pins, kernel, version, work, epoch)
-    made = _card(board, deb, outside, pins, work, epoch)
+    _card(made, board, deb, outside, pins, work, epoch, key)
     shutil.rmtree(work)
     print(f"{made.relative_to(ROOT)}: {made.stat().st_size / 1e6:.0f} MB, {made.stat().st_blocks * 512 / 1e6:.0f} MB "
           f"on disk, {time.monotonic() - began:.0f} s")  # fmt: skip
     return made
+
+
+def fingerprint(
+    tree: Tree, board: Board, files: dict[str, Entry], pins: list[Pinned], deb: Path | None, outside: dict[str, Path],
+    epoch: int,
+) -> str:  # fmt: skip
+    """A digest of all that an image is made from: equal digest, equal image."""
+    digest = hashlib.sha256(f"{board} {epoch} {pins}".encode())
+    for path, entry in files.items():
+        content = b"" if entry.link is not None else (tree.top / entry.source).read_bytes()
+        digest.update(f"{path} {entry.mode} {entry.link} {hashlib.sha256(content).hexdigest()}\n".encode())
+    for part in [*sorted(Path(__file__).parent.glob("*.py")), *([deb] if deb else []), *outside.values()]:
+        digest.update(f"{part.name} {sha256_of(part)}\n".encode())
+    return digest.hexdigest()
+
+
+def _told(image: Path) -> dict[str, object]:
+    """What was written beside an image when it was done."""
+    beside = image.with_suffix(".json")
+    value = json.loads(beside.read_text()) if beside.is_file() else {}
+    assert isinstance(value, dict)
+    return value
 
 
 def newest_deb(board: Board) -> Path | None:
@@ -134,9 +161,13 @@ def _boot(
     layout.check_boot(board, taken + second)
 
 
-def _card(board: Board, deb: Path | None, outside: dict[str, Path], pins: list[Pinned], work: Path, epoch: int) -> Path:
+def _card(
+    target: Path, board: Board, deb: Path | None, outside: dict[str, Path], pins: list[Pinned], work: Path, epoch: int,
+    key: str,
+) -> None:  # fmt: skip
+    """File systems, card, block map, bill of materials; last the .json beside, which says that all is there."""
     plan = layout.layout(board)
-    target = OUT / f"skerry-{board.short}.img"
+    target.with_suffix(".json").unlink(missing_ok=True)
     with step("file systems and card written"):
         disk.ext4(work / "root.ext4", work / "root", board, layout.ROOT_LABEL, board.root_mb, epoch, work)
         disk.ext4(work / "data.ext4", work / "data", board, layout.DATA_LABEL, board.data_mb, epoch, work)
@@ -150,9 +181,8 @@ def _card(board: Board, deb: Path | None, outside: dict[str, Path], pins: list[P
         target.with_suffix(".cdx.json").write_text(sbom.bill(board, pins, own, digest, epoch))
         said = {"board": board.short, "bytes": target.stat().st_size, "mapped_bytes": mapped,
                 "sha256": digest, "root_bytes": root.used_bytes(work / "root"), "deb": deb.name if deb else None,
-                "packages": len(pins)}  # fmt: skip
+                "packages": len(pins), "key": key}  # fmt: skip
         target.with_suffix(".json").write_text(json.dumps(said, indent=1) + "\n")
-    return target
 
 
 def overlay_only(tree: Tree, board: Board) -> Path:

@@ -70,6 +70,12 @@ class Card:
             file.seek(self.plan.root_a.start)
             return file.read(self.plan.root_a.length)
 
+    def root_b(self, offset: int, length: int) -> bytes:
+        """Bytes of the empty root B as they lie on the card."""
+        with self.path.open("rb") as file:
+            file.seek(self.plan.root_b.start + offset)
+            return file.read(length)
+
     def fsck_data(self, copy: Path) -> tuple[int, str]:
         """e2fsck of a copy of the data partition: replay of its journal, then a full check that must find nothing."""
         start = self.plan.data.start >> 20

@@ -117,6 +117,12 @@ def doctor(machine: Machine) -> list[dict[str, Any]]:
     return found
 
 
+def wait_ready(fleet: Fleet, node: str) -> None:
+    """Until kubectl on the host shows the board Ready."""
+    wait = ["wait", f"node/{node}", "--for=condition=Ready", f"--timeout={int(READY_TIMEOUT_S)}s"]
+    fleet.site.kubectl(*wait, timeout_s=READY_TIMEOUT_S + 30)
+
+
 def wait_phase(fleet: Fleet, pod: str, phase: str = "Running") -> None:
     """Until kubectl on the host shows the phase."""
     fleet.wait_phase(pod, phase, POD_TIMEOUT_S)

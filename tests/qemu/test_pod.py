@@ -19,7 +19,7 @@ def test_the_image_boots_to_a_joined_agent(fleet: Fleet, machine: Machine) -> No
     record(power_to_shell_s=time.monotonic() - machine.started)
     guest.wait_active(machine, "skerry")
     record(kernel_to_agent_s=guest.reached(machine, "skerry"))
-    fleet.kubectl("wait", f"node/{NODE}", "--for=condition=Ready", "--timeout=300s")
+    guest.wait_ready(fleet, NODE)
     assert machine.console.run("hostname").strip() == NODE
     until(lambda: guest.active(machine, "multi-user.target") == "active", "multi-user.target", guest.READY_TIMEOUT_S)
     record(kernel_to_target_s=guest.reached(machine, "multi-user.target"))
@@ -55,5 +55,5 @@ def test_after_a_reboot_with_the_cable_out_the_pod_runs_again(fleet: Fleet, mach
     assert machine.console.run("cat /sys/class/net/e*/carrier").strip() == "0"
     record(offline_kernel_to_pod_s=max(guest.start_times(machine, list(after.values())).values()))
     machine.qmp.link(True)
-    fleet.kubectl("wait", f"node/{NODE}", "--for=condition=Ready", "--timeout=300s")
+    guest.wait_ready(fleet, NODE)
     assert guest.wait_containers(machine) == after, "the cable restarted nothing"

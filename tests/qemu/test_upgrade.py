@@ -41,7 +41,7 @@ def test_exec_delete_and_unmount_work_afterwards(fleet: Fleet, machine: Machine)
     run = machine.console.run
     ident = next(iter(guest.containers(machine)))
     assert run(f"ctr -n k8s.io tasks exec --exec-id t1 {ident} /bin/echo in-there").strip() == "in-there"
-    fleet.kubectl("delete", "pod", "one", "two", "--timeout=240s")
+    fleet.site.kubectl("delete", "pod", "one", "two", "--timeout=240s", timeout_s=270)
     until(lambda: guest.containers(machine) == {}, "the containers to be gone", guest.POD_TIMEOUT_S)
     until(
         lambda: run("findmnt -rno TARGET | grep -cE 'k8s.io|/run/skerry/.+' || true").strip() == "0",
