@@ -112,7 +112,8 @@ def built(build: Build) -> Path:
     build.step("native wheel", build.action("native_wheel.py", *words))
     words = ["--lock", build.lock, "--wheels", wheels, "--thin", HERE / "thin.toml"]
     if ours:
-        make = ["--headers", headers, "--sources", wheels, "--zig-cache", zig, "--out", work / "built"]
+        make: list[object] = ["--lock", build.lock, "--sysroot", fetched(build, build.name), "--sources", wheels]
+        make += ["--zig-cache", zig, "--out", work / "built"]
         build.step("wheels built here", build.action("sdist_wheel.py", *make))
         words += ["--built", work / "built"]
     words += ["--strip", f"{target.triple}-strip", "--out", work / "wheelhouse"]

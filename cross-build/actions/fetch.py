@@ -27,7 +27,10 @@ from target import read as read_target
 
 # What Python needs to run under qemu-user, and what the vendored libraries load.
 RUNTIME = ("libc6", "libgcc-s1", "libstdc++6", "zlib1g", "libbz2-1.0", "liblzma5", "libuuid1")
-BY_SUITE = {"bookworm": ("libffi8", "libssl3", "libexpat1"), "trixie": ("libffi8", "libssl3t64", "libexpat1")}
+BY_SUITE = {
+    "bookworm": ("libffi8", "libssl3", "libexpat1"),
+    "trixie": ("libffi8", "libssl3t64", "libexpat1", "libzstd1"),
+}
 
 
 def packages(target: Target) -> list[str]:
@@ -61,16 +64,18 @@ def sysroot(target: Target, path: Path, out: Path) -> None:
         archive, debs = Archive(Path(name, "apt"), target.suite, target.deb_arch), Path(name, "debs")
         debs.mkdir()
         archive.update()
-        for pin in pins:
-            known = archive.digest(pin.name, pin.version)
-            if known != pin.sha256:
-                raise Refusal(path.name, pin.name, f"sha256 {known}", pin.sha256)
-        archive.download(pins, debs)
+        try:
+            archive.download(pins, debs)
+        except subprocess.CalledProcessError as why:
+            said = (why.stderr or "").strip().splitlines()[-1:]
+            raise Refusal(path.name, "package", " ".join(said), "what the archive has: run cross-build/lock") from why
         wanted = {pin.sha256 for pin in pins}
         for deb in sorted(debs.glob("*.deb")):
             if hashlib.sha256(deb.read_bytes()).hexdigest() not in wanted:
                 raise Refusal(deb.name, "sha256", "another file", "the one that is locked")
             subprocess.run(["dpkg-deb", "-x", str(deb), str(out)], check=True, capture_output=True)
+    if not (out / "lib").exists():  # since Debian 13 libc's files lie in /usr alone; the link is base-files'
+        (out / "lib").symlink_to("usr/lib")
     stamp.write_text(digest)
 
 

@@ -3,7 +3,7 @@
     native_wheel.py --source REPO --target TARGET.toml --headers SYSROOT/usr/include --out DIR [--zig-cache DIR]
 
 Compiles what the repository's setup.py lists, with the Python 3.10 limited API: one wheel loads on every later Python,
-so three suites share it (docs/decisions/0008-abi3.md). Needs cython, setuptools and ziglang beside this Python.
+so three suites share it (docs/decisions/0007-packages.md). Needs cython, setuptools and ziglang beside this Python.
 """
 
 from __future__ import annotations
