@@ -74,7 +74,10 @@ def test_every_manifest_has_about_twelve_lines() -> None:
         ),
         (edit(f"{BOARD}/board.toml", "root_mb = 704", "root_mb = 1200"), [f"{BOARD}/board.toml", "medium_mb", "2788"]),
         (edit(f"{BOARD}/board.toml", "memory_mb = 512", "memory_mb = 256"), [f"{BOARD}/board.toml", "memory_mb"]),
-        (edit(f"{BOARD}/board.toml", '"virt"]', '"vrt"]'), [f"{BOARD}/board.toml", "fragments", "vrt.config"]),
+        (
+            edit(f"{BOARD}/board.toml", '"virt-watchdog"]', '"virt-watchdg"]'),
+            [f"{BOARD}/board.toml", "fragments", "virt-watchdg.config"],
+        ),
         (add("firmware-configs/base/packages", "cowsay\n"), ["locks/bookworm-arm64.lock", "cowsay", "make lock-image"]),
         (
             edit("firmware-configs/boards/raspberrypi/5/inputs.toml", "sha256", "sha"),
