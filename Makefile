@@ -11,7 +11,7 @@ BUILD_DEBS := bubblewrap binutils-aarch64-linux-gnu qemu-user-static
 export PYTHONDONTWRITEBYTECODE := 1
 export SEEDS
 
-.PHONY: help demo test pythons sim e2e bench check reproduce setup lock clean clean-root deb boards lock-image qemu qemu-short qemu-image
+.PHONY: help demo test pythons sim e2e bench check reproduce setup lock clean clean-root deb deb-test boards lock-image qemu qemu-short qemu-image
 .DEFAULT_GOAL := help
 
 help: ## these lines
@@ -49,8 +49,12 @@ setup: # what is missing on this machine
 
 # binutils of the target strip what PyPI's wheels carry; qemu-user runs the target's own Python for the byte code.
 deb: ## the package for a board: make deb [TARGET=armhf-bookworm] [PACKAGE=skerry-hub]
-	@tools/setup qemu-user-static binutils-aarch64-linux-gnu binutils-arm-linux-gnueabihf
+	@tools/setup qemu-user-static binutils-aarch64-linux-gnu binutils-arm-linux-gnueabihf patch
 	$(PYTHON) cross-build/make_deb.py --target $(or $(TARGET),aarch64-bookworm) --package $(or $(PACKAGE),skerry)
+
+deb-test: ## all packages: equal twice, clean for lintian, at work under user-mode QEMU
+	@tools/setup qemu-user-static binutils-aarch64-linux-gnu binutils-arm-linux-gnueabihf lintian patch
+	SKERRY_SLOW_BUILD=1 $(PYTEST) tests/crossbuild/test_actions_slow.py
 
 reproduce: ## build the packages twice in two places and compare; a second project reuses them
 	@tools/setup $(BUILD_DEBS) diffoscope-minimal

@@ -4,7 +4,7 @@
     python cross-build/make_deb.py [--target aarch64-bookworm] [--package skerry] [--out build/deb] [--cold]
 
 Decides nothing about bytes: that is the actions' business, and the build units run the same ones. Everything fetched
-lies in .cache/cross-build. Says path, sizes and seconds, and adds them to docs/figures/packages.json with --figures.
+lies in .cache/cross-build. Says path, sizes and seconds.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent
@@ -33,6 +34,11 @@ CACHE = ROOT / ".cache/cross-build"
 # PyPI has no wheels of these for 32-bit ARM, or only ones that do not work there.
 BUILT_HERE = {"armv7l": ("cbor2", "lmdb", "uvloop")}
 SIZE_MAX_MIB = {"skerry": "6", "skerry-hub": "40"}
+# What edgecore takes on a device, measured before; where the figures go.
+EDGECORE_MIB = 88.7
+FIGURES, PAGE = ROOT / "docs/packages.json", ROOT / "docs/boards.md"
+BLOCK, BLOCK_END = "<!-- packages: made by cross-build/make_deb.py --figures -->", "<!-- /packages -->"
+FETCHED = ("wheels",)
 QEMU = {"aarch64": "qemu-aarch64-static", "armv7l": "qemu-arm-static"}
 
 
@@ -131,15 +137,33 @@ def built(build: Build) -> Path:
     return build.out / f"{package.name}_{package.version}_{target.deb_arch}.deb"
 
 
-def noted(path: Path, build: Build, made: Path) -> None:
-    """Add this build to the figures, under its target and package."""
+def noted(build: Build, made: Path, total: float) -> None:
+    """Add this build to the figures, and write the table of docs/boards.md from all of them."""
     said = subprocess.run(["dpkg-deb", "-f", str(made), "Installed-Size"], capture_output=True, check=True, text=True)
-    figures = json.loads(path.read_text()) if path.is_file() else {}
+    figures = json.loads(FIGURES.read_text()) if FIGURES.is_file() else {}
     row = figures.setdefault(build.name, {}).setdefault(build.package, {})
     row |= {"deb_bytes": made.stat().st_size, "installed_kib": int(said.stdout)}
-    row["seconds_cold" if build.cold else "seconds"] = build.seconds
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(figures, indent=1, sort_keys=True) + "\n")
+    steps = {name: took for name, took in build.seconds.items() if name not in FETCHED and "sysroot" not in name}
+    row["cold" if build.cold else "cached"] = {"steps_s": steps, "total_s": round(total, 1)}
+    FIGURES.write_text(json.dumps(figures, indent=1, sort_keys=True) + "\n")
+    PAGE.write_text(with_table(PAGE.read_text(), figures))
+
+
+def with_table(page: str, figures: dict[str, dict[str, dict[str, Any]]]) -> str:
+    """The page with its block of packages replaced."""
+    lines = [
+        "| package | .deb | installed | of edgecore's 88.7 MiB | compiler and packing, cold / cached |",
+        "|---|---|---|---|---|",
+    ]
+    for target, packages in sorted(figures.items()):
+        for package, row in sorted(packages.items()):
+            mib = row["installed_kib"] / 1024
+            cold, cached = (f"{sum(row[k]['steps_s'].values()):.0f} s" if k in row else "–" for k in ("cold", "cached"))
+            cells = [f"{package}, {target}", f"{row['deb_bytes'] / 1e6:.2f} MB", f"{mib:.1f} MiB"]
+            lines.append(f"| {' | '.join([*cells, f'{100 * mib / EDGECORE_MIB:.1f} %', f'{cold} / {cached}'])} |")
+    before, _, rest = page.partition(BLOCK)
+    _, _, after = rest.partition(BLOCK_END)
+    return before + BLOCK + "\n" + "\n".join(lines) + "\n" + BLOCK_END + after
 
 
 def main() -> None:
@@ -148,15 +172,16 @@ def main() -> None:
     words.add_argument("--package", default="skerry", choices=["skerry", "skerry-hub"])
     words.add_argument("--out", type=Path, default=ROOT / "build/deb")
     words.add_argument("--cold", action="store_true", help="with an empty cache of the compiler")
-    words.add_argument("--figures", type=Path, help="a JSON file to add sizes and seconds to")
+    words.add_argument("--figures", action="store_true", help="add sizes and seconds to docs/packages.json, boards.md")
     args = words.parse_args()
     start = time.monotonic()
     tools()
     build = Build(args.target, args.package, args.out.resolve(), args.cold)
     made = built(build)
+    total = time.monotonic() - start
     if args.figures:
-        noted(args.figures, build, made)
-    print(f"{made}: {made.stat().st_size} bytes, {time.monotonic() - start:.1f} s")
+        noted(build, made, total)
+    print(f"{made}: {made.stat().st_size} bytes, {total:.1f} s")
 
 
 if __name__ == "__main__":

@@ -11,6 +11,8 @@ import target
 import wheelhouse
 from refusal import Refusal, Refusals
 
+import make_deb
+
 TARGETS = Path(__file__).parents[2] / "cross-build/targets"
 ARM = (TARGETS / "armhf-bookworm.toml").read_text()
 HEADER = "  Class: ELF32\n  Machine:                           ARM\n  Flags: 0x5000400, Version5 EABI, hard-float ABI\n"
@@ -102,3 +104,15 @@ def test_a_module_for_another_python_is_refused_by_its_name() -> None:
     assert check_elf.judged("lib/_cbor2.cpython-311-arm-linux-gnueabihf.so", fits, here) == []
     (wrong,) = check_elf.judged("lib/_cbor2.cpython-313-arm-linux-gnueabihf.so", fits, here)
     assert (wrong.field, wrong.found, wrong.wanted) == ("Python", "3.13", "3.11")
+
+
+def test_the_table_of_packages_stands_in_its_block_alone() -> None:
+    page = f"before\n{make_deb.BLOCK}\nstale\n{make_deb.BLOCK_END}\nafter\n"
+    row = {
+        "deb_bytes": 1451108,
+        "installed_kib": 5707,
+        "cached": {"steps_s": {"deb": 51.7, "wheelhouse": 0.8}, "total_s": 78.1},
+    }
+    told = make_deb.with_table(page, {"aarch64-bookworm": {"skerry": row}})
+    assert "| skerry, aarch64-bookworm | 1.45 MB | 5.6 MiB | 6.3 % | – / 52 s |" in told
+    assert (told.startswith("before\n"), told.endswith("\nafter\n"), "stale" in told) == (True, True, False)
