@@ -17,6 +17,13 @@ def fleet() -> Iterator[Fleet]:
         yield whole
 
 
+@pytest.fixture
+def clean(fleet: Fleet) -> Iterator[None]:
+    """Whatever a test left, also when it failed, is gone before the next: names and containers are its own."""
+    yield
+    fleet.clear()
+
+
 @pytest.fixture(scope="module")
 def board(fleet: Fleet) -> Iterator[Device]:
     """edge-1, booted, connected, its agent running and its node Ready."""
@@ -24,7 +31,7 @@ def board(fleet: Fleet) -> Iterator[Device]:
     device = fleet.join("edge-1", images=[images.hello(), second])
     device.boot(network=True)
     device.start_agent()
-    fleet.kubectl("wait", "node/edge-1", "--for=condition=Ready", "--timeout=30s")
+    fleet.kubectl("wait", "node/edge-1", "--for=condition=Ready", "--timeout=90s")
     yield device
     device.power_off()
     assert device.leftovers() == []

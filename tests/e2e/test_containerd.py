@@ -207,7 +207,7 @@ async def test_an_exec_that_ends_is_no_event(site: Board) -> None:
     await asyncio.sleep(0.3)
     assert not nothing.done()
     await site.kill(container_id)
-    assert (await asyncio.wait_for(nothing, 5)).pod_uid == pod.uid
+    assert (await asyncio.wait_for(nothing, 30)).pod_uid == pod.uid
     await events.aclose()  # type: ignore[attr-defined]
 
 
@@ -224,7 +224,7 @@ def test_it_works_on_uvloop(device: Device) -> None:
         events = runtime.events()
         await events.__anext__()
         await run(runtime, pod, make_spec(board))
-        assert (await asyncio.wait_for(events.__anext__(), 5)).pod_uid == pod.uid
+        assert (await asyncio.wait_for(events.__anext__(), 30)).pod_uid == pod.uid
         assert (await only(runtime, pod)).state is ContainerState.RUNNING
         await events.aclose()  # type: ignore[attr-defined]
         await clear(runtime)
@@ -243,6 +243,7 @@ async def test_after_a_power_cut_nothing_is_ready_and_all_of_it_can_be_taken_dow
     heard = Heard(runtime)
     await heard.until("")
     await asyncio.to_thread(device.reboot)
+    await heard.over()
     assert isinstance(heard.error, RuntimeAway)
     site.moved()
     runtime = site.runtime()
@@ -293,7 +294,7 @@ async def test_a_cancelled_call_ends_at_once_and_leaves_the_connection_as_it_was
     await asyncio.sleep(0.1)
     stopping.cancel()
     with pytest.raises(asyncio.CancelledError):
-        await asyncio.wait_for(stopping, 1)
+        await asyncio.wait_for(stopping, 20)
     assert (await only(runtime, pod)).state is ContainerState.RUNNING
-    await asyncio.wait_for(runtime.stop_container(container_id, 0), 10)
+    await asyncio.wait_for(runtime.stop_container(container_id, 0), 60)
     assert (await only(runtime, pod)).exit_code == 137

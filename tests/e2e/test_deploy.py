@@ -9,7 +9,7 @@ import pytest
 from fleet import Fleet, identities, pod, truth
 from rig import Device, until
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.usefixtures("clean")]
 
 
 def test_apply_runs_a_real_container_and_delete_ends_it(fleet: Fleet, board: Device) -> None:
@@ -20,7 +20,7 @@ def test_apply_runs_a_real_container_and_delete_ends_it(fleet: Fleet, board: Dev
     shown = fleet.get("pod", "life")
     assert shown["status"]["podIP"]
     assert shown["status"]["containerStatuses"][0]["ready"] is True
-    fleet.kubectl("delete", "pod", "life", "--timeout=30s")
+    fleet.kubectl("delete", "pod", "life", "--timeout=90s")
     until(lambda: truth(board) == {}, "the container to be gone")
     until(lambda: board.sandboxes() == [], "the sandbox to be gone")
 
@@ -36,14 +36,14 @@ def test_a_new_image_restarts_only_that_container(fleet: Fleet, board: Device) -
     before = identities(board)
     moves = "default/pair/moves"
     fleet.kubectl("patch", "pod", "pair", "-p", image_of("moves", "registry.invalid/none:1"))
-    until(lambda: "Failed" in reasons(fleet, "pair"), "the pull to fail", 30)
+    until(lambda: "Failed" in reasons(fleet, "pair"), "the pull to fail")
     assert identities(board) == before, "the old container serves until the new image is here"
     fleet.kubectl("patch", "pod", "pair", "-p", image_of("moves", "rig.local/hello:2"))
     until(lambda: identities(board).get(moves) not in (None, before[moves]), "the changed container to be replaced")
     after = identities(board)
     assert after["default/pair/stays"] == before["default/pair/stays"]
     assert after["default/pair/moves"] != before["default/pair/moves"]
-    fleet.kubectl("delete", "pod", "pair", "--timeout=30s")
+    fleet.kubectl("delete", "pod", "pair", "--timeout=90s")
 
 
 def image_of(container: str, image: str) -> str:
@@ -63,9 +63,9 @@ def test_labels_and_annotations_restart_nothing(fleet: Fleet, board: Device) -> 
     for i in range(5):
         fleet.kubectl("label", "pod", "still", f"turn={i}", "--overwrite")
         fleet.kubectl("annotate", "pod", "still", f"note={i}", "--overwrite")
-    fleet.kubectl("wait", "pod/still", "--for=condition=Ready", "--timeout=10s")
+    fleet.kubectl("wait", "pod/still", "--for=condition=Ready", "--timeout=90s")
     assert identities(board) == before
-    fleet.kubectl("delete", "pod", "still", "--timeout=30s")
+    fleet.kubectl("delete", "pod", "still", "--timeout=90s")
 
 
 def test_an_unsupported_field_is_refused_with_its_path_in_status_and_event(fleet: Fleet, board: Device) -> None:
@@ -80,7 +80,7 @@ def test_an_unsupported_field_is_refused_with_its_path_in_status_and_event(fleet
         return any("spec.hostPID" in e["message"] and e["type"] == "Warning" for e in events)
 
     until(told, "an Event that names the field")
-    fleet.kubectl("delete", "pod", "asks-much", "--timeout=30s")
+    fleet.kubectl("delete", "pod", "asks-much", "--timeout=90s")
     assert truth(board) == {}
 
 
@@ -93,10 +93,10 @@ def test_a_container_that_exits_is_restarted_with_backoff_and_counted(fleet: Fle
         waiting = c.get("state", {}).get("waiting", {})
         return bool(waiting.get("reason") == "CrashLoopBackOff" and c["restartCount"] >= 1)
 
-    until(looping, "CrashLoopBackOff", 30)
+    until(looping, "CrashLoopBackOff")
     (c,) = fleet.get("pod", "brief")["status"]["containerStatuses"]
     assert c["lastState"]["terminated"]["exitCode"] == 3
-    fleet.kubectl("delete", "pod", "brief", "--timeout=30s")
+    fleet.kubectl("delete", "pod", "brief", "--timeout=90s")
 
 
 def test_a_job_like_pod_ends_succeeded_and_stays_so(fleet: Fleet, board: Device) -> None:
@@ -106,7 +106,7 @@ def test_a_job_like_pod_ends_succeeded_and_stays_so(fleet: Fleet, board: Device)
     (c,) = fleet.get("pod", "once")["status"]["containerStatuses"]
     assert c["state"]["terminated"]["exitCode"] == 0
     assert c["restartCount"] == 0
-    fleet.kubectl("delete", "pod", "once", "--timeout=30s")
+    fleet.kubectl("delete", "pod", "once", "--timeout=90s")
 
 
 def test_a_killed_hub_restarts_nothing(fleet: Fleet, board: Device) -> None:
@@ -120,7 +120,7 @@ def test_a_killed_hub_restarts_nothing(fleet: Fleet, board: Device) -> None:
     fleet.apply(pod("after", "edge-1"))
     fleet.wait_phase("after")
     assert identities(board)["default/calm/main"] == before["default/calm/main"]
-    fleet.kubectl("delete", "pod", "calm", "after", "--timeout=30s")
+    fleet.kubectl("delete", "pod", "calm", "after", "--timeout=90s")
 
 
 def test_explain_tells_what_was_decided_from_the_journal(fleet: Fleet, board: Device) -> None:
@@ -131,7 +131,7 @@ def test_explain_tells_what_was_decided_from_the_journal(fleet: Fleet, board: De
     whats = [d["what"] for d in known["decisions"]]
     assert any(w.startswith("RunPodSandbox") for w in whats)
     assert any(w.startswith("RunContainer main") for w in whats)
-    fleet.kubectl("delete", "pod", "told", "--timeout=30s")
+    fleet.kubectl("delete", "pod", "told", "--timeout=90s")
 
 
 def test_one_bad_image_does_not_hold_up_its_sibling(fleet: Fleet, board: Device) -> None:
@@ -148,4 +148,4 @@ def test_one_bad_image_does_not_hold_up_its_sibling(fleet: Fleet, board: Device)
         return "running" in states.get("good", {}) and waiting in ("ErrImagePull", "ImagePullBackOff")
 
     until(told, "the bad one's reason at the hub")
-    fleet.kubectl("delete", "pod", "mixed", "--timeout=30s")
+    fleet.kubectl("delete", "pod", "mixed", "--timeout=90s")

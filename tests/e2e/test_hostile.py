@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import re
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -21,10 +22,9 @@ pytestmark = pytest.mark.e2e
 
 
 @pytest.fixture(autouse=True)
-def clean_and_no_traceback(fleet: Fleet) -> Iterator[None]:
-    """Pods are deleted by force after each test; no log of agent, hub or API ever holds a traceback."""
+def no_traceback(fleet: Fleet, clean: None) -> Iterator[None]:
+    """No log of agent, hub or API ever holds a traceback."""
     yield
-    fleet.kubectl("delete", "pod,configmap", "--all", "--force", "--grace-period=0", "--timeout=30s")
     logs = [*fleet.site.folder.glob("logs/*.log"), *fleet.site.folder.glob("*/logs/*.log")]
     assert [str(log) for log in logs if b"Traceback" in log.read_bytes()] == []
 
@@ -46,7 +46,7 @@ def said(fleet: Fleet, name: str) -> str:
 
 
 def wait_said(fleet: Fleet, name: str, pattern: str) -> None:
-    until(lambda: re.search(pattern, said(fleet, name)), f"{name}: {pattern}", 60, lambda: said(fleet, name))
+    until(lambda: re.search(pattern, said(fleet, name)), f"{name}: {pattern}", 120, lambda: said(fleet, name))
 
 
 @pytest.fixture
@@ -59,7 +59,7 @@ def rock(fleet: Fleet, board: Device) -> Iterator[tuple[str, int, int]]:
     assert identities(board)["default/rock/main"] == identity
 
 
-def alive(fleet: Fleet, board: Device, name: str, timeout_s: float = 30.0) -> None:
+def alive(fleet: Fleet, board: Device, name: str, timeout_s: float = 90.0) -> None:
     """The next good change still goes through."""
     fleet.apply(pod(name, "edge-1"))
     until(lambda: f"default/{name}/main" in truth(board), f"{name} to run", timeout_s)
@@ -104,6 +104,7 @@ ODD: dict[str, dict[str, Any]] = {
 def test_odd_and_wrong_pods_are_refused_wait_or_run_and_the_reason_is_told(
     fleet: Fleet, board: Device, rock: tuple[str, int, int]
 ) -> None:
+    began = time.monotonic()
     everything = {**{n: s for n, (s, _) in (REFUSED | WAITING).items()}, **ODD}
     fleet.apply(*(pod(name, "edge-1", **spec) for name, spec in everything.items()))
     for name, (_, words) in REFUSED.items():
@@ -111,11 +112,12 @@ def test_odd_and_wrong_pods_are_refused_wait_or_run_and_the_reason_is_told(
         assert fleet.get("pod", name)["status"]["phase"] == "Failed"
     for name, (_, pattern) in WAITING.items():
         wait_said(fleet, name, pattern)
-    until(lambda: {f"default/{name}/main" for name in ODD} <= set(truth(board)), "the odd ones to run", 60)
+    until(lambda: {f"default/{name}/main" for name in ODD} <= set(truth(board)), "the odd ones to run")
     restarts = fleet.get("pod", "no-command")["status"]["containerStatuses"][0]["restartCount"]
-    assert restarts <= 4, "a container that cannot start is started again without a pause"
+    pauses = 4 + (time.monotonic() - began) / 60  # of 10, 20, 40 s and so on
+    assert restarts <= pauses, "a container that cannot start is started again without a pause"
     alive(fleet, board, "after")
-    fleet.kubectl("delete", "pod", *everything, "--timeout=60s")
+    fleet.kubectl("delete", "pod", *everything, "--timeout=120s")
     until(lambda: set(truth(board)) == {"default/rock/main", "default/after/main"}, "nothing else to run")
     assert sorted(p["name"] for p in status(board)["pods"]) == ["default/after", "default/rock"]
 
@@ -149,7 +151,7 @@ def test_objects_up_to_the_largest_that_kubernetes_allows_arrive(fleet: Fleet, b
     assert "1048576" in done.stderr
     fleet.apply(pod("b", "edge-1", **mounted({"configMap": {"name": "blob"}})),
                 pod("l", "edge-1", **mounted({"configMap": {"name": "large"}})))  # fmt: skip
-    until(lambda: {"default/b/main", "default/l/main"} <= set(truth(board)), "both to run", 30)
+    until(lambda: {"default/b/main", "default/l/main"} <= set(truth(board)), "both to run")
     for name, key, size in (("b", "b", 5), ("l", "x", 1_000_000)):
         container = truth(board)[f"default/{name}/main"]
         counted = board.ctr("tasks", "exec", "--exec-id", "x", container, "/bin/sh", "-c", f"wc -c < /v/{key}")
@@ -161,17 +163,17 @@ def test_deletions_of_every_kind(fleet: Fleet, board: Device, rock: tuple[str, i
     kept["metadata"]["finalizers"] = ["example.com/wait"]
     never = pod("never-ran", "edge-1", containers=main(image="registry.invalid/x:1"))
     fleet.apply(kept, never, pod("forced", "edge-1"), pod("again", "edge-1"))
-    until(lambda: {f"default/{n}/main" for n in ("kept", "forced", "again")} <= set(truth(board)), "three to run", 30)
+    until(lambda: {f"default/{n}/main" for n in ("kept", "forced", "again")} <= set(truth(board)), "three to run")
     first = truth(board)["default/again/main"]
-    fleet.kubectl("delete", "pod", "never-ran", "--timeout=30s")
-    fleet.kubectl("delete", "pod", "forced", "again", "--force", "--grace-period=0", "--timeout=30s")
+    fleet.kubectl("delete", "pod", "never-ran", "--timeout=90s")
+    fleet.kubectl("delete", "pod", "forced", "again", "--force", "--grace-period=0", "--timeout=90s")
     fleet.apply(pod("again", "edge-1"))  # at once, under the same name
     fleet.kubectl("delete", "pod", "kept", "--wait=false")
-    until(lambda: truth(board).get("default/again/main", first) != first, "the new one in the old one's place", 30)
-    until(lambda: set(truth(board)) == {"default/rock/main", "default/again/main"}, "all others to be gone", 30)
+    until(lambda: truth(board).get("default/again/main", first) != first, "the new one in the old one's place")
+    until(lambda: set(truth(board)) == {"default/rock/main", "default/again/main"}, "all others to be gone")
     assert fleet.get("pod", "kept")["metadata"]["deletionTimestamp"]
     fleet.kubectl("patch", "pod", "kept", "--type=merge", "-p", '{"metadata":{"finalizers":null}}')
-    until(lambda: "kept" not in fleet.kubectl("get", "pods", "-o", "name"), "the finalized one to be gone", 30)
+    until(lambda: "kept" not in fleet.kubectl("get", "pods", "-o", "name"), "the finalized one to be gone")
 
 
 FRAMES = """
@@ -203,9 +205,10 @@ for frame in frames:
         evil.append(bytes(bad))
     evil.append(frame[: len(frame) // 2])
 dice.shuffle(evil)
-for frame in evil[:150]:
-    client.publish(f"skerry/v1/edge-1/{sys.argv[2]}", frame, qos=1)
-client.publish("skerry/v1/edge-1/nonsense", b"x", qos=1)
+sent = [client.publish(f"skerry/v1/edge-1/{sys.argv[2]}", frame, qos=1) for frame in evil[:150]]
+sent.append(client.publish("skerry/v1/edge-1/nonsense", b"x", qos=1))
+for one in sent:
+    one.wait_for_publish(60)
 time.sleep(1)
 print(len(evil))
 """
@@ -218,19 +221,19 @@ def test_hostile_frames_change_nothing_and_cost_pauses_only(
     lines = len(board.agent.log().splitlines()) if board.agent else 0
     for direction in ("up", "down"):
         argv = [str(BIN / "python"), "-c", FRAMES, fleet.site.address, direction]
-        fleet.site.run(argv, env={"PYTHONPATH": str(ROOT / "tests")}, timeout_s=60)
+        fleet.site.run(argv, env={"PYTHONPATH": str(ROOT / "tests")}, timeout_s=120)
         now = status(board)
         assert (now["digest"], now["generation"]) == (before["digest"], before["generation"])
     assert board.agent is not None
     assert fleet.hub is not None
     assert board.agent.running
     assert fleet.hub.running
-    assert fleet.sessions()["edge-1"]["malformed"] > 20
+    until(lambda: fleet.sessions()["edge-1"]["malformed"] > 20, "the hub to count what is malformed")
     assert fleet.sessions()["edge-1"]["crashes"] == 0
     assert len(board.agent.log().splitlines()) - lines < 40, "the log is flooded"
     board.stop_agent()  # rather than to wait for the end of the pause
     board.start_agent()
-    alive(fleet, board, "after", 60)
+    alive(fleet, board, "after", 120)
 
 
 def test_a_second_agent_on_the_same_journal_is_refused_by_name(fleet: Fleet, board: Device) -> None:

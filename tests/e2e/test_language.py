@@ -10,7 +10,7 @@ import pytest
 from fleet import BIN, Fleet, pod, truth
 from rig import Device, until
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.usefixtures("clean")]
 
 CONFIG = {
     "apiVersion": "v1",
@@ -49,7 +49,7 @@ def test_variables_from_literals_and_config_maps(fleet: Fleet, board: Device) ->
     assert "LEVEL=debug" in said
     assert "BOTH=debug-0-$(NOBODY)-$(LEVEL)" in said
     assert "CFG_LEVEL=debug" in said
-    fleet.kubectl("delete", "pod", "vars", "--timeout=30s")
+    fleet.kubectl("delete", "pod", "vars", "--timeout=90s")
 
 
 def test_config_maps_and_secrets_as_files(fleet: Fleet, board: Device) -> None:
@@ -73,7 +73,7 @@ def test_config_maps_and_secrets_as_files(fleet: Fleet, board: Device) -> None:
     until(lambda: "default/files/main" in truth(board), "the pod after an offline reboot")
     assert shell(board, "files", "cat /keys/token") == "s3cret"
     board.connect()
-    fleet.kubectl("delete", "pod", "files", "--timeout=60s")
+    fleet.kubectl("delete", "pod", "files", "--timeout=120s")
     until(lambda: "skerry" not in board.nsenter(["cat", "/proc/mounts"]).stdout.replace(str(board.folder), "")
           or truth(board) == {}, "the volumes to be gone")  # fmt: skip
 
@@ -86,11 +86,11 @@ def test_a_pod_waits_for_its_config_map_and_starts_when_it_comes(fleet: Fleet, b
         statuses = fleet.get("pod", "patient")["status"].get("containerStatuses") or [{}]
         return bool(statuses[0].get("state", {}).get("waiting", {}).get("reason") == "CreateContainerConfigError")
 
-    until(waiting, "CreateContainerConfigError", 30)
+    until(waiting, "CreateContainerConfigError")
     late = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "late"}, "data": {"x": "1"}}
     fleet.apply(late)
     fleet.wait_phase("patient")
-    fleet.kubectl("delete", "pod", "patient", "--timeout=30s")
+    fleet.kubectl("delete", "pod", "patient", "--timeout=90s")
 
 
 def test_a_secret_as_a_variable_is_refused_by_name_unless_allowed(fleet: Fleet, board: Device) -> None:
@@ -98,7 +98,7 @@ def test_a_secret_as_a_variable_is_refused_by_name_unless_allowed(fleet: Fleet, 
     fleet.apply(SECRET, pod("leaky", "edge-1", containers=container(env=env)))
     fleet.wait_phase("leaky", "Failed")
     assert "spec.containers[0].env[0].valueFrom.secretKeyRef" in fleet.get("pod", "leaky")["status"]["message"]
-    fleet.kubectl("delete", "pod", "leaky", "--timeout=30s")
+    fleet.kubectl("delete", "pod", "leaky", "--timeout=90s")
 
 
 def test_empty_dirs_and_host_paths(fleet: Fleet, board: Device) -> None:
@@ -113,7 +113,7 @@ def test_empty_dirs_and_host_paths(fleet: Fleet, board: Device) -> None:
     fleet.wait_phase("disks")
     shell(board, "disks", "echo kept > /host/file; echo gone > /scratch/file; df -k /ram | tail -1")
     assert "tmpfs" in shell(board, "disks", "grep ' /ram ' /proc/mounts")
-    fleet.kubectl("delete", "pod", "disks", "--timeout=30s")
+    fleet.kubectl("delete", "pod", "disks", "--timeout=90s")
     until(lambda: not list(Path(board.disk).glob("volumes/*/*")), "emptyDirs to be gone")
     assert (host / "file").read_text() == "kept\n"
 
@@ -124,8 +124,8 @@ def test_a_host_port_reaches_the_pod(fleet: Fleet, board: Device) -> None:
     fleet.wait_phase("web")
     page = f"from urllib.request import urlopen; print(urlopen('http://{board.address}:18080/', timeout=5).read())"
     argv = [str(BIN / "python"), "-c", page]
-    until(lambda: "hello" in fleet.site.run(argv, check=False).stdout, "the page", 10)
-    fleet.kubectl("delete", "pod", "web", "--timeout=30s")
+    until(lambda: "hello" in fleet.site.run(argv, check=False).stdout, "the page")
+    fleet.kubectl("delete", "pod", "web", "--timeout=90s")
 
 
 def test_of_two_pods_with_one_host_port_the_later_waits_until_it_is_free(fleet: Fleet, board: Device) -> None:
@@ -138,10 +138,10 @@ def test_of_two_pods_with_one_host_port_the_later_waits_until_it_is_free(fleet: 
     assert status["phase"] == "Pending"
     assert status["message"] == "hostPort 18081/TCP is taken by pod default/holder"
     assert set(truth(board)) == {"default/holder/main"}
-    fleet.kubectl("delete", "pod", "holder", "--timeout=30s")
+    fleet.kubectl("delete", "pod", "holder", "--timeout=90s")
     fleet.wait_phase("waiter")
     assert not fleet.get("pod", "waiter")["status"].get("reason")
-    fleet.kubectl("delete", "pod", "waiter", "--timeout=30s")
+    fleet.kubectl("delete", "pod", "waiter", "--timeout=90s")
 
 
 def test_limits_reach_the_cgroup(fleet: Fleet, board: Device) -> None:
@@ -154,7 +154,7 @@ def test_limits_reach_the_cgroup(fleet: Fleet, board: Device) -> None:
     assert resources["cpu"]["quota"] * 4 == resources["cpu"]["period"]
     (real,) = [c for c in board.containers() if not c.sandbox]
     assert 32 << 20 in memory_limits(real.pid)
-    fleet.kubectl("delete", "pod", "bounded", "--timeout=30s")
+    fleet.kubectl("delete", "pod", "bounded", "--timeout=90s")
 
 
 def memory_limits(pid: int) -> list[int]:

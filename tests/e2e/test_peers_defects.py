@@ -37,7 +37,7 @@ def test_1_a_device_that_never_met_its_hub_stays_up_and_joins_when_the_hub_comes
     assert agent.running
     alone.start()
     alone.apply(pod("late", "edge-1"))
-    alone.wait_phase("late", timeout_s=90)
+    alone.wait_phase("late", timeout_s=180)
     assert set(truth(board)) == {"default/late/main"}
     board.power_off()
 
@@ -65,7 +65,7 @@ def test_2_offline_a_killed_container_is_restarted_whatever_an_earlier_hub_left_
     victim = next(c for c in ten.containers() if not c.sandbox and c.pod == "pod-3")
     kill(ten, victim.id)
     key = "default/pod-3/main"
-    until(lambda: truth(ten).get(key) not in (None, victim.id), "the restart, offline", 10)
+    until(lambda: truth(ten).get(key) not in (None, victim.id), "the restart, offline")
     ten.connect()
 
 
@@ -76,17 +76,17 @@ def test_3_a_hub_that_accepts_and_never_answers_keeps_no_pod_from_starting(fleet
     )
     silent.wait_log("listening")
     ten.reboot(network=True, agent=True)
-    until(lambda: len(truth(ten)) == len(PODS), "all ten pods to run beside a silent hub", 30)
-    silent.wait_log("accepted", 30)
+    until(lambda: len(truth(ten)) == len(PODS), "all ten pods to run beside a silent hub")
+    silent.wait_log("accepted", 120)
     silent.kill()
     fleet.start()
-    fleet.kubectl("wait", "node/edge-10", "--for=condition=Ready", "--timeout=90s")
+    fleet.kubectl("wait", "node/edge-10", "--for=condition=Ready", "--timeout=170s")
 
 
 def test_4_the_true_cause_of_an_offline_failure_is_told(fleet: Fleet, ten: Device) -> None:
     bad = [{"name": "main", "image": "registry.invalid/nothing:1"}]
     fleet.apply(pod("no-image", "edge-10", containers=bad))
-    until(lambda: status(ten)["objects"] == len(PODS) + 1, "the pod to be journaled", 30)
+    until(lambda: status(ten)["objects"] == len(PODS) + 1, "the pod to be journaled")
     ten.cut()
     ten.kill_agent()
     ten.start_agent()
@@ -96,20 +96,20 @@ def test_4_the_true_cause_of_an_offline_failure_is_told(fleet: Fleet, ten: Devic
         (known,) = json.loads(ten.nsenter(argv).stdout)
         return next((d["outcome"] for d in reversed(known["decisions"]) if d["outcome"]), "")
 
-    until(lambda: "registry.invalid" in cause(), "the cause in skerry explain", 30)
+    until(lambda: "registry.invalid" in cause(), "the cause in skerry explain")
     ten.connect()
-    until(lambda: "ImagePull" in _waiting(fleet, "no-image"), "the cause at the hub", 60)
-    fleet.kubectl("delete", "pod", "no-image", "--timeout=30s")
+    until(lambda: "ImagePull" in _waiting(fleet, "no-image"), "the cause at the hub")
+    fleet.kubectl("delete", "pod", "no-image", "--timeout=90s")
 
 
 def test_5_offline_retries_back_off(fleet: Fleet, ten: Device) -> None:
     fleet.stop_hub_side()
     counter = fleet.site.spawn([str(BIN / "python"), "-c", _REFUSING, fleet.site.address, "1883"], name="refusing")
-    counter.wait_log("listening")
+    counter.wait_log("accepted", 120)
     time.sleep(WINDOW_S)
     attempts = len(re.findall("accepted", counter.log()))
     counter.kill()
-    assert 1 <= attempts <= ATTEMPTS_MAX
+    assert attempts <= ATTEMPTS_MAX
     fleet.start()
 
 

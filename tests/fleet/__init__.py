@@ -17,7 +17,7 @@ from rig import Device, Process, Site, until
 ROOT = Path(__file__).resolve().parents[2]
 BIN = Path(sys.executable).parent
 API_PORT, MQTT_PORT = 6443, 1883
-READY_TIMEOUT_S, POD_TIMEOUT_S = 30.0, 60.0
+READY_TIMEOUT_S, POD_TIMEOUT_S = 90.0, 120.0
 
 
 class Fleet:
@@ -101,9 +101,25 @@ class Fleet:
 
     def wait_phase(self, pod: str, phase: str = "Running", timeout_s: float = POD_TIMEOUT_S) -> None:
         """Until the hub shows the pod in this phase."""
-        self.kubectl(
-            "wait", f"pod/{pod}", f"--for=jsonpath={{.status.phase}}={phase}", f"--timeout={int(timeout_s)}s"
-        )
+        wait = ["wait", f"pod/{pod}", f"--for=jsonpath={{.status.phase}}={phase}", f"--timeout={int(timeout_s)}s"]
+        self.site.kubectl(*wait, timeout_s=timeout_s + 30)
+
+    def clear(self) -> None:
+        """No pod and no ConfigMap, at the hub and on every board that is on: a test starts with what it makes itself.
+        After a test that failed, what was stopped or cut is there again."""
+        if not all(process is not None and process.running for process in (self.broker, self.api, self.hub)):
+            self.stop_hub_side()
+            self.start()
+        on = [device for device in self.site.devices if device.on]
+        for device in on:
+            if device.containerd is None:
+                device.start_containerd()
+            if not device.connected:
+                device.connect()
+            if device.agent is None:
+                device.start_agent()
+        self.kubectl("delete", "pod,configmap", "--all", "--force", "--grace-period=0", "--timeout=90s")
+        until(lambda: not any(truth(device) for device in on), "every board to run nothing", POD_TIMEOUT_S)
 
     # --- boards -------------------------------------------------------------------------------------------------------
 

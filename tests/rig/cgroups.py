@@ -11,7 +11,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-REMOVE_TIMEOUT_S = 5.0
+REMOVE_TIMEOUT_S = 30.0
 
 
 @dataclass(frozen=True)

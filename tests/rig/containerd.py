@@ -75,7 +75,8 @@ def _conflist(subnet: str) -> dict[str, object]:
         "ipam": {"type": "host-local", "ranges": [[{"subnet": subnet}]], "routes": [{"dst": "0.0.0.0/0"}]},
     }
     portmap = {"type": "portmap", "capabilities": {"portMappings": True}}
-    return {"cniVersion": "1.0.0", "name": "board", "plugins": [bridge, portmap]}
+    # The newest version that the plugins of Ubuntu 22.04 (0.9.1) know; those of Debian 12 and 13 know it as well.
+    return {"cniVersion": "0.4.0", "name": "board", "plugins": [bridge, portmap]}
 
 
 def _config(layout: Layout, cni: Path) -> str:

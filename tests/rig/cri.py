@@ -13,7 +13,7 @@ import grpc  # type: ignore[import-untyped]
 Value = str | int | bytes | Sequence["Fields"] | Mapping[str, str] | Sequence[str]
 Fields = Mapping[int, "Value | Fields"]
 
-CALL_TIMEOUT_S = 30.0
+CALL_TIMEOUT_S = 60.0
 RUNTIME = "/runtime.v1.RuntimeService/"
 
 

@@ -8,6 +8,7 @@ configuration come from the caller.
 from __future__ import annotations
 
 import subprocess
+import time
 import uuid
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -24,8 +25,9 @@ if TYPE_CHECKING:
     from .site import Site
 
 ROOT = Path(__file__).resolve().parents[2]
-CONTAINERD_TIMEOUT_S = 30.0
-AGENT_STOP_TIMEOUT_S = 20.0
+CONTAINERD_TIMEOUT_S = 120.0
+AGENT_STOP_TIMEOUT_S = 60.0
+SETTLE_S = 10.0  # the kernel takes mounts and loop devices away some time after their last process
 RUN_DIR = Path("/run/skerry")
 
 
@@ -222,7 +224,10 @@ class Device:
 
     def leftovers(self) -> list[str]:
         """What the board has left on this machine after power_off, one line each; empty is right."""
-        return evidence.leftovers(self, self._remains)
+        end = time.monotonic() + SETTLE_S
+        while (left := evidence.leftovers(self, self._remains)) and time.monotonic() < end:
+            time.sleep(0.1)
+        return left
 
     # ---- private ---------------------------------------------------------------------------------------------------
 

@@ -21,7 +21,7 @@ from . import cgroups
 from .process import Process, RigError, children, until
 
 KINDS = ("pid", "mnt", "net", "uts", "ipc", "cgroup")
-BOOT_TIMEOUT_S = 10.0
+BOOT_TIMEOUT_S = 60.0
 CLONE_NEWNET = 0x40000000
 
 

@@ -16,8 +16,9 @@ from typing import TypeVar
 
 T = TypeVar("T")
 
-START_TIMEOUT_S = 5.0
-WAIT_TIMEOUT_S = 20.0
+# How long a slow and busy machine may take; a quick one waits for none of it.
+START_TIMEOUT_S = 30.0
+WAIT_TIMEOUT_S = 60.0
 POLL_FIRST_S = 0.002
 POLL_LAST_S = 0.1
 LOG_TAIL_LINES = 20

@@ -86,7 +86,7 @@ class Site:
     def run(
         self,
         argv: list[str],
-        timeout_s: float = 60.0,
+        timeout_s: float = 120.0,
         env: dict[str, str] | None = None,
         stdin: str | None = None,
         check: bool = True,
@@ -94,7 +94,7 @@ class Site:
         """Run a command on the hub's side to its end."""
         return self.ns.run(argv, timeout_s, {**self._env(), **(env or {})}, stdin, check)
 
-    def kubectl(self, *args: str, stdin: str | None = None, timeout_s: float = 60.0, check: bool = True) -> str:
+    def kubectl(self, *args: str, stdin: str | None = None, timeout_s: float = 180.0, check: bool = True) -> str:
         """`kubectl ARGS` with the site's kubeconfig; returns its output, RigError with its stderr when it fails."""
         return self.run([kubectl(), *args], timeout_s, stdin=stdin, check=check).stdout
 
