@@ -5,7 +5,7 @@ PYTHON := .venv/bin/python
 PYTEST := $(PYTHON) -m pytest
 # What mypy reads, and the kinds of test in the order in which they say most for their time.
 SOURCES := $(foreach folder,agent native hub bench cross-build tests,$(if $(wildcard $(folder)/*.py $(folder)/*/*.py),$(folder)))
-TESTS := $(wildcard tests/unit tests/crossbuild tests/contract tests/properties tests/sim tests/faults tests/e2e)
+TESTS := $(wildcard tests/unit tests/builds tests/contract tests/properties tests/sim tests/faults tests/e2e)
 # The sandbox of builds; the target's strip; the target's Python for the byte code.
 BUILD_DEBS := bubblewrap binutils-aarch64-linux-gnu qemu-user-static
 export PYTHONDONTWRITEBYTECODE := 1
@@ -54,12 +54,12 @@ deb: ## the package for a board: make deb [TARGET=armhf-bookworm] [PACKAGE=skerr
 
 deb-test: ## all packages: equal twice, clean for lintian, at work under user-mode QEMU
 	@tools/setup qemu-user-static binutils-aarch64-linux-gnu binutils-arm-linux-gnueabihf lintian patch
-	SKERRY_SLOW_BUILD=1 $(PYTEST) tests/crossbuild/test_actions_slow.py
+	SKERRY_SLOW_BUILD=1 $(PYTEST) tests/builds/test_actions_slow.py
 
 reproduce: ## build the packages twice in two places and compare; a second project reuses them
 	@tools/setup $(BUILD_DEBS) diffoscope-minimal
 	PYTHONPATH=cross-build $(PYTHON) -m crossbuild reproduce $(or $(UNITS),agent:deb@aarch64-bookworm)
-	SKERRY_BUILDS=1 $(PYTEST) tests/crossbuild/test_product.py
+	SKERRY_BUILDS=1 $(PYTEST) tests/builds/test_product.py
 
 boards: setup ## check every board: layers, sizes, memory, locks, kernel options
 	PYTHONPATH=cross-build $(PYTHON) -m image check

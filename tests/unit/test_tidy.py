@@ -17,7 +17,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 FILE_LINES_MAX, FUNCTION_LINES_MAX = 450, 60
-CODE = ("agent", "hub", "native", "tests", "bench", "tools")
+CODE = ("agent", "hub", "native", "tests", "bench", "tools", "cross-build")
 PACKAGES = ("agent/skerry", "hub/skerry_hub", "native/skerry_native")
 GENERATED = ("agent/skerry/containerd/stubs/",)
 BANNED = frozenset(

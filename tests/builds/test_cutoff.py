@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from build_places import NewPlace, Place, edit, needs_sandbox
+from builds.build_places import NewPlace, Place, edit, needs_sandbox
 
 pytestmark = needs_sandbox
 

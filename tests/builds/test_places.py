@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from build_places import NOBODY, NewPlace, Place, blobs, edit, needs_sandbox, served
+from builds.build_places import NOBODY, NewPlace, Place, blobs, edit, needs_sandbox, served
 
 pytestmark = needs_sandbox
 

@@ -13,11 +13,11 @@ from pathlib import Path
 
 import pytest
 
-from build_places import ENGINE, NOBODY, Place, edit, give, needs_sandbox, served
+from builds.build_places import ENGINE, NOBODY, Place, edit, give, needs_sandbox, served
 from crossbuild.declare import Command, read_units
 
 ROOT = ENGINE.parent
-SECOND = "tests/crossbuild/second-project"
+SECOND = "tests/builds/second-project"
 UNIT = "second-project:contents"
 LOWER = {
     "cross-build:zig", "cross-build:python-tools", "cross-build:sysroot@aarch64-bookworm",

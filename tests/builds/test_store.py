@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from build_places import NewPlace, Place, blobs, edit, needs_sandbox
+from builds.build_places import NewPlace, Place, blobs, edit, needs_sandbox
 from crossbuild.errors import EntryRefused
 from crossbuild.gc import Kept, collect, survivors
 from crossbuild.trees import pack, unpack

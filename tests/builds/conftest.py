@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from build_places import NewPlace, Place, place
+from builds.build_places import NewPlace, Place, place
 
 
 @contextmanager

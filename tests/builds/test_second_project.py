@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from build_places import NewPlace, Place, blobs, needs_sandbox
+from builds.build_places import NewPlace, Place, blobs, needs_sandbox
 
 pytestmark = needs_sandbox
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from build_places import NewPlace, edit, needs_sandbox
+from builds.build_places import NewPlace, edit, needs_sandbox
 
 pytestmark = needs_sandbox
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from build_places import NewPlace, edit, needs_sandbox
+from builds.build_places import NewPlace, edit, needs_sandbox
 from crossbuild.declare import Command, read_units
 from crossbuild.errors import BuildError, DeclarationInvalid
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from build_places import NewPlace, Place, blobs, needs_sandbox
+from builds.build_places import NewPlace, Place, blobs, needs_sandbox
 from crossbuild.declare import Fetch, Unit
 from crossbuild.errors import DeclarationInvalid, FetchFailed
 from crossbuild.fetch import _again
