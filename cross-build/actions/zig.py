@@ -28,14 +28,15 @@ def program() -> Path:
 def environment(target: Target, headers: Path, work: Path, epoch: int) -> dict[str, str]:
     """For builds below `work`. `headers` holds the target's `pythonX.Y` folders; no path of either enters an output."""
     zig = shlex.quote(str(program()))
-    compiler = f"{zig} cc -target {target.zig} -mcpu={target.mcpu}"
+    # -O2 in the name itself: autoconf also links without any flags, and each level needs a runtime library of its own.
+    compiler = f"{zig} cc -target {target.zig} -mcpu={target.mcpu} {OPTIMISE}"
     # Debian's pyconfig.h includes <TRIPLET/python3.11/pyconfig.h>, so both folders are needed.
     places = [*sorted(headers.glob("python3.*")), headers]
     flags = [OPTIMISE, "-g0", "-fwrapv", f"-ffile-prefix-map={work}=.", *(f"-I{place}" for place in places)]
     return {
         "CC": compiler,
-        "CXX": f"{zig} c++ -target {target.zig} -mcpu={target.mcpu}",
-        "LDSHARED": f"{compiler} -shared {OPTIMISE} -s",
+        "CXX": f"{zig} c++ -target {target.zig} -mcpu={target.mcpu} {OPTIMISE}",
+        "LDSHARED": f"{compiler} -shared -s",
         "CFLAGS": shlex.join(flags),
         "LDFLAGS": "-s",
         "AR": f"{zig} ar",
