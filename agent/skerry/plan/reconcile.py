@@ -122,11 +122,12 @@ def _stop_all(seen: PodSeen, grace_s: int, why: str) -> Iterator[Action]:
 def _finish(seen: PodSeen, grace_s: int, why: str) -> Iterator[Action]:
     """Of a pod that has ended nothing runs on, its sandbox neither; dead containers stay for their logs."""
     yield from _stop_all(seen, grace_s, why)
-    yield from (RemoveContainer(c.id, why) for c in seen.containers if c.state is ContainerState.CREATED)
+    older = () if any(_alive(c) for c in seen.containers) else seen.sandboxes[1:]
+    kept = [c for c in seen.containers if c.sandbox_id not in {s.id for s in older}]
+    yield from (RemoveContainer(c.id, why) for c in kept if c.state is ContainerState.CREATED)
     yield from (StopPodSandbox(s.id, why) for s in seen.sandboxes if s.ready)
-    if not any(_alive(c) for c in seen.containers):
-        for older in seen.sandboxes[1:]:
-            yield from _clear(older, seen, grace_s)
+    for box in older:
+        yield from _clear(box, seen, grace_s)
 
 
 def _alive(c: ContainerSeen) -> bool:

@@ -31,7 +31,8 @@ CONTAINER = {
     "env": "`value`, `configMapKeyRef`; `secretKeyRef` if the device has `secret_env = true`; not `fieldRef`, "
     "`resourceFieldRef`",
     "envFrom": "`configMapRef`; `secretRef` if the device has `secret_env = true`",
-    "ports": "`hostPort` too; TCP, UDP, SCTP",
+    "ports": "`hostPort` too; TCP, UDP, SCTP. A pod whose hostPort another pod of the device has waits, Pending with "
+    "reason `NodePorts`, until it is free",
     "volumeMounts": "not `subPath`, not mount propagation",
     "resources": "cpu and memory, limits and requests; changed while the container runs",
     "terminationMessagePath": "only its default",
