@@ -10,7 +10,9 @@ Needs setuptools and ziglang beside this Python, and the program `patch` for lmd
 from __future__ import annotations
 
 import argparse
+import base64
 import hashlib
+import io
 import os
 import re
 import shutil
@@ -18,6 +20,7 @@ import subprocess
 import sys
 import tarfile
 import tempfile
+import zipfile
 from pathlib import Path
 
 import zig
@@ -88,6 +91,29 @@ def unpacked(path: Path, place: Path) -> Path:
     return next(folder for folder in place.iterdir() if folder.is_dir())
 
 
+def placeless(wheel: bytes, work: Path) -> bytes:
+    """The wheel without the folder that it was built in, which lmdb writes down. Raises Refusal where it cannot go."""
+    here, out = str(work).encode(), io.BytesIO()
+    with zipfile.ZipFile(io.BytesIO(wheel)) as old, zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as new:
+        files = {item: old.read(item) for item in old.infolist()}
+        for item, data in files.items():
+            if here in data and data.startswith(b"\x7fELF"):
+                raise Refusal(item.filename, "path", "the folder it was built in", "none")
+        record = next(item for item in files if item.filename.endswith(".dist-info/RECORD"))
+        for item in [item for item, data in files.items() if here in data]:
+            line, files[item] = recorded(item.filename, files[item]), files[item].replace(here, b"/source")
+            files[record] = files[record].replace(line, recorded(item.filename, files[item]))
+        for item, data in files.items():
+            new.writestr(item, data)
+    return out.getvalue()
+
+
+def recorded(name: str, data: bytes) -> bytes:
+    """A file's line in RECORD (PEP 376, PEP 427)."""
+    digest = base64.urlsafe_b64encode(hashlib.sha256(data).digest()).rstrip(b"=")
+    return b"%s,sha256=%s,%d" % (name.encode(), digest, len(data))
+
+
 def built(path: Path, pin: Locked, target: Target, sysroot: Path, cache: Path | None, epoch: int) -> tuple[str, bytes]:
     """Name and bytes of the wheel. Raises Refusal, CalledProcessError."""
     with tempfile.TemporaryDirectory() as name:
@@ -106,7 +132,7 @@ def built(path: Path, pin: Locked, target: Target, sysroot: Path, cache: Path | 
         }
         argv = [sys.executable, "-c", DRIVER, pin.version, str(made)]
         subprocess.run(argv, cwd=work, env=env, check=True, capture_output=True)
-        data = next(made.glob("*.whl")).read_bytes()
+        data = placeless(next(made.glob("*.whl")).read_bytes(), work)
     tag = f"cp3{target.python_minor}"
     return f"{pin.name.replace('-', '_')}-{pin.version}-{tag}-{tag}-{target.platform_tag}.whl", data
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import io
+import zipfile
 from pathlib import Path
 
 import check_elf
 import elf
 import pytest
+import sdist_wheel
 import target
 import wheelhouse
 from refusal import Refusal, Refusals
@@ -116,3 +119,32 @@ def test_the_table_of_packages_stands_in_its_block_alone() -> None:
     told = make_deb.with_table(page, {"aarch64-bookworm": {"skerry": row}})
     assert "| skerry, aarch64-bookworm | 1.45 MB | 5.6 MiB | 6.3 % | – / 52 s |" in told
     assert (told.startswith("before\n"), told.endswith("\nafter\n"), "stale" in told) == (True, True, False)
+
+
+def zipped(files: dict[str, bytes]) -> bytes:
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w") as archive:
+        for name, data in files.items():
+            archive.writestr(zipfile.ZipInfo(name), data)
+    return out.getvalue()
+
+
+def test_a_wheel_built_here_forgets_where() -> None:
+    """lmdb writes absolute paths into a module; the record of the wheel stays right."""
+    made = []
+    for place in ("/tmp/one", "/tmp/another"):
+        text = f"PLACE = '{place}/x.c'\n".encode()
+        record = sdist_wheel.recorded("lmdb/_config.py", text) + b"\n"
+        wheel = zipped({"lmdb/_config.py": text, "lmdb-3.0.0.dist-info/RECORD": record})
+        made.append(sdist_wheel.placeless(wheel, Path(place)))
+    assert made[0] == made[1]
+    with zipfile.ZipFile(io.BytesIO(made[0])) as archive:
+        text = archive.read("lmdb/_config.py")
+        assert text == b"PLACE = '/source/x.c'\n"
+        assert archive.read("lmdb-3.0.0.dist-info/RECORD") == sdist_wheel.recorded("lmdb/_config.py", text) + b"\n"
+
+
+def test_a_place_in_machine_code_is_refused() -> None:
+    wheel = zipped({"x.so": b"\x7fELF /tmp/one/x.c", "x.dist-info/RECORD": b""})
+    with pytest.raises(Refusal, match=r"x\.so: path"):
+        sdist_wheel.placeless(wheel, Path("/tmp/one"))
