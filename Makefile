@@ -80,7 +80,7 @@ qemu-short: setup # what CI runs of it: a pod, and the pod again after a reboot 
 	$(MAKE) --no-print-directory qemu-image && $(PYTEST) tests/qemu -m "not slow"
 
 qemu-image: # the image that tests/qemu boots, with skerry's package in it
-	$(MAKE) --no-print-directory $(if $(wildcard dist/skerry_*+bookworm_arm64.deb),,deb) image-qemu-virt-arm64
+	$(MAKE) --no-print-directory $(if $(wildcard build/deb/skerry_*+bookworm_arm64.deb),,deb) image-qemu-virt-arm64
 
 lock: setup ## requirements/*.in -> *.txt, with hashes
 	tools/lock

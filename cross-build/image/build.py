@@ -23,6 +23,8 @@ from .tool import run
 EPOCH = 1_767_225_600  # 2026-01-01: the times in an image, and the clock's floor; SOURCE_DATE_EPOCH is another
 OUT = ROOT / "build" / "images"
 SLOT = "A"
+DEBS = "build/deb"  # where make_deb.py puts packages
+TARGETS = {"arm64": "aarch64", "armhf": "armhf"}  # Debian's name of an architecture → its targets' name
 
 
 def image(tree: Tree, board: Board, deb: Path | None) -> Path:
@@ -60,7 +62,7 @@ def image(tree: Tree, board: Board, deb: Path | None) -> Path:
 
 
 def fingerprint(
-    tree: Tree, board: Board, files: dict[str, Entry], pins: list[Pinned], deb: Path | None, outside: dict[str, Path],
+    tree: Tree, board: Board, files: dict[str, Entry], pins: list[Pinned], deb: Path, outside: dict[str, Path],
     epoch: int,
 ) -> str:  # fmt: skip
     """A digest of all that an image is made from: equal digest, equal image."""
@@ -68,7 +70,7 @@ def fingerprint(
     for path, entry in files.items():
         content = b"" if entry.link is not None else (tree.top / entry.source).read_bytes()
         digest.update(f"{path} {entry.mode} {entry.link} {hashlib.sha256(content).hexdigest()}\n".encode())
-    for part in [*sorted(Path(__file__).parent.glob("*.py")), *([deb] if deb else []), *outside.values()]:
+    for part in [*sorted(Path(__file__).parent.glob("*.py")), deb, *outside.values()]:
         digest.update(f"{part.name} {sha256_of(part)}\n".encode())
     return digest.hexdigest()
 
@@ -81,24 +83,24 @@ def _told(image: Path) -> dict[str, object]:
     return value
 
 
-def newest_deb(board: Board) -> Path | None:
-    """Our own package for this board from dist/, if `make deb` has put one there."""
-    found = sorted((ROOT / "dist").glob(f"skerry_*+{board.suite}_{board.arch}.deb"), key=lambda p: p.stat().st_mtime)
+def newest_deb(board: Board) -> Path:
+    """Our own package for this board, from where `make deb` puts it. Raises Refusal."""
+    name = f"skerry_*+{board.suite}_{board.arch}.deb"
+    found = sorted((ROOT / DEBS).glob(name), key=lambda p: p.stat().st_mtime)
     if not found:
-        print(f"no dist/skerry_*+{board.suite}_{board.arch}.deb: the image has no skerry in it")
-    return found[-1] if found else None
+        raise Refusal(f"{DEBS}/{name}", "", "is not built", f"make deb TARGET={TARGETS[board.arch]}-{board.suite}")
+    return found[-1]
 
 
 def _fill(
-    tree: Tree, board: Board, files: dict[str, Entry], deb: Path | None, kernel: Path, tar: Path, work: Path, epoch: int
+    tree: Tree, board: Board, files: dict[str, Entry], deb: Path, kernel: Path, tar: Path, work: Path, epoch: int
 ) -> str:
     """The root's tree and the data partition's; returns the kernel's version."""
     top = work / "root"
     root.unpacked(tar, top)
     version = root.modules(top, kernel)
-    if deb is not None:
-        root.emulation(board.arch)
-        root.install_deb(top, deb)
+    root.emulation(board.arch)
+    root.install_deb(top, deb)
     root.lay_over(top, tree.top, layers.root_files(files))
     pause.write(top / "usr/share/skerry/images/pause.tar", (top / "bin/busybox").read_bytes(), board.arch)
     root.tidy(top, epoch)
@@ -162,7 +164,7 @@ def _boot(
 
 
 def _card(
-    target: Path, board: Board, deb: Path | None, outside: dict[str, Path], pins: list[Pinned], work: Path, epoch: int,
+    target: Path, board: Board, deb: Path, outside: dict[str, Path], pins: list[Pinned], work: Path, epoch: int,
     key: str,
 ) -> None:  # fmt: skip
     """File systems, card, block map, bill of materials; last the .json beside, which says that all is there."""
@@ -176,11 +178,10 @@ def _card(
         mapped = bmap.write(target, plan, work / "root.ext4", work / "data.ext4")
         digest = sha256_of(target)
         own = [sbom.Own(name, path.name, sha256_of(path)) for name, path in outside.items()]
-        if deb is not None:
-            own.append(sbom.Own("skerry", run(["dpkg-deb", "--field", deb, "Version"]).strip(), sha256_of(deb)))
+        own.append(sbom.Own("skerry", run(["dpkg-deb", "--field", deb, "Version"]).strip(), sha256_of(deb)))
         target.with_suffix(".cdx.json").write_text(sbom.bill(board, pins, own, digest, epoch))
         said = {"board": board.short, "bytes": target.stat().st_size, "mapped_bytes": mapped,
-                "sha256": digest, "root_bytes": root.used_bytes(work / "root"), "deb": deb.name if deb else None,
+                "sha256": digest, "root_bytes": root.used_bytes(work / "root"), "deb": deb.name,
                 "packages": len(pins), "key": key}  # fmt: skip
         target.with_suffix(".json").write_text(json.dumps(said, indent=1) + "\n")
 
