@@ -1,8 +1,9 @@
 """The journal's writer thread: takes waiting commits, makes them one transaction, answers each on its own loop.
 
-Decides what a full map or disk means: a commit that adds more bytes than it replaces and deletes fails with
-StoreFull; any other (a deletion, a status in place of another) may use the map's reserve, the ballast and the older
-copy's room. Any other failure ends all committing.
+Decides what a full map or disk means. A commit that adds more bytes than it replaces and deletes fails with StoreFull
+on a full map, and on a full disk if it grows by more than SMALL_GROWTH_BYTES; any other (a deletion or its mark, a
+status in place of another) may use the map's reserve, the ballast piece by piece, and the older copy's room. Any other
+failure ends all committing.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from pathlib import Path
 import lmdb
 
 from skerry.errors import StoreBroken, StoreFull
-from skerry.limits import COMMIT_MERGE_MAX
+from skerry.limits import BALLAST_PIECE_BYTES, COMMIT_MERGE_MAX, SMALL_GROWTH_BYTES
 from skerry.world.copies import CopyPair
 from skerry.world.recovery_probe import condemn, seal
 from skerry.world.wakeups import Callbacks, Inbox
@@ -139,8 +140,11 @@ class CommitThread:
             freed = self._env.reader_check() > 0 if full.map else not full.grows
             if not freed:
                 raise StoreFull(str(full)) from full
-            if not full.map:
-                self._ballast.give_back()
+            while not full.map and self._ballast.give_back():
+                try:
+                    return self._attempt(batch, make_room=False)
+                except _Full:
+                    continue
             try:
                 self._attempt(batch, make_room=True)
             except _Full as again:
@@ -155,9 +159,9 @@ class CommitThread:
         try:
             txn = self._env.begin(write=True, buffers=True)
             size, replaced = _apply(txn, batch)
-            grows = size > replaced
-            if grows and tree_pages(txn) > self._pages_max:
-                raise _Full("journal: JOURNAL_BYTES_MAX is reached", grows, map_full=True)
+            grows = size > replaced + SMALL_GROWTH_BYTES
+            if size > replaced and tree_pages(txn) > self._pages_max:
+                raise _Full("journal: JOURNAL_BYTES_MAX is reached", True, map_full=True)
             if copy is not None:
                 copied = self._copies.write(copy, make_room)
             stat = txn.stat()
@@ -182,16 +186,23 @@ class CommitThread:
 
 
 class Ballast:
-    """A file that holds room on the disk until it is needed."""
+    """A file that holds room on the disk until it is needed. It is given back in pieces: what is freed is anybody's."""
 
     def __init__(self, path: Path, size: int) -> None:
         self._path, self._size = path, size
-        self._there = path.exists()
+        self._held = path.stat().st_size if path.exists() else 0
 
-    def give_back(self) -> None:
+    def give_back(self) -> bool:
+        """Free one piece; False when there is none."""
+        if not self._held:
+            return False
+        self._held = max(0, self._held - BALLAST_PIECE_BYTES)
         with contextlib.suppress(OSError):
-            self._path.unlink(missing_ok=True)
-            self._there = False
+            if self._held:
+                os.truncate(self._path, self._held)
+            else:
+                self._path.unlink(missing_ok=True)
+        return True
 
     def room(self) -> bool:
         """Whether ROOM_BYTES can still be had. LMDB calls the short write of a disk that fills up an EIO."""
@@ -206,17 +217,19 @@ class Ballast:
         return True
 
     def make(self) -> None:
-        """Make it if it is missing and there is four times its room; quietly not otherwise."""
-        if self._there or not self._size:
+        """Make it whole if there is four times its room; quietly not otherwise."""
+        if self._held >= self._size:
             return
         try:
             disk = os.statvfs(self._path.parent)
             if disk.f_bavail * disk.f_frsize < 4 * self._size:
                 return
             allocate(self._path, self._size)
-            self._there = True
+            self._held = self._size
         except OSError:
-            self.give_back()
+            self._held = 0
+            with contextlib.suppress(OSError):
+                self._path.unlink(missing_ok=True)
 
 
 def allocate(path: Path, size: int) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
 import os
 import random
@@ -271,14 +272,15 @@ async def test_a_full_disk_refuses_growth_and_lets_deletions_through(small_disk:
     assert store.copies()[0] == b"copy %d" % (count - 1) * 100
     with pytest.raises(OSError, match="No space"):
         (small_disk / "rest").write_bytes(b"x" * (8 << 20))
-    assert (small_disk / "journal" / "ballast").exists()
+    ballast = small_disk / "journal" / "ballast"
+    assert ballast.stat().st_size == 256 << 10
     for number in range(count):  # with a copy each, as the journal does
         await store.commit({b"state": b"%d" % number}, [b"%04d" % number], copy=b"deleted %d" % number * 100)
         if number == 3:
             with pytest.raises(StoreFull):
                 await store.commit({b"grow": b"x" * 400_000}, [])
     assert [key for key, _ in store.scan(b"")] == [b"first", b"state"]
-    assert not (small_disk / "journal" / "ballast").exists()
+    assert not ballast.exists() or ballast.stat().st_size < 256 << 10
     hog.unlink()
     await store.commit({b"grow": b"x" * 400_000}, [])
     await store.commit({}, [b"first"])  # the ballast is made after the commit that found room was answered
@@ -288,6 +290,34 @@ async def test_a_full_disk_refuses_growth_and_lets_deletions_through(small_disk:
     assert opened.problem == ""
     assert opened.store.get(b"grow") == b"x" * 400_000
     opened.store.close()
+
+
+async def test_a_full_disk_takes_the_mark_of_a_deletion_and_gives_the_ballast_away_in_pieces(small_disk: Path) -> None:
+    """A commit that grows by some bytes, on a journal without one free page inside."""
+    ballast = small_disk / "journal" / "ballast"
+    store = open_store(ballast.parent, ballast_bytes=512 << 10).store
+    marked = 0
+    for count in range(4000):
+        try:
+            await store.commit({b"%04d" % count: b"x" * 4000}, [])
+        except StoreFull:
+            break
+        with contextlib.suppress(OSError):
+            (small_disk / "hog").open("ab").write(b"x" * 100_000)
+    assert ballast.stat().st_size == 512 << 10
+    for number in range(count):
+        await store.commit({b"%04d" % number: b"x" * 4070}, [])
+        marked += 1
+        if ballast.stat().st_size < 512 << 10:
+            break
+    assert 0 < ballast.stat().st_size < 512 << 10, "only a piece was needed"
+    with contextlib.suppress(OSError):
+        (small_disk / "hog").open("ab").write(b"x" * (4 << 20))  # somebody else takes what the piece left
+    for number in range(marked, min(count, marked + 20)):
+        await store.commit({b"%04d" % number: b"x" * 4070}, [])
+    with pytest.raises(StoreFull):
+        await store.commit({b"new": b"x" * 400_000}, [])
+    store.close()
 
 
 def test_a_journal_opens_on_a_full_disk(small_disk: Path) -> None:
