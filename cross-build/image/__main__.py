@@ -68,7 +68,7 @@ def _arguments() -> argparse.ArgumentParser:
     locking.add_argument("only", nargs="?", metavar="SUITE-ARCH")
     build = commands.add_parser("build", help="a board's image")
     build.add_argument("board", metavar="VENDOR-BOARD")
-    build.add_argument("--deb", type=Path, help="skerry's own package; without it, the newest in build/deb/ for the board")
+    build.add_argument("--deb", type=Path, help="skerry's own package; else the newest in build/deb/ for the board")
     return top
 
 

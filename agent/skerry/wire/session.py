@@ -160,7 +160,7 @@ class DeviceSession:
         if isinstance(got, (Hello, Inventory, Report)):
             return [Note(f"{type(got).__name__} came from the hub")]
         if got.nonce != self._nonce or self.state in (State.DOWN, State.PAUSED):
-            return [Note(f"stale {type(got).__name__}")]
+            return self._stale(got, now, jitter)
         match got:
             case Welcome():
                 return self._welcomed(got, view, now)
@@ -232,6 +232,14 @@ class DeviceSession:
             self._failures = min(self._failures + 1, 16)
         self.state, self.deadline, self._unacked = State.PAUSED, now + delay, []
         return [Note(f"{why}; Hello again in {delay:.1f} s")]
+
+    def _stale(self, got: Welcome | Ack | Delta | Credit, now: float, jitter: float) -> list[Effect]:
+        """Of another session. Where it answers a Hello, that Hello may have reached the hub after this session's own:
+        then the hub goes by what was true then, and where it has nothing to ask, both ends would be silent for good."""
+        answer = isinstance(got, Welcome) or (isinstance(got, Ack) and got.generation is not None)
+        if answer and self.state is State.LIVE:
+            return self._pause(now, jitter, 0, "the hub answers an earlier Hello of mine")
+        return [Note(f"stale {type(got).__name__}")]
 
     def _live(self, now: float) -> None:
         """The Hello is answered. A repeated answer leaves the deadline of unacknowledged Reports alone."""

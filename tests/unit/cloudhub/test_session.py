@@ -16,8 +16,10 @@ from unit.wire.pair import (
     EPOCH,
     NODE,
     STORE,
+    Board,
     Pair,
     config,
+    desired,
     kinds,
     objects,
     origin,
@@ -366,3 +368,19 @@ def test_an_absent_device_is_hailed_for_ever_but_rarely() -> None:
         now = session.deadline
         hails += sum(isinstance(e, Send) for e in session.tick(now))
     assert 24 * 7 - 1 <= hails <= 24 * 7 + 10
+
+
+def test_a_hello_that_comes_after_a_later_one_does_not_leave_both_ends_silent() -> None:
+    """Of a time when the device had nothing: the hub believes it and, wanting nothing, has nothing to ask."""
+    pair = Pair(target(version=6))
+    pair.connect()
+    late = pair.to_hub.pop()
+    pair.cut()
+    pair.board = Board(desired(A))
+    pair.connect()
+    pair.deliver_until(Welcome)
+    pair.device_gets()
+    pair.to_hub.clear()
+    pair.to_hub.append(late)
+    pair.calm(seconds=100)
+    assert pair.board.desired.objects == {}

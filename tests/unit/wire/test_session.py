@@ -105,9 +105,17 @@ def test_frames_of_another_session_do_nothing() -> None:
     session, board = live()
     other = b"o" * 8
     busy = Reject(other, RejectCode.BUSY)
-    for stale in (Welcome(other, True, True, 1), Ack(other, 9, b"d" * 16), Credit(other, 0), busy):
+    for stale in (Ack(other, journal_id=b"j" * 16, seq=9), Credit(other, 0), busy):
         assert all(isinstance(e, Note) for e in hear(session, board, stale))
     assert session.state is State.LIVE
+
+
+@pytest.mark.parametrize("answer", [Welcome(b"o" * 8, True, True, 1), Ack(b"o" * 8, 9, b"d" * 16)])
+def test_an_answer_to_an_earlier_hello_makes_it_say_hello_again(answer: Message) -> None:
+    session, board = live()
+    assert all(isinstance(e, Note) for e in hear(session, board, answer))
+    assert session.state is State.PAUSED
+    assert session.deadline is not None
 
 
 HELLO = Hello(NODE, N, b"j" * 16, "", "", "", 0, 0, b"d" * 16, 1, 1, 0, "")
