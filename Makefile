@@ -11,7 +11,7 @@ BUILD_DEBS := bubblewrap binutils-aarch64-linux-gnu qemu-user-static
 export PYTHONDONTWRITEBYTECODE := 1
 export SEEDS
 
-.PHONY: help demo test pythons sim e2e bench check reproduce setup lock clean clean-root deb deb-test boards lock-image qemu qemu-short qemu-image
+.PHONY: help demo test pythons sim e2e bench check reproduce setup lock clean clean-root deb deb-test boards lock-image qemu qemu-short qemu-image qemu-image-armhf
 .DEFAULT_GOAL := help
 
 help: ## these lines
@@ -71,7 +71,7 @@ image-%: ## the image of a board: make image-qemu-virt-arm64
 lock-image: setup ## pin the Debian packages of the images, from this machine's apt sources
 	PYTHONPATH=cross-build $(PYTHON) -m image lock $(ONLY)
 
-qemu: qemu-image ## boot the image in QEMU: reboot offline, upgrade, power cuts, watchdog
+qemu: qemu-image qemu-image-armhf ## boot the images in QEMU: reboot offline, upgrade, power cuts, watchdog
 	$(PYTEST) tests/qemu
 	PYTHONPATH=tests:cross-build $(PYTHON) -m qemu.figures
 
@@ -81,6 +81,10 @@ qemu-short: setup # what CI runs of it: a pod, and the pod again after a reboot 
 
 qemu-image: # the image that tests/qemu boots, with skerry's package in it
 	$(MAKE) --no-print-directory $(if $(wildcard build/deb/skerry_*+bookworm_arm64.deb),,deb) image-qemu-virt-arm64
+
+qemu-image-armhf: # the same for the 32-bit board, which only the long form boots
+	$(MAKE) --no-print-directory $(if $(wildcard build/deb/skerry_*+bookworm_armhf.deb),,deb) image-qemu-virt-armhf \
+	    TARGET=armhf-bookworm
 
 lock: setup ## requirements/*.in -> *.txt, with hashes
 	tools/lock

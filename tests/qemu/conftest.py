@@ -15,8 +15,8 @@ from qemu.machine import Machine, missing_tools
 from rig import images
 
 ROOT = Path(__file__).resolve().parents[2]
-IDENT, NODE = "qemu-virt-arm64", "edge-1"
-IMAGE = ROOT / "build" / "images" / f"skerry-{IDENT}.img"
+ARM64, ARMHF, NODE = "qemu-virt-arm64", "qemu-virt-armhf", "edge-1"
+OCI = {"arm64": "arm64", "armhf": "arm"}
 CARD_MB = 2560  # larger than the image: the first boot has something to grow into
 
 
@@ -25,23 +25,31 @@ def _possible() -> None:
     missing = missing_tools()
     if os.geteuid() != 0 or missing:
         pytest.skip(f"needs root and {', '.join(missing) or 'nothing else'}: run tools/setup image")
-    if not IMAGE.exists():
-        pytest.fail(f"there is no {IMAGE.relative_to(ROOT)}: run make image-{IDENT}")
 
 
 @pytest.fixture(scope="module")
-def fleet() -> Iterator[Fleet]:
+def ident(request: pytest.FixtureRequest) -> str:
+    """The board that is booted; a module runs on others by parametrising this."""
+    return str(getattr(request, "param", ARM64))
+
+
+@pytest.fixture(scope="module")
+def fleet(ident: str) -> Iterator[Fleet]:
+    """A hub of its own for each board."""
     with Fleet() as made:
         made.start()
         yield made
 
 
 @pytest.fixture(scope="module")
-def card(fleet: Fleet) -> Card:
+def card(fleet: Fleet, ident: str) -> Card:
     """A card with a join file on it, and beside the product's files a container image to run."""
-    made = Card(IMAGE, fleet.site.folder / "card.img", IDENT, CARD_MB)
+    image = ROOT / "build" / "images" / f"skerry-{ident}.img"
+    if not image.exists():
+        pytest.fail(f"there is no {image.relative_to(ROOT)}: run make image-{ident}")
+    made = Card(image, fleet.site.folder / "card.img", ident, CARD_MB)
     made.put_boot("skerry-join.toml", guest.join_file(fleet, NODE, str(BIN / "skerry-hub")))
-    made.put_data(images.hello(("arm64", busybox(made, fleet))).write(fleet.site.folder), "hello.tar")
+    made.put_data(images.hello((OCI[made.board.arch], busybox(made, fleet))).write(fleet.site.folder), "hello.tar")
     return made
 
 

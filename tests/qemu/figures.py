@@ -33,16 +33,25 @@ def load() -> dict[str, Any]:
     return value
 
 
-def record(**values: Any) -> None:
-    """Keep these figures; what other tests measured stays."""
+def record(board: str, **values: Any) -> None:
+    """Keep these figures of a board; what other tests measured stays."""
+    known = load()
     KEPT.parent.mkdir(exist_ok=True)
-    KEPT.write_text(json.dumps({**load(), **values}, indent=1, sort_keys=True) + "\n")
+    known[board] = {**known.get(board, {}), **values}
+    KEPT.write_text(json.dumps(known, indent=1, sort_keys=True) + "\n")
 
 
 def emulated() -> str:
+    """One column for each board; an empty cell where nothing was measured."""
     known = load()
-    lines = [f"| {about} | {shown(known[key])} |" for key, about in ROWS.items() if key in known]
-    return "\n".join(["| measured in QEMU (TCG, 2 emulated cores, 512 MB, shared host) | |", "|---|---|", *lines])
+    boards = sorted(known)
+    lines = [
+        f"| {about} | {' | '.join(shown(known[board].get(key, '')) for board in boards)} |"
+        for key, about in ROWS.items()
+        if any(key in known[board] for board in boards)
+    ]
+    head = f"| measured in QEMU (TCG, 2 emulated cores, 512 MB, shared host) | {' | '.join(boards)} |"
+    return "\n".join([head, "|---|" + "---|" * len(boards), *lines])
 
 
 def images() -> str:

@@ -26,7 +26,7 @@ UBOOT = {
     "armhf": Path("/usr/lib/u-boot/qemu_arm/u-boot.bin"),
 }
 QEMU = {"arm64": ("qemu-system-aarch64", "cortex-a53"), "armhf": ("qemu-system-arm", "cortex-a7")}
-TOOLS = ("qemu-system-aarch64", "nbdkit", "mcopy", "debugfs", "mmdebstrap", "genimage")
+TOOLS = ("qemu-system-aarch64", "qemu-system-arm", "nbdkit", "mcopy", "debugfs", "mmdebstrap", "genimage")
 SOCKET_TIMEOUT_S, END_TIMEOUT_S, HALT_TIMEOUT_S = 60.0, 20.0, 240.0
 MEMORY_MB = 512
 
@@ -67,6 +67,11 @@ class Machine:
     def qmp(self) -> Qmp:
         assert self._qmp is not None, "the board is off"
         return self._qmp
+
+    @property
+    def ident(self) -> str:
+        """The board's name, as its image has it."""
+        return self.card.board.short
 
     @property
     def running(self) -> bool:

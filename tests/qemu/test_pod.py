@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import time
 
+import pytest
+
 from fleet import Fleet, pod
 from qemu import guest
 from qemu.card import Card
@@ -11,18 +13,21 @@ from qemu.figures import record
 from qemu.machine import Machine
 from rig import until
 
-from .conftest import NODE
+from .conftest import ARM64, ARMHF, NODE
+
+BOARDS = [ARM64, pytest.param(ARMHF, marks=pytest.mark.slow)]
+pytestmark = pytest.mark.parametrize("ident", BOARDS, indirect=True, scope="module")
 
 
 def test_the_image_boots_to_a_joined_agent(fleet: Fleet, machine: Machine) -> None:
     machine.boot()
-    record(power_to_shell_s=time.monotonic() - machine.started)
+    record(machine.ident, power_to_shell_s=time.monotonic() - machine.started)
     guest.wait_active(machine, "skerry")
-    record(kernel_to_agent_s=guest.reached(machine, "skerry"))
+    record(machine.ident, kernel_to_agent_s=guest.reached(machine, "skerry"))
     guest.wait_ready(fleet, NODE)
     assert machine.console.run("hostname").strip() == NODE
     until(lambda: guest.active(machine, "multi-user.target") == "active", "multi-user.target", guest.READY_TIMEOUT_S)
-    record(kernel_to_target_s=guest.reached(machine, "multi-user.target"))
+    record(machine.ident, kernel_to_target_s=guest.reached(machine, "multi-user.target"))
     assert machine.console.run("systemctl --failed --plain --no-legend").strip() == ""
 
 
@@ -43,8 +48,8 @@ def test_a_pod_runs(fleet: Fleet, machine: Machine) -> None:
     fleet.apply(pod("hello", NODE))
     guest.wait_phase(fleet, "hello")
     assert len(guest.wait_containers(machine)) == 1
-    record(agent_pss_kib=guest.agent_pss_kib(machine))
-    record(available_mib=int(machine.console.run("free -m | awk '/^Mem/ {print $7}'")))
+    record(machine.ident, agent_pss_kib=guest.agent_pss_kib(machine))
+    record(machine.ident, available_mib=int(machine.console.run("free -m | awk '/^Mem/ {print $7}'")))
 
 
 def test_after_a_reboot_with_the_cable_out_the_pod_runs_again(fleet: Fleet, machine: Machine) -> None:
@@ -53,7 +58,7 @@ def test_after_a_reboot_with_the_cable_out_the_pod_runs_again(fleet: Fleet, mach
     after = guest.wait_containers(machine)
     assert set(after) & set(before) == set(), "the container is a new one: there was a power-off between"
     assert machine.console.run("cat /sys/class/net/e*/carrier").strip() == "0"
-    record(offline_kernel_to_pod_s=max(guest.start_times(machine, list(after.values())).values()))
+    record(machine.ident, offline_kernel_to_pod_s=max(guest.start_times(machine, list(after.values())).values()))
     machine.qmp.link(True)
     guest.wait_ready(fleet, NODE)
     assert guest.wait_containers(machine) == after, "the cable restarted nothing"

@@ -76,7 +76,7 @@ def test_power_cuts(fleet: Fleet, machine: Machine, card: Card) -> None:
         machine.boot()
         seconds.append(steady_again(machine))
         survived += 1
-        record(cuts_tried=number, cuts_survived=survived,
+        record(machine.ident, cuts_tried=number, cuts_survived=survived,
                cut_kernel_to_pods_s=[statistics.median(seconds), max(seconds)])  # fmt: skip
     assert survived == CUTS
 

@@ -5,19 +5,19 @@ from __future__ import annotations
 import pytest
 
 from fleet import Fleet, pod
+from image.build import newest_deb
 from qemu import guest
 from qemu.card import Card
 from qemu.machine import Machine
 from rig import until
 
-from .conftest import NODE, ROOT
+from .conftest import NODE
 
 pytestmark = pytest.mark.slow
 
 
 def test_restart_and_upgrade_keep_the_containers(fleet: Fleet, machine: Machine, card: Card) -> None:
-    debs = sorted((ROOT / "dist").glob("skerry_*+bookworm_arm64.deb"), key=lambda p: p.stat().st_mtime)
-    card.put_data(debs[-1], "skerry.deb")
+    card.put_data(newest_deb(card.board), "skerry.deb")
     machine.boot()
     run = machine.console.run
     guest.wait_active(machine, "skerry")
