@@ -96,7 +96,7 @@ def main() -> None:
         print(run([*emulated, "-IS", "-c", IMPORTS, home, Path(name, "journal")]).strip(), flush=True)
         for launcher in sorted(Path(name, "usr/bin").iterdir()):
             text = launcher.read_text().replace(f"/usr/lib/{package}", str(home))
-            print(run([*emulated, "-IS", "-c", text, "--version"]).strip(), flush=True)
+            print(run([*emulated, "-IS", "-c", text, "--help"]).splitlines()[0], flush=True)
         paths = [home, home / "lib", tests_for(args.target), ROOT / "tests"]
         env = {key: value for key, value in os.environ.items() if key != "PYTHONDONTWRITEBYTECODE"}
         # Compiling pytest and the standard library emulated takes longer than the tests: it is done once.

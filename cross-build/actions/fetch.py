@@ -26,7 +26,7 @@ from target import Target
 from target import read as read_target
 
 # What Python needs to run under qemu-user, and what the vendored libraries load.
-RUNTIME = ("libc6", "libgcc-s1", "libstdc++6", "zlib1g", "libbz2-1.0", "liblzma5", "libuuid1")
+RUNTIME = ("libc6", "libgcc-s1", "libstdc++6", "zlib1g", "libbz2-1.0", "liblzma5", "libuuid1", "libsqlite3-0")
 BY_SUITE = {
     "bookworm": ("libffi8", "libssl3", "libexpat1"),
     "trixie": ("libffi8", "libssl3t64", "libexpat1", "libzstd1"),

@@ -6,7 +6,6 @@ Needs the network once (compiler, sysroots, wheels: some 150 MB), so `make deb-t
 from __future__ import annotations
 
 import os
-import re
 import shutil
 import subprocess
 import sys
@@ -53,7 +52,7 @@ def test_a_package_works_on_an_emulated_board(target: str, tmp_path: Path) -> No
     ]
     done = subprocess.run(argv, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert re.search(r"skerry \d", done.stdout)
+    assert "usage: skerry" in done.stdout
     assert "'compiled': " in done.stdout
 
 
