@@ -16,6 +16,7 @@ from rig import images
 
 ROOT = Path(__file__).resolve().parents[2]
 ARM64, ARMHF, NODE = "qemu-virt-arm64", "qemu-virt-armhf", "edge-1"
+BOARDS = (ARM64, pytest.param(ARMHF, marks=pytest.mark.slow))
 OCI = {"arm64": "arm64", "armhf": "arm"}
 CARD_MB = 2560  # larger than the image: the first boot has something to grow into
 

@@ -13,9 +13,8 @@ from qemu.figures import record
 from qemu.machine import Machine
 from rig import until
 
-from .conftest import ARM64, ARMHF, NODE
+from .conftest import BOARDS, NODE
 
-BOARDS = [ARM64, pytest.param(ARMHF, marks=pytest.mark.slow)]
 pytestmark = pytest.mark.parametrize("ident", BOARDS, indirect=True, scope="module")
 
 

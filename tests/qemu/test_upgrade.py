@@ -11,9 +11,9 @@ from qemu.card import Card
 from qemu.machine import Machine
 from rig import until
 
-from .conftest import NODE
+from .conftest import BOARDS, NODE
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.parametrize("ident", BOARDS, indirect=True, scope="module")]
 
 
 def test_restart_and_upgrade_keep_the_containers(fleet: Fleet, machine: Machine, card: Card) -> None:
