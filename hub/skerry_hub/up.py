@@ -27,6 +27,7 @@ from skerry.world.entropy import SystemEntropy
 from skerry_hub.boot import log, stop_event
 from skerry_hub.limits import CHILD_BACKOFF_S, CHILD_READY_S, CHILD_STEADY_S, CHILD_STOP_S
 
+PROGRAM = "skerry-hub"
 MQTT_PORT = 1883
 LOOPBACK = "127.0.0.1"
 SBIN = "/usr/sbin:/usr/local/sbin"
@@ -189,6 +190,10 @@ def _folder(data: Path) -> Path:
 
 
 def _self() -> list[str]:
+    """What this process was started as: a package's launcher knows where its libraries are, a bare Python does not."""
+    program = Path(sys.argv[0])
+    if program.name == PROGRAM and os.access(program, os.X_OK):
+        return [str(program.resolve())]
     return [sys.executable, "-m", "skerry_hub.cli"]
 
 
