@@ -28,10 +28,7 @@ def test_an_empty_hub_in_the_old_ones_place_wipes_nothing_until_adopted(fleet: F
     fleet.wait_phase("precious")
     until(lambda: "default/precious/main" in truth(board), "the container")
     before = identities(board)
-    fleet.stop_hub_side()
-    fleet.start_broker()
-    fleet.start_api(fleet.data.with_name("hub-empty"))
-    rejoin(fleet, "edge-1")
+    another_api(fleet, "hub-empty")
     fleet.start_hub()
     until(lambda: condition(fleet, "edge-1", "RestoredHub").get("status") == "True", "RestoredHub", 60)
     fleet.apply(pod("newcomer", "edge-1"))
@@ -72,11 +69,15 @@ def stop_api(fleet: Fleet) -> None:
         process.stop()
 
 
-def rejoin(fleet: Fleet, node: str) -> None:
-    """The node exists at this API too; the device keeps its own configuration."""
+def another_api(fleet: Fleet, folder: str) -> None:
+    """In the place of the hub's side: a broker and an empty API, where the node exists too. The device keeps its
+    configuration; the hub is still to be started."""
+    fleet.stop_hub_side()
+    fleet.start_broker()
+    fleet.start_api(fleet.data.with_name(folder))
     fleet.site.run(
         [
-            str(BIN / "skerry-hub"), "join", node, "--kubeconfig", str(fleet.site.kubeconfig),
+            str(BIN / "skerry-hub"), "join", "edge-1", "--kubeconfig", str(fleet.site.kubeconfig),
             "--broker", "mqtt://127.0.0.1:1883",
         ]
     )  # fmt: skip
@@ -87,10 +88,7 @@ def test_a_foreign_hub_with_pods_of_its_own_changes_nothing_until_adopted(fleet:
     fleet.wait_phase("mine")
     until(lambda: "default/mine/main" in truth(board), "the container")
     before = identities(board)
-    fleet.stop_hub_side()
-    fleet.start_broker()
-    fleet.start_api(fleet.data.with_name("hub-foreign"))
-    rejoin(fleet, "edge-1")
+    another_api(fleet, "hub-foreign")
     other = [{"name": "main", "image": "rig.local/hello:2", "env": [{"name": "PORT", "value": "0"}]}]
     fleet.apply(pod("mine", "edge-1", containers=other), pod("theirs", "edge-1"))
     fleet.start_hub()
