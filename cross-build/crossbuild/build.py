@@ -20,7 +20,7 @@ from pathlib import Path
 
 from crossbuild import fetch, sandbox
 from crossbuild.declare import Command, Fetch, Files, Unit
-from crossbuild.errors import BuildError, CommandFailed, EntryRefused
+from crossbuild.errors import BuildError, CommandFailed, EntryRefused, ToolMissing
 from crossbuild.keys import Input, Made, Output, digest_of, file_digest, handed_on, inputs_of, made_from, outputs_digest
 from crossbuild.limits import LOG_LINES_SHOWN
 from crossbuild.locks import locked
@@ -171,6 +171,12 @@ class Build:
         p = self.plans[name]
         work = p.unit.work
         assert isinstance(work, Command)
+        if work.root and os.geteuid() != 0:
+            why, cure = (
+                "this unit is in no store, and building it takes root",
+                "Build it as root, or use a store that has it",
+            )
+            raise ToolMissing(p.unit.file, f"{p.unit.key}.root", why, cure)
         needs = {alias: self._needed(need) for alias, need in p.unit.needs.items()}
         with self._tools_lock:
             tools = tree_of(p.tools, self.cache / "tools")
@@ -179,7 +185,7 @@ class Build:
             folder = Path(place) / "build"
             folder.mkdir()
             _lay_out(p, folder)
-            ended = sandbox.run(work.argv, work.environment, folder, needs, tools, work.timeout_s)
+            ended = sandbox.run(work.argv, work.environment, folder, needs, tools, work.timeout_s, work.root)
             if ended.code != 0:
                 raise _failed(p.unit, ended, work.timeout_s)
             outputs = tuple(self._keep(p.unit, folder, path, Path(place), ended.said) for path in p.unit.outputs)

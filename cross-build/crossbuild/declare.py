@@ -25,12 +25,13 @@ _BRACES = re.compile(r"\{(target|needs)(?:\.([\w-]+))?\}")
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """Runs argv in the sandbox; `tools` as declared, "debian:gcc"."""
+    """Runs argv in the sandbox; `tools` as declared, "debian:gcc"; `root`: with uid 0 and its capabilities."""
 
     argv: tuple[str, ...]
     environment: Mapping[str, str]
     tools: tuple[str, ...]
     timeout_s: float
+    root: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +70,7 @@ class Unit:
 # Key → type of what a unit may say. Lists are of strings, tables are from string to string.
 UNIT_KEYS: dict[str, type] = {
     "command": list, "environment": dict, "fetch": str, "inputs": list, "needs": dict, "outputs": list,
-    "targets": list, "timeout_s": int, "tools": list,
+    "root": bool, "targets": list, "timeout_s": int, "tools": list,
 }  # fmt: skip
 WORKSPACE_KEYS: dict[str, type] = {"name": str, "needs": list, "targets": str}
 
@@ -203,9 +204,9 @@ def _work(
     if "command" in said:
         kind, other = "command", {"fetch"}
     elif "fetch" in said:
-        kind, other = "fetch", {"environment", "inputs", "needs", "outputs", "timeout_s", "tools"}
+        kind, other = "fetch", {"environment", "inputs", "needs", "outputs", "root", "timeout_s", "tools"}
     else:
-        kind, other = "inputs", {"environment", "needs", "outputs", "timeout_s", "tools"}
+        kind, other = "inputs", {"environment", "needs", "outputs", "root", "timeout_s", "tools"}
     if wrong := sorted(other & said.keys()):
         raise DeclarationInvalid(file, f"{key}.{wrong[0]}", f"does not go with {kind}", "Remove one of the two")
     if not said.get(kind) or (kind == "command" and not lists["outputs"]):
@@ -220,7 +221,8 @@ def _work(
     timeout_s = float(said.get("timeout_s", COMMAND_TIMEOUT_S))
     if not 0 < timeout_s <= COMMAND_TIMEOUT_S_MAX:
         raise DeclarationInvalid(file, f"{key}.timeout_s", f"{timeout_s} s", f"At most {COMMAND_TIMEOUT_S_MAX:.0f} s")
-    return Command(lists["command"], environment, tuple(sorted(set(lists["tools"]))), timeout_s)
+    tools = tuple(sorted(set(lists["tools"])))
+    return Command(lists["command"], environment, tools, timeout_s, said.get("root", False))
 
 
 def _filled(

@@ -78,6 +78,7 @@ def made_from(unit: Unit, inputs: Mapping[str, Input], tools: Mapping[str, str],
         "inputs": {path: f"{found.kind} {found.digest}" for path, found in inputs.items()},
         "needs": dict(needs),
         "outputs": list(unit.outputs),
+        **({"root": True} if unit.work.root else {}),
     }
 
 

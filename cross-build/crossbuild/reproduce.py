@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from crossbuild.build import plan
-from crossbuild.declare import Fetch, Unit, read_toml
+from crossbuild.declare import Command, Fetch, Unit, read_toml
 from crossbuild.errors import CommandFailed
 from crossbuild.keys import file_digest
 from crossbuild.locks import files_read, locked
@@ -33,7 +33,9 @@ def run(root: Path, names: Sequence[str], units: Mapping[str, Unit], cache: Path
         two.mkdir(parents=True)
         for folder in (Path(place), *two.parents[:3]):
             folder.chmod(0o755)  # for the other user
-        other_user = NOBODY if os.geteuid() == 0 and Path(_PYTHON).exists() else None
+        works = [p.unit.work for p in plan(units, list(names)).values()]
+        needs_root = any(isinstance(work, Command) and work.root for work in works)
+        other_user = NOBODY if os.geteuid() == 0 and Path(_PYTHON).exists() and not needs_root else None
         _build(one, _copied(root.resolve(), names, units, cache, one, None), names, 0o022, None)
         _build(two, _copied(root.resolve(), names, units, cache, two, LONG_AGO_S), names, 0o077, other_user)
         outs = [_contents(where / "out") for where in (one, two)]

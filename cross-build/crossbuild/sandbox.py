@@ -4,6 +4,9 @@ The command sees: its inputs in /build, its needs below /needs, the files of its
 /tmp. It has no network but an own, empty loopback; user 1000 of an own user namespace, host name "build", umask 022,
 locale C.UTF-8, time zone UTC, SOURCE_DATE_EPOCH, and no other environment. bubblewrap does it, as root or not.
 Not hidden: the kernel's version, the number of cores, the real clock.
+
+A command that asks for root is uid 0 with the capabilities of ROOT, and device nodes work below /build and /tmp; all
+else is as above. It needs the real root, since no user namespace may make device nodes; it is no wall against malice.
 """
 
 from __future__ import annotations
@@ -30,6 +33,11 @@ ETC = {
     "hosts": "127.0.0.1 localhost build\n",
     "nsswitch.conf": "passwd: files\ngroup: files\nhosts: files\n",
 }
+ROOT_ETC = {"passwd": "root:x:0:0::/root:/bin/sh\n", "group": "root:x:0:\n"}
+ROOT = (  # what chroot, mount, mknod, dpkg and mmdebstrap need
+    "CHOWN", "DAC_OVERRIDE", "FOWNER", "FSETID", "KILL", "MKNOD", "SETFCAP", "SETGID", "SETPCAP", "SETUID", "SYS_ADMIN",
+    "SYS_CHROOT",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +55,7 @@ def run(
     needs: Mapping[str, Path],
     tools: Path,
     timeout_s: float,
+    root: bool = False,
 ) -> Ended:
     """Run `argv` in `folder`, seen as /build; `needs` are folders by their name under /needs. Raises ToolMissing."""
     bwrap = shutil.which("bwrap")
@@ -54,15 +63,17 @@ def run(
         raise ToolMissing(
             "bwrap", "", "is not installed; it is the sandbox of builds", "Run: apt-get install bubblewrap"
         )
-    etc = folder.parent / "etc"
+    etc, tmp = folder.parent / "etc", folder.parent / "tmp"
     etc.mkdir()
+    tmp.mkdir()
+    tmp.chmod(0o1777)
     for name, text in ETC.items():
-        (etc / name).write_text(text)
+        (etc / name).write_text((ROOT_ETC.get(name, "") if root else "") + text)
     log = folder.parent / "log"
     with log.open("wb") as said:
         try:
             code = subprocess.run(
-                [bwrap, *_options(environment, folder, needs, tools, etc), "--", *argv],
+                [bwrap, *_options(environment, folder, needs, tools, etc, root), "--", *argv],
                 stdin=subprocess.DEVNULL, stdout=said, stderr=subprocess.STDOUT, env={}, umask=0o022,
                 timeout=timeout_s, check=False,
             ).returncode  # fmt: skip
@@ -72,16 +83,25 @@ def run(
 
 
 def _options(
-    environment: Mapping[str, str], folder: Path, needs: Mapping[str, Path], tools: Path, etc: Path
+    environment: Mapping[str, str], folder: Path, needs: Mapping[str, Path], tools: Path, etc: Path, root: bool
 ) -> list[str]:
-    options = [
-        "--unshare-all", "--unshare-user", "--uid", "1000", "--gid", "1000", "--hostname", "build",
-        "--die-with-parent", "--new-session", "--cap-drop", "ALL", "--clearenv",
+    options = ["--unshare-ipc", "--unshare-pid", "--unshare-net", "--unshare-uts", "--unshare-cgroup-try"]
+    options += ["--cap-drop", "ALL"]
+    if root:
+        options += [word for name in ROOT for word in ("--cap-add", f"CAP_{name}")]
+    else:
+        options += ["--unshare-user", "--uid", "1000", "--gid", "1000"]
+    options += [
+        "--hostname", "build", "--die-with-parent", "--new-session", "--clearenv",
         "--ro-bind", str(tools / "usr"), "/usr", "--ro-bind", str(etc), "/etc",
     ]  # fmt: skip
     for name in ("bin", "sbin", "lib", "lib32", "lib64", "libx32"):
         options += ["--symlink", f"usr/{name}", f"/{name}"]
-    options += ["--proc", "/proc", "--dev", "/dev", "--tmpfs", "/tmp", "--bind", str(folder), BUILD]  # noqa: S108
+    options += ["--proc", "/proc", "--dev", "/dev"]
+    if root:  # a root file system is made in /tmp, with devices; it is too big for memory
+        options += ["--dev-bind", str(folder), BUILD, "--dev-bind", str(folder.parent / "tmp"), "/tmp"]  # noqa: S108
+    else:
+        options += ["--bind", str(folder), BUILD, "--tmpfs", "/tmp"]  # noqa: S108
     for name, path in needs.items():
         options += ["--ro-bind", str(path), f"{NEEDS}/{name}"]
     options += ["--remount-ro", "/", "--chdir", BUILD]

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
 
-from builds.build_places import NewPlace, edit, needs_sandbox
+from builds.build_places import NOBODY, NewPlace, edit, needs_sandbox
 
 pytestmark = needs_sandbox
 
@@ -109,6 +110,64 @@ def test_what_a_command_sees_of_the_machine_is_fixed(at: NewPlace) -> None:
         "SOURCE_DATE_EPOCH=1700000000", "TMPDIR=/tmp", "TZ=UTC", "USER=build",
         "1700000000.644.1000", "755.1000",
     ]  # fmt: skip
+
+
+AS_ROOT = """(
+id -u; id -un; uname -n; pwd
+mkdir r r/usr r/dev && mount --bind /usr r/usr && ln -s usr/bin usr/lib usr/lib64 r && mknod r/dev/null c 1 3
+chroot r sh -c 'echo gone > /dev/null && echo in the chroot'
+mkdir r/mine && chown 33:44 r/mine && stat -c %u:%g r/mine
+mkdir /tmp/t && mount -t tmpfs none /tmp/t && umount /tmp/t && rmdir /tmp/t && echo mounted
+mknod /tmp/null c 1 3 && echo gone > /tmp/null && echo a device
+(echo > /usr/bin/planted) 2>/dev/null || echo tools are read-only
+test -e secret.txt -o -e ROOT || echo undeclared is not there
+cat /proc/net/dev | grep -c :
+) > out.txt"""
+really_root = pytest.mark.skipif(os.geteuid() != 0, reason="device nodes are for root")
+
+
+@really_root
+def test_a_unit_may_ask_for_root_and_sees_no_more(at: NewPlace) -> None:
+    """What making a root file system needs: uid 0, chroot, mount, mknod, chown; still no network, and what is declared.
+
+    Asking is in the key: the same unit without it is another."""
+    here = at("here")
+    probe(here.root, AS_ROOT.replace("ROOT", str(here.root)))
+    file = here.root / "probe/build.toml"
+    edit(file, 'command = ["sh", "-c", "', "command = ['sh', '-c', '''")
+    edit(file, '> out.txt"]', "> out.txt''']")
+    edit(file, '"debian:coreutils"', '"debian:coreutils", "debian:grep", "debian:mount"')
+    assert here.build("probe", "probe:look", "--out", "out").code == 0
+    assert "in the chroot" not in (here.root / "out/probe/out.txt").read_text()
+    edit(file, "outputs", "root = true\noutputs")
+    done = here.build("probe", "probe:look", "--out", "out")
+    assert done.code == 0, done.said
+    assert (here.root / "out/probe/out.txt").read_text().splitlines() == [
+        "0", "root", "build", "/build", "in the chroot", "33:44", "mounted", "a device", "tools are read-only",
+        "undeclared is not there", "1",
+    ]  # fmt: skip
+    said = here.run("explain", "probe:look", "--root", "probe").said
+    assert '"root": true' in said
+
+
+@really_root
+def test_another_user_is_told_that_root_is_needed_and_may_use_what_root_built(at: NewPlace) -> None:
+    theirs, ours = at("theirs", user=NOBODY), at("ours")
+    for place in (theirs, ours):
+        probe(place.root, "id -u > out.txt")
+        edit(place.root / "probe/build.toml", "outputs", "root = true\noutputs")
+    refused = theirs.build("probe", "probe:look")
+    assert refused.code == 1
+    assert "unit.look.root: this unit is in no store, and building it takes root. " in refused.said
+    assert ours.build("probe", "probe:look").built == {"probe:look"}
+    assert theirs.build("probe", "probe:look", "--remote", str(ours.cache)).units == {"probe:look": "cached"}
+
+
+def test_root_is_yes_or_no(at: NewPlace) -> None:
+    here = at("here")
+    probe(here.root, "touch out.txt")
+    edit(here.root / "probe/build.toml", "outputs", "root = 1\noutputs")
+    assert "probe/build.toml: unit.look.root: has another type. Write a bool" in here.build("probe", "probe:look").said
 
 
 def test_an_output_that_is_not_written_is_an_error_that_names_it(at: NewPlace) -> None:
