@@ -117,7 +117,11 @@ class Apt:
 
     def _sources(self) -> list[str]:
         """The machine's own Debian sources, for this suite. Raises ToolFailed when it has none."""
-        said = run(["apt-get", "indextargets", "--format", "$(SITE) $(RELEASE) $(COMPONENT)", "Created-By: Packages"])
+        asked = ("apt-get", "indextargets", "--format", "$(SITE) $(RELEASE) $(COMPONENT)", "Created-By: Packages")
+        said = run([*asked])
+        if "-security " not in said:  # apt names only the lists it has: a machine fresh from its image may lack some
+            run(["apt-get", "-qq", "update"])
+            said = run([*asked])
         options = f" [signed-by={KEYRING}]" if KEYRING.exists() else ""
         found: dict[str, None] = {}
         for line in said.splitlines():
