@@ -55,6 +55,14 @@ class LinkLost(SkerryError):
     """The MQTT connection is gone, was refused or did not come up in time."""
 
 
+class StreamBroken(SkerryError):
+    """A stream was refused or ended before its end. `code` is a model.streams.CloseCode; `str()` is the detail."""
+
+    def __init__(self, code: int, detail: str) -> None:
+        super().__init__(detail)
+        self.code = code
+
+
 class RuntimeAway(SkerryError):
     """The container runtime cannot be reached or did not answer in time; nothing is known about the call's effect."""
 

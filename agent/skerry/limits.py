@@ -50,6 +50,18 @@ LOG_BURST_LINES = 20  # lines that the link may log at once
 LOG_REFILL_S = 60.0  # and after those one each this
 CLOSE_TIMEOUT_S = 2.0  # to write the farewell and the DISCONNECT
 
+# --- streams: logs, exec, attach, port-forward (loops/streams, loops/mux) ---------------------------------------------
+STREAM_CHUNK_BYTES = 16 * KIB  # data in one Data frame: how long others wait for their turn
+STREAM_WINDOW_BYTES = 256 * KIB  # bytes of one direction that may be unread: a stream's memory at its receiver
+STREAMS_MAX = 32  # open at the same time on one device; times the window is the most memory they take
+STREAM_OPEN_S = 20.0  # from the Dial to the first Window or Close: a new connection and a busy board
+STREAM_LINGER_S = 5.0  # the connection stays this long after the last stream, for the next command
+STREAM_EXPIRY_S = 20  # MQTT message expiry of all stream frames: nothing older is of use
+STREAM_FRAMES_WAITING_MAX = 1_024  # received frames not yet given to their stream: 32 windows hold 512 chunks
+STREAM_IDLE_S = 4 * 3_600.0  # a stream without a byte either way is closed; kubelet's own streamingConnectionIdleTimeout
+COMMAND_BYTES_MAX = 64 * KIB  # of an exec, all arguments together
+COMMAND_ARGS_MAX = 1_024
+
 # --- journal ----------------------------------------------------------------------------------------------------------
 JOURNAL_BYTES_MAX = 256 * MIB  # LMDB map size on 64 bit; JOURNAL_BYTES_MAX_32 on 32 bit
 JOURNAL_BYTES_MAX_32 = 128 * MIB  # the address space of a 32-bit process is small

@@ -1,4 +1,4 @@
-"""The six seams between skerry and the world. Each has a real and a simulated adapter and one contract suite.
+"""The six seams between skerry and the world, and what streams are made of. Each has a real and a simulated adapter and one contract suite.
 
 Nothing behind a seam decides anything; nothing in front of one touches the world.
 """
@@ -12,6 +12,7 @@ from typing import Protocol
 from skerry.model.observed import PodSeen
 from skerry.model.pod import Container, EmptyDir, HostPath, Pod, Resources
 from skerry.model.report import NodeFacts
+from skerry.model.streams import CloseCode, Piece
 
 
 class Clock(Protocol):
@@ -60,6 +61,41 @@ class Link(Protocol):
 
     def ack(self, handle: int) -> None:
         """PUBACK a received frame. Called only after what it asked for is durable. Ignored on a lost connection."""
+
+    async def close(self) -> None:
+        """Disconnect; idempotent, raises nothing."""
+
+
+class Duplex(Protocol):
+    """Bytes both ways on the channels of `model.streams`, with back-pressure: a process, a socket, a log, a client's
+    connection, or the stream that joins two of them. One reader and one writer at a time."""
+
+    async def read(self) -> Piece | None:
+        """The next piece; None once this end sends no more on any channel. Nothing is read ahead of the caller but a
+        bounded buffer. Raises StreamBroken when it ended otherwise."""
+
+    async def write(self, piece: Piece) -> None:
+        """Return once there is room for more. `piece.end` half-closes its channel. What the other side no longer wants
+        is dropped in silence (a process that closed its stdin). Raises StreamBroken."""
+
+    async def close(self, code: CloseCode = CloseCode.DONE, detail: str = "") -> None:
+        """End it: with DONE after all that was written has been handed over, else at once. Idempotent, raises nothing.
+        A process that was started for it is gone afterwards."""
+
+
+class StreamLink(Protocol):
+    """The MQTT connection that carries streams, and nothing else. Open only while a stream is. May lose what was sent;
+    keeps the order of what it does not lose."""
+
+    async def connect(self) -> None:
+        """Connect and subscribe, within CONNECT_TIMEOUT_S. Raises LinkLost."""
+
+    async def recv(self) -> bytes:
+        """The next frame. Raises LinkLost."""
+
+    async def send(self, frame: bytes, bulk: bool) -> None:
+        """Waits for room among the frames under way, in call order. `bulk` (Data) goes by QoS 0, the rest by QoS 1; all
+        expire after STREAM_EXPIRY_S. Raises LinkLost."""
 
     async def close(self) -> None:
         """Disconnect; idempotent, raises nothing."""
@@ -214,6 +250,7 @@ __all__ = [
     "Clock",
     "Container",
     "ContainerSpec",
+    "Duplex",
     "Entropy",
     "FilesVolume",
     "Host",
@@ -224,5 +261,6 @@ __all__ = [
     "Runtime",
     "RuntimeEvent",
     "Store",
+    "StreamLink",
     "VolumeFile",
 ]
