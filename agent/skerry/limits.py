@@ -58,7 +58,7 @@ STREAM_OPEN_S = 20.0  # from the Dial to the first Window or Close: a new connec
 STREAM_LINGER_S = 5.0  # the connection stays this long after the last stream, for the next command
 STREAM_EXPIRY_S = 20  # MQTT message expiry of all stream frames: nothing older is of use
 STREAM_FRAMES_WAITING_MAX = 1_024  # received frames not yet given to their stream: 32 windows hold 512 chunks
-STREAM_IDLE_S = 4 * 3_600.0  # a stream without a byte either way is closed; kubelet's own streamingConnectionIdleTimeout
+STREAM_IDLE_S = 4 * 3_600.0  # a stream without a byte either way is closed, as by kubelet
 COMMAND_BYTES_MAX = 64 * KIB  # of an exec, all arguments together
 COMMAND_ARGS_MAX = 1_024
 
