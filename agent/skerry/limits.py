@@ -61,6 +61,9 @@ STREAM_FRAMES_WAITING_MAX = 1_024  # received frames not yet given to their stre
 STREAM_IDLE_S = 4 * 3_600.0  # a stream without a byte either way is closed, as by kubelet
 COMMAND_BYTES_MAX = 64 * KIB  # of an exec, all arguments together
 COMMAND_ARGS_MAX = 1_024
+SPDY_CONTROL_BYTES_MAX = 64 * KIB  # one control frame; Data frames are passed on as they arrive
+SPDY_HEADERS_BYTES_MAX = 64 * KIB  # a stream's headers, inflated
+SPDY_STREAMS_MAX = 256  # open at the same time on one SPDY connection; a forwarded TCP connection takes two
 
 # --- journal ----------------------------------------------------------------------------------------------------------
 JOURNAL_BYTES_MAX = 256 * MIB  # LMDB map size on 64 bit; JOURNAL_BYTES_MAX_32 on 32 bit

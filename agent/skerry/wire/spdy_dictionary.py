@@ -1,0 +1,32 @@
+"""The 1423 bytes that prime deflate for SPDY/3 header blocks (SPDY Protocol Draft 3, 2.6.10.1). A fact of the protocol:
+zlib names a dictionary by its Adler-32, here 0xE3C6A7C2, and refuses every other."""
+
+from __future__ import annotations
+
+import struct
+
+# Each with its length before it, as in a header block.
+_WORDS = """
+options head post put delete trace accept accept-charset accept-encoding accept-language accept-ranges age allow
+authorization cache-control connection content-base content-encoding content-language content-length content-location
+content-md5 content-range content-type date etag expect expires from host if-match if-modified-since if-none-match
+if-range if-unmodified-since last-modified location max-forwards pragma proxy-authenticate proxy-authorization range
+referer retry-after server te trailer transfer-encoding upgrade user-agent vary via warning www-authenticate method get
+status 200_OK version HTTP/1.1 url public set-cookie keep-alive origin
+"""
+_TAIL = (
+    "100101201202205206300302303304305306307402405406407408409410411412413414415416417502504505"
+    "203 Non-Authoritative Information204 No Content301 Moved Permanently400 Bad Request401 Unauthorized403 Forbidden"
+    "404 Not Found500 Internal Server Error501 Not Implemented503 Service Unavailable"
+    "Jan Feb Mar Apr May Jun Jul Aug Sept Oct Nov Dec 00:00:00 Mon, Tue, Wed, Thu, Fri, Sat, Sun, GMT"
+    "chunked,text/html,image/png,image/jpg,image/gif,application/xml,application/xhtml+xml,text/plain,text/javascript,"
+    "publicprivatemax-age=gzip,deflate,sdchcharset=utf-8charset=iso-8859-1,utf-,*,enq=0."
+)
+
+
+def _word(text: str) -> bytes:
+    return struct.pack(">I", len(text)) + text.encode()
+
+
+# "200_OK" stands for "200 OK", which is one word.
+DICTIONARY = b"".join(_word(w.replace("_", " ")) for w in _WORDS.split()) + _TAIL.encode()
