@@ -24,6 +24,7 @@ from skerry.loops.link import link_loop
 from skerry.loops.pulse import Pulse, beating, watchdog_loop
 from skerry.loops.report import Counters, Log
 from skerry.loops.steer import Steer
+from skerry.loops.streams import Dials
 from skerry.loops.watch import watch_loop
 from skerry.model.desired import Kind
 from skerry.ports import Clock, Entropy, Host, Link, Runtime
@@ -126,7 +127,7 @@ async def serve(
     """The loops, until `stop` or until one of them fails (which is a bug or a broken journal: the process ends).
     Without a link the device has not joined a hub: it runs what its journal holds. The simulator runs this very
     function on its own seams."""
-    facts, counters = host.facts(), Counters()
+    facts, counters, dials = host.facts(), Counters(), Dials()
     booted = journal.boot_id != facts.boot_id
     session = DeviceSession(Identity(node, facts.boot_id, __version__))
     pulse = Pulse(clock, ("watch", "steer", "pods", *(["link"] if link else [])))
@@ -141,7 +142,7 @@ async def serve(
         asyncio.ensure_future(stop.wait()),
     ]
     if link is not None:
-        talk = link_loop(link, journal, session, clock, entropy, log, counters, hub)
+        talk = link_loop(link, journal, session, clock, entropy, log, counters, hub, dials.put)
         loops.append(asyncio.ensure_future(beating(hub, talk)))
     log(f"skerry {__version__}: {node} is up" + ("" if link else "; no broker is set, so it has no hub"))
     try:

@@ -56,11 +56,23 @@ STREAM_WINDOW_BYTES = 256 * KIB  # bytes of one direction that may be unread: a 
 STREAMS_MAX = 32  # open at the same time on one device; times the window is the most memory they take
 STREAM_OPEN_S = 20.0  # from the Dial to the first Window or Close: a new connection and a busy board
 STREAM_LINGER_S = 5.0  # the connection stays this long after the last stream, for the next command
+STREAM_PING_S = 15  # while streams are open each end says so often that it is there
+STREAM_SILENCE_S = 45.0  # an end that heard nothing for so long takes the other for gone
 STREAM_EXPIRY_S = 20  # MQTT message expiry of all stream frames: nothing older is of use
 STREAM_FRAMES_WAITING_MAX = 1_024  # received frames not yet given to their stream: 32 windows hold 512 chunks
 STREAM_IDLE_S = 4 * 3_600.0  # a stream without a byte either way is closed, as by kubelet
 COMMAND_BYTES_MAX = 64 * KIB  # of an exec, all arguments together
 COMMAND_ARGS_MAX = 1_024
+
+# --- container logs (world/logs, loops/rotate) ------------------------------------------------------------------------
+CONTAINER_LOG_BYTES_MAX = 5 * MIB  # a log that has grown so far is rotated (the default of config.container_log_bytes)
+CONTAINER_LOG_FILES_MAX = 3  # of one container, the one that is written among them
+LOG_LINE_BYTES_MAX = 64 * KIB  # of a line that is kept until it is whole; longer ones pass in pieces
+LOG_READ_BYTES = 32 * KIB  # read from a log at once
+LOG_TAIL_READ_BYTES = 64 * KIB  # read at once from the end, looking for the last lines
+LOG_CHANGEOVER_S = 1.0  # how long a runtime may still write into a log that was rotated
+LOG_ENDED_S = (0.01, 5.0)  # first pause and longest wait until a runtime shows that who wrote a log has ended
+LOG_AWAY_S = 10.0  # a follower asks again so often while the runtime is away
 SPDY_CONTROL_BYTES_MAX = 64 * KIB  # one control frame; Data frames are passed on as they arrive
 SPDY_HEADERS_BYTES_MAX = 64 * KIB  # a stream's headers, inflated
 SPDY_STREAMS_MAX = 256  # open at the same time on one SPDY connection; a forwarded TCP connection takes two

@@ -71,8 +71,9 @@ class Duplex(Protocol):
     connection, or the stream that joins two of them. One reader and one writer at a time."""
 
     async def read(self) -> Piece | None:
-        """The next piece; None once this end sends no more on any channel. Nothing is read ahead of the caller but a
-        bounded buffer. Raises StreamBroken when it ended otherwise."""
+        """The next piece; None once it is over: nothing more comes, and nothing more is wanted (a process has ended; a
+        socket was ended in both directions). Nothing is read ahead of the caller but a bounded buffer. Raises
+        StreamBroken when it ended otherwise."""
 
     async def write(self, piece: Piece) -> None:
         """Return once there is room for more. `piece.end` half-closes its channel. What the other side no longer wants
@@ -87,8 +88,9 @@ class StreamLink(Protocol):
     """The MQTT connection that carries streams, and nothing else. Open only while a stream is. May lose what was sent;
     keeps the order of what it does not lose."""
 
-    async def connect(self) -> None:
-        """Connect and subscribe, within CONNECT_TIMEOUT_S. Raises LinkLost."""
+    async def connect(self, gone: bytes) -> None:
+        """Connect and subscribe, within CONNECT_TIMEOUT_S. `gone` is the frame that reaches the hub when this
+        connection ends, however it ends. Raises LinkLost."""
 
     async def recv(self) -> bytes:
         """The next frame. Raises LinkLost."""

@@ -207,14 +207,15 @@ def _latch_after_failures() -> Sequence[Patch]:
     """The link gives up after three failures in a row."""
 
     async def link_loop(
-        link_: Any, journal: Any, session_: Any, clock: Any, entropy: Any, log: Any, counters: Any, beat: Any
+        link_: Any, journal: Any, session_: Any, clock: Any, entropy: Any, log: Any, counters: Any, beat: Any,
+        dialled: Any,
     ) -> None:
         failures = 0
         while failures < 3:
             try:
                 await link_.connect()
                 failures = 0
-                await link.Conversation(link_, journal, session_, clock, entropy, log, counters, beat).run()
+                await link.Conversation(link_, journal, session_, clock, entropy, log, counters, beat, dialled).run()
             except LinkLost:
                 failures += 1
             finally:

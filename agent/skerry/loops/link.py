@@ -7,7 +7,7 @@ are the session's business.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -19,7 +19,7 @@ from skerry.loops.report import Counters, Log, Sparing
 from skerry.plan.backoff import full_jitter
 from skerry.ports import Clock, Entropy, Inbound, Link
 from skerry.wire.message import encode
-from skerry.wire.session import Commit, DeviceSession, Effect, Note, Retell, Send, Trim
+from skerry.wire.session import Commit, DeviceSession, Dialled, Effect, Note, Retell, Send, Trim
 
 
 async def link_loop(
@@ -31,8 +31,10 @@ async def link_loop(
     log: Log,
     counters: Counters,
     beat: Beat,
+    dialled: Callable[[bytes], None],
 ) -> None:
-    """Run for ever: connect, converse until the connection is lost, wait, again."""
+    """Run for ever: connect, converse until the connection is lost, wait, again. `dialled` gets the epoch when the hub
+    asks for the connection for streams; it only leaves word."""
     failures, log = 0, Sparing(log, clock)
     while True:
         beat.works()
@@ -40,7 +42,7 @@ async def link_loop(
             await link.connect()
             log("link: connected")
             failures = 0
-            await Conversation(link, journal, session, clock, entropy, log, counters, beat).run()
+            await Conversation(link, journal, session, clock, entropy, log, counters, beat, dialled).run()
         except LinkLost as why:
             if failures < 3:
                 log(f"link: {why}")
@@ -66,7 +68,9 @@ class Conversation:
         log: Log,
         counters: Counters,
         beat: Beat,
+        dialled: Callable[[bytes], None],
     ) -> None:
+        self._dialled = dialled
         self._link, self._journal, self._session = link, journal, session
         self._clock, self._entropy, self._log, self._counters, self._beat = clock, entropy, log, counters, beat
         self._owed_at: float | None = clock.now() if journal.owes_reports else None  # when to try `retell` again
@@ -131,6 +135,8 @@ class Conversation:
                         await self._journal.trim(seq)
                 case Retell():
                     await self._retell()
+                case Dialled(epoch):
+                    self._dialled(epoch)
                 case Note(what):
                     self._counters["session_notes"] += 1
                     self._log(f"session: {what}")

@@ -17,12 +17,12 @@ PLAIN, DEFLATED = 0, 1
 WINDOW_BITS = -15  # raw deflate: no header, no checksum; TCP, MQTT and later COSE guard the bytes
 
 
-def pack(kind: int, body: Value) -> bytes:
-    """A frame, deflated where that makes it smaller. Raises LimitExceeded."""
+def pack(kind: int, body: Value, deflated: bool = True) -> bytes:
+    """A frame; where `deflated` makes it smaller, in that form. Raises LimitExceeded."""
     plain = encode([kind, body])
     if len(plain) > FRAME_INFLATED_BYTES_MAX:
         raise LimitExceeded("FRAME_INFLATED_BYTES_MAX", FRAME_INFLATED_BYTES_MAX, len(plain))
-    small = deflate(plain, DICTIONARY)
+    small = deflate(plain, DICTIONARY) if deflated else plain
     frame = bytes((VERSION << 4 | DEFLATED,)) + small if len(small) < len(plain) else bytes((VERSION << 4,)) + plain
     if len(frame) > FRAME_BYTES_MAX:
         raise LimitExceeded("FRAME_BYTES_MAX", FRAME_BYTES_MAX, len(frame))

@@ -1,32 +1,37 @@
-"""The messages, and the table that says which integer key carries which field. Whole contract: docs/wire-protocol.cddl.
+"""The messages of a session, and the table that says which integer key carries which field.
 
-Keys that this version does not know are kept in `extra` and written again, so that an older end never loses what a
-newer one said.
+Whole contract: docs/wire-protocol.cddl. Streams have messages of their own (wire.streams).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import Any
-from uuid import UUID
 
-from skerry.errors import Malformed
-from skerry.limits import (
-    DIGEST_WIRE_BYTES,
-    FULL_NAME_CHARS_MAX,
-    NAME_CHARS_MAX,
-    NONCE_BYTES,
-    OBJECTS_MAX,
-    REPORT_ITEMS_MAX,
-    TEXT_CHARS_MAX,
-)
+from skerry.limits import DIGEST_WIRE_BYTES, FULL_NAME_CHARS_MAX, OBJECTS_MAX, REPORT_ITEMS_MAX
 from skerry.model.desired import Kind
 from skerry.model.report import OutboxItem, ReportKind
-from skerry.wire import frame
-
-NO_EXTRA: Mapping[int, Any] = {}
+from skerry.wire.fields import (
+    DETAIL,
+    FLAG,
+    ID,
+    NAME,
+    NO_EXTRA,
+    NONCE,
+    NONCE_OR_NONE,
+    UID,
+    UINT,
+    Optional,
+    Table,
+    data,
+    enum,
+    items,
+    pack,
+    text,
+    unpack,
+)
 
 
 class RejectCode(IntEnum):
@@ -153,124 +158,31 @@ class Credit:
     extra: Mapping[int, Any] = field(default_factory=lambda: NO_EXTRA)
 
 
-Message = Hello | Welcome | Inventory | Delta | Ack | Reject | Report | Credit
+@dataclass(frozen=True, slots=True)
+class Dial:
+    """Hub → device: open the connection for streams; what travels on it belongs to `epoch` (wire.streams)."""
+
+    nonce: bytes
+    epoch: bytes
+    extra: Mapping[int, Any] = field(default_factory=lambda: NO_EXTRA)
 
 
-# --- how one field is written and read --------------------------------------------------------------------------------
-
-Coder = tuple[Callable[[Any], Any], Callable[[Any, str], Any]]
+Message = Hello | Welcome | Inventory | Delta | Ack | Reject | Report | Credit | Dial
 
 
-def text(chars_max: int) -> Coder:
-    def read(value: Any, name: str) -> str:
-        if not isinstance(value, str) or len(value) > chars_max:
-            raise Malformed(f"{name}: text of at most {chars_max} characters expected")
-        return value
+# --- how they travel --------------------------------------------------------------------------------------------------
 
-    return str, read
-
-
-def _data(size: int | None = None) -> Coder:
-    def read(value: Any, name: str) -> bytes:
-        if not isinstance(value, bytes) or (size is not None and len(value) != size):
-            raise Malformed(f"{name}: bytes expected" if size is None else f"{name}: {size} bytes expected")
-        return value
-
-    return bytes, read
-
-
-def _uint(value: Any, name: str) -> int:
-    if type(value) is not int or not 0 <= value < 1 << 63:
-        raise Malformed(f"{name}: an unsigned integer below 2^63 expected")
-    return value
-
-
-def _flag(value: Any, name: str) -> bool:
-    if not isinstance(value, bool):
-        raise Malformed(f"{name}: true or false expected")
-    return value
-
-
-def _enum(of: type[IntEnum]) -> Coder:
-    def read(value: Any, name: str) -> Any:
-        try:
-            return of(_uint(value, name))
-        except ValueError:
-            raise Malformed(f"{name}: unknown {of.__name__} {value}") from None
-
-    return int, read
-
-
-def _id_out(value: str) -> str | bytes:
-    """A uuid in its usual spelling travels as 16 bytes, anything else as text."""
-    if len(value) == 36:
-        try:
-            as_uuid = UUID(value)
-        except ValueError:
-            return value
-        return as_uuid.bytes if str(as_uuid) == value else value
-    return value
-
-
-def _id_in(value: Any, name: str) -> str:
-    if isinstance(value, bytes) and len(value) == 16:
-        return str(UUID(bytes=value))
-    said = str(text(NAME_CHARS_MAX)[1](value, name))
-    if not all(" " <= c <= "~" for c in said):
-        raise Malformed(f"{name}: printable ASCII text or 16 bytes expected")
-    return said
-
-
-def _uid_in(value: Any, name: str) -> str:
-    """A uid names records and folders on the device, so it must be fit for that."""
-    uid = _id_in(value, name)
-    if not uid or uid in (".", "..") or not all("!" <= c <= "~" and c != "/" for c in uid):
-        raise Malformed(f"{name}: a uid of printable characters without '/' expected")
-    return uid
-
-
-def _nonce_or_none(value: Any, name: str) -> bytes:
-    if not isinstance(value, bytes) or len(value) not in (0, NONCE_BYTES):
-        raise Malformed(f"{name}: {NONCE_BYTES} bytes or none expected")
-    return value
-
-
-def _items(count_max: int, out: Callable[[Any], Any], make: Callable[..., Any], *coders: Coder) -> Coder:
-    """A list of small arrays; `out` gives an item's parts, `make` puts them together."""
-
-    def write(values: Any) -> list[Any]:
-        return [[coder[0](part) for coder, part in zip(coders, out(v), strict=True)] for v in values]
-
-    def read(value: Any, name: str) -> tuple[Any, ...]:
-        if not isinstance(value, list) or len(value) > count_max:
-            raise Malformed(f"{name}: a list of at most {count_max} expected")
-        for item in value:
-            if not isinstance(item, list) or len(item) != len(coders):
-                raise Malformed(f"{name}: each item has {len(coders)} parts")
-        return tuple(make(*(c[1](part, name) for c, part in zip(coders, item, strict=True))) for item in value)
-
-    return write, read
-
-
-UINT: Coder = (int, _uint)
-FLAG: Coder = (bool, _flag)
-ID: Coder = (_id_out, _id_in)
-UID: Coder = (_id_out, _uid_in)  # of an object
-NONCE, DIGEST, JOURNAL_ID = _data(NONCE_BYTES), _data(DIGEST_WIRE_BYTES), _data(16)
-NONCE_OR_NONE: Coder = (bytes, _nonce_or_none)
-CODE = _enum(RejectCode)
-NAME, DETAIL, KIND = text(NAME_CHARS_MAX), text(TEXT_CHARS_MAX), _enum(Kind)
-ENTRIES = _items(OBJECTS_MAX, tuple, lambda *parts: parts, KIND, UID, DIGEST, text(FULL_NAME_CHARS_MAX))
-PUTS = _items(
-    OBJECTS_MAX, lambda p: (p.kind, p.uid, p.digest, p.patched, p.data), Put, KIND, UID, DIGEST, FLAG, _data()
-)
-DELETES = _items(OBJECTS_MAX, tuple, lambda *parts: parts, KIND, UID)
-OUTBOX = _items(
-    REPORT_ITEMS_MAX, lambda i: (i.seq, i.kind, i.subject, i.body), OutboxItem, UINT, _enum(ReportKind), ID, _data()
+DIGEST, JOURNAL_ID = data(DIGEST_WIRE_BYTES), data(16)
+CODE, KIND = enum(RejectCode), enum(Kind)
+ENTRIES = items(OBJECTS_MAX, tuple, lambda *parts: parts, KIND, UID, DIGEST, text(FULL_NAME_CHARS_MAX))
+PUTS = items(OBJECTS_MAX, lambda p: (p.kind, p.uid, p.digest, p.patched, p.data), Put, KIND, UID, DIGEST, FLAG, data())
+DELETES = items(OBJECTS_MAX, tuple, lambda *parts: parts, KIND, UID)
+OUTBOX = items(
+    REPORT_ITEMS_MAX, lambda i: (i.seq, i.kind, i.subject, i.body), OutboxItem, UINT, enum(ReportKind), ID, data()
 )
 
 # type → (class, ((key, field, coder), …)); a field whose default is None or empty may be absent
-TABLE: dict[int, tuple[type[Any], tuple[tuple[int, str, Coder], ...]]] = {
+TABLE: Table = {
     1: (
         Hello,
         (
@@ -320,9 +232,10 @@ TABLE: dict[int, tuple[type[Any], tuple[tuple[int, str, Coder], ...]]] = {
     6: (Reject, ((1, "nonce", NONCE_OR_NONE), (2, "code", CODE), (3, "detail", DETAIL), (4, "retry_ms", UINT))),
     7: (Report, ((1, "nonce", NONCE), (2, "journal_id", JOURNAL_ID), (3, "items", OUTBOX), (4, "after", UINT))),
     8: (Credit, ((1, "nonce", NONCE), (2, "frames", UINT))),
+    9: (Dial, ((1, "nonce", NONCE), (2, "epoch", NONCE))),
 }
 TYPE_OF = {cls: kind for kind, (cls, _) in TABLE.items()}
-OPTIONAL = {
+OPTIONAL: Optional = {
     Delta: {"puts": (), "deletes": (), "adopt": False},
     Ack: dict.fromkeys(("generation", "digest", "journal_id", "seq", "credit")),
     Reject: {"detail": "", "retry_ms": 0},
@@ -332,31 +245,10 @@ OPTIONAL = {
 def encode(message: Message) -> bytes:
     """A message as a frame. Raises LimitExceeded if it does not fit one."""
     kind = TYPE_OF[type(message)]
-    optional = OPTIONAL.get(type(message), {})
-    body = dict(message.extra)
-    for key, name, (write, _) in TABLE[kind][1]:
-        value = getattr(message, name)
-        if name not in optional or value != optional[name]:
-            body[key] = write(value)
-    return frame.pack(kind, body)
+    return pack(kind, TABLE[kind][1], OPTIONAL.get(type(message), {}), message)
 
 
-def decode(data: bytes) -> Message:
+def decode(frame: bytes) -> Message:
     """The message in a frame. Raises Malformed (with the field's name) or LimitExceeded."""
-    kind, body = frame.unpack(data)
-    if kind not in TABLE:
-        raise Malformed(f"unknown message type {kind}")
-    cls, rows = TABLE[kind]
-    if not isinstance(body, dict) or not all(type(k) is int for k in body):
-        raise Malformed(f"{cls.__name__}: the body is a map with integer keys")
-    optional, values = OPTIONAL.get(cls, {}), dict(body)
-    fields: dict[str, Any] = {}
-    for key, name, (_, read) in rows:
-        if key in values:
-            fields[name] = read(values.pop(key), f"{cls.__name__}.{name}")
-        elif name in optional:
-            fields[name] = optional[name]
-        else:
-            raise Malformed(f"{cls.__name__}.{name} is missing")
-    message: Message = cls(**fields, extra=values or NO_EXTRA)
+    message: Message = unpack(TABLE, OPTIONAL, frame)
     return message

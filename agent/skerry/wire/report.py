@@ -12,14 +12,14 @@ from enum import Enum
 from typing import Any
 
 from skerry.errors import Malformed
-from skerry.limits import CONTAINERS_MAX, NAME_CHARS_MAX, TEXT_CHARS_MAX
+from skerry.limits import CONTAINERS_MAX
 from skerry.model.report import ContainerStatus, Event, Life, NodeFacts, Phase, PodStatus, ReportKind
 from skerry.wire.codec import decode, encode
-from skerry.wire.message import FLAG, ID, UINT, Coder, text
+from skerry.wire.fields import DETAIL as TEXT
+from skerry.wire.fields import FLAG, ID, NAME, UINT, Coder
 
 ADDRESSES_MAX = 16
 INT_MAX = 1 << 31
-NAME, TEXT = text(NAME_CHARS_MAX), text(TEXT_CHARS_MAX)
 
 
 def _choice(of: type[Enum]) -> Coder:

@@ -31,7 +31,7 @@ from skerry.model.desired import Change, Desired, short
 from skerry.model.report import OutboxItem
 from skerry.wire import message
 from skerry.wire.delta import Fault, full_name, judge
-from skerry.wire.message import Ack, Credit, Delta, Hello, Inventory, Message, Reject, RejectCode, Report, Welcome
+from skerry.wire.message import Ack, Credit, Delta, Dial, Hello, Inventory, Message, Reject, RejectCode, Report, Welcome
 
 
 class State(str, Enum):
@@ -84,13 +84,20 @@ class Retell:
 
 
 @dataclass(frozen=True, slots=True)
+class Dialled:
+    """The hub wants the connection for streams, for this epoch."""
+
+    epoch: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class Note:
     """Something worth a line in the log and a counter."""
 
     what: str
 
 
-Effect = Send | Commit | Trim | Retell | Note
+Effect = Send | Commit | Trim | Retell | Dialled | Note
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,6 +178,9 @@ class DeviceSession:
                 return self.flush(view, now)
             case Delta():
                 return self._delta(got, view, now, jitter)
+            case Dial():
+                live = self.state is State.LIVE
+                return [Dialled(got.epoch) if live else Note("a Dial before the answer to my Hello")]
 
     def committed(self, view: View, now: float) -> list[Effect]:
         """The change of the last Commit is durable: acknowledge it."""
@@ -233,7 +243,7 @@ class DeviceSession:
         self.state, self.deadline, self._unacked = State.PAUSED, now + delay, []
         return [Note(f"{why}; Hello again in {delay:.1f} s")]
 
-    def _stale(self, got: Welcome | Ack | Delta | Credit, now: float, jitter: float) -> list[Effect]:
+    def _stale(self, got: Welcome | Ack | Delta | Credit | Dial, now: float, jitter: float) -> list[Effect]:
         """Of another session. Where it answers a Hello, that Hello may have reached the hub after this session's own:
         then the hub goes by what was true then, and where it has nothing to ask, both ends would be silent for good."""
         answer = isinstance(got, Welcome) or (isinstance(got, Ack) and got.generation is not None)

@@ -1,11 +1,11 @@
-"""The device's Link: one MqttConnection after another, on this node's three topics."""
+"""The device's Link and StreamLink: one MqttConnection after another, on this node's topics."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 
 from skerry.errors import LinkLost
-from skerry.limits import FRAME_BYTES_MAX
+from skerry.limits import FRAME_BYTES_MAX, STREAM_EXPIRY_S, STREAM_FRAMES_WAITING_MAX, STREAM_PING_S
 from skerry.ports import Inbound
 from skerry.world.dial import Dialer
 from skerry.world.mqtt import MqttConnection
@@ -27,6 +27,16 @@ def up_topic(node: str) -> str:
 def will_topic(node: str) -> str:
     """`lost` by the broker when the device vanished, `closed` by the device when it disconnects."""
     return f"skerry/v1/{node}/will"
+
+
+def streams_down_topic(node: str) -> str:
+    """Hub to device, for streams."""
+    return f"skerry/v1/{node}/streams/down"
+
+
+def streams_up_topic(node: str) -> str:
+    """Device to hub, for streams."""
+    return f"skerry/v1/{node}/streams/up"
 
 
 class MqttLink:
@@ -69,6 +79,52 @@ class MqttLink:
     async def close(self) -> None:
         if self._connection is not None:
             await self._connection.close()
+
+    def _alive(self) -> MqttConnection:
+        if self._connection is None:
+            raise LinkLost("not connected")
+        return self._connection
+
+
+class MqttStreamLink:
+    """ports.StreamLink: a connection of its own, with a client id and topics of its own, so that bulk never delays
+    state."""
+
+    def __init__(self, node: str, options: MqttOptions) -> None:
+        """As MqttLink; with a keepalive short enough for people who wait."""
+        self._node = node
+        self._options = replace(
+            options,
+            client_id=f"{options.client_id}.streams",
+            manual_ack=False,
+            keepalive_s=STREAM_PING_S,
+            session_expiry_s=0,
+            inbox_max=STREAM_FRAMES_WAITING_MAX,
+        )
+        self._dialer = Dialer(options.host, options.port, options.tls, options.insecure)
+        self._connection: MqttConnection | None = None
+        self.counts = MqttCounts()
+
+    async def connect(self, gone: bytes) -> None:
+        await self.close()
+        options = replace(self._options, will=Will(streams_up_topic(self._node), gone, gone, 0))
+        connection = self._connection = MqttConnection(options, dialer=self._dialer, counts=self.counts)
+        try:
+            await connection.connect([streams_down_topic(self._node)])
+        except BaseException:
+            await connection.close()
+            raise
+
+    async def recv(self) -> bytes:
+        return (await self._alive().recv()).payload
+
+    async def send(self, frame: bytes, bulk: bool) -> None:
+        await self._alive().publish(streams_up_topic(self._node), frame, 0 if bulk else 1, STREAM_EXPIRY_S)
+
+    async def close(self) -> None:
+        if self._connection is not None:
+            await self._connection.close()
+            self._connection = None
 
     def _alive(self) -> MqttConnection:
         if self._connection is None:

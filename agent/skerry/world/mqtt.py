@@ -91,9 +91,10 @@ class MqttConnection:
         _, mid = self._alive().unsubscribe(list(topics))
         await self._acknowledged(mid, f"UNSUBACK for {topics[0]}", timeout_s)
 
-    async def publish(self, topic: str, payload: bytes, qos: int = 1) -> None:
-        """Hand it over, after waiting for room among `outbox_max` (or the broker's receive maximum) under way.
-        Raises LinkLost, or LimitExceeded when the broker does not take packets of this size."""
+    async def publish(self, topic: str, payload: bytes, qos: int = 1, expiry_s: int = 0) -> None:
+        """Hand it over, after waiting for room among `outbox_max` (or the broker's receive maximum) under way. With
+        `expiry_s` the broker forgets it after that long. Raises LinkLost, or LimitExceeded when the broker does not
+        take packets of this size."""
         client = self._alive()
         size = len(payload) + len(topic.encode()) + 16
         if size > self.offer.packet_bytes_max:
@@ -103,7 +104,7 @@ class MqttConnection:
             self._alive()
         self._in_flight += 1
         self.counts.published += 1
-        code = client.publish(topic, payload, qos).rc
+        code = client.send(topic, payload, qos, expiry_s)
         if code != 0:
             self._lose(LinkLost(f"publish: {code!r}"))
             self._alive()

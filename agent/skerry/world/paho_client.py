@@ -60,6 +60,14 @@ class PahoClient(Client):
         properties.WillDelayInterval = delay_s
         self.will_set(topic, payload, qos=1, retain=False, properties=properties)
 
+    def send(self, topic: str, payload: bytes, qos: int, expiry_s: int) -> MQTTErrorCode:
+        """PUBLISH, with a message expiry unless that is 0."""
+        properties = None
+        if expiry_s:
+            properties = Properties(PacketTypes.PUBLISH)  # type: ignore[no-untyped-call]
+            properties.MessageExpiryInterval = expiry_s
+        return self.publish(topic, payload, qos, properties=properties).rc
+
     def limit_in_flight(self, publishes: int) -> None:
         """The broker's receive maximum. paho neither reads it from CONNACK nor lets its setter be called by then."""
         self._max_inflight_messages = publishes

@@ -95,6 +95,7 @@ class Device:
         self._stored_at = -STATUS_COALESCE_S
         self._bell = asyncio.Event()
         self._will = self._cut = self._hail = self._changed = False
+        self._dial = b""  # the epoch to ask for
         self._failed: Exception | None = None
         self._armed: float | None = None
         self._absent_at: float | None = clock.now() + PRESENCE_GRACE_S
@@ -143,6 +144,14 @@ class Device:
         """The target may be another one."""
         self._changed = True
         self._bell.set()
+
+    def dial(self, epoch: bytes) -> bool:
+        """Ask for the connection for streams. False when the device is not there."""
+        if self.session.state is not State.LIVE:
+            return False
+        self._dial = epoch
+        self._bell.set()
+        return True
 
     @property
     def queue_depth(self) -> int:
@@ -204,6 +213,9 @@ class Device:
         if self._changed:
             self._changed = False
             await self._refresh()
+        if self._dial:
+            epoch, self._dial = self._dial, b""
+            await self._carry_out(self.session.dial(epoch))
         if self._hail:
             self._hail = False
             await self._carry_out(self.session.hail(self._clock.now()))

@@ -23,6 +23,7 @@ from skerry.wire.delta import next_step
 from skerry.wire.message import (
     Ack,
     Delta,
+    Dial,
     Hello,
     Inventory,
     Message,
@@ -170,6 +171,12 @@ class HubSession:
         self._hail_at = now + min(last, first * 2**self._hails)
         self._hails = min(self._hails + 1, 16)
         return self._no_session(b"")
+
+    def dial(self, epoch: bytes) -> list[Effect]:
+        """Ask the device for its connection for streams; nothing where no session is live."""
+        if self.state is not State.LIVE or self._hello is None:
+            return []
+        return [Send(Dial(self._hello.nonce, epoch))]
 
     # --- what the API and the clock say -------------------------------------------------------------------------------
 

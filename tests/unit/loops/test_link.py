@@ -69,7 +69,10 @@ async def test_a_journal_that_fills_up_is_said_once_and_again_after_it_had_room(
     session = DeviceSession(Identity("pi-7", "boot-1", "0.1.0"))
     clock = ManualClock()
     beat = Pulse(clock, ()).of("link")
-    loop = link_loop(hub, journal, session, clock, Dice(), lambda line: lines.append(line), Counters(), beat)
+    dialled = list[bytes]()
+    loop = link_loop(
+        hub, journal, session, clock, Dice(), lambda line: lines.append(line), Counters(), beat, dialled.append
+    )
     task = asyncio.ensure_future(loop)
     await settle()
     over = JOURNAL_ALARM_RATIO + 0.01

@@ -13,10 +13,12 @@ from skerry.model.report import (
     PodStatus,
     ReportKind,
 )
+from skerry.model.streams import Attach, Channel, CloseCode, Exec, Logs, PortForward, Stats
 from skerry.wire.message import (
     Ack,
     Credit,
     Delta,
+    Dial,
     Hello,
     Inventory,
     Message,
@@ -27,6 +29,7 @@ from skerry.wire.message import (
     Welcome,
 )
 from skerry.wire.report import Reported, encode_report
+from skerry.wire.streams import Close, Data, Ready, StreamMessage, Window, opening
 
 NONCE, JOURNAL = bytes(range(8)), bytes(range(16, 32))
 STORE, EPOCH = "6f1c3f0e-52a5-4d5b-9b0e-2f6a1a1d7c11", "0b8f6f3a-6a0e-4d2f-8f0e-1f6d5f1c2b3a"
@@ -86,5 +89,24 @@ MESSAGES: dict[str, Message] = {
     "reject-hail": Reject(b"", RejectCode.NO_SESSION),
     "report": Report(NONCE, JOURNAL, ITEMS, 6),
     "credit": Credit(NONCE, 4),
+    "dial": Dial(NONCE, NONCE[::-1]),
     "welcome-later": Welcome(NONCE, True, True, 16, extra={99: "a key of a later version", 100: [1, {2: b"x"}]}),
 }  # fmt: skip
+
+STREAMS: dict[str, StreamMessage] = {
+    "ready": Ready(NONCE),
+    "open-logs": opening(
+        Logs("default", "web", "app", True, True, True, 10, 4_096, 1_764_000_000_000_000_000), NONCE, 1, 262_144
+    ),
+    "open-exec": opening(
+        Exec("default", "web", "app", ("sh", "-c", "täglich"), True, True, False, True), NONCE, 2, 262_144
+    ),
+    "open-attach": opening(Attach("default", "web", "app", stdin=True), NONCE, 3, 262_144),
+    "open-port-forward": opening(PortForward("default", "web", 8_080), NONCE, 4, 262_144),
+    "open-stats": opening(Stats(), NONCE, 5, 262_144),
+    "data": Data(NONCE, 2, Channel.STDOUT, 16_384, b"hello\n"),
+    "data-end": Data(NONCE, 2, Channel.STDIN, 0, b"", True),
+    "window": Window(NONCE, 2, 262_144),
+    "close": Close(NONCE, 2, CloseCode.NOT_FOUND, 0, 'pod "web" does not exist on this device'),
+    "close-done": Close(NONCE, 2, CloseCode.DONE, 22_528),
+}

@@ -16,21 +16,25 @@ from golden.wirecheck import CDDL, members, rules
 from skerry import limits
 from skerry.model.desired import Kind
 from skerry.model.report import Life, Phase, ReportKind
-from skerry.wire import frame, message
+from skerry.model.streams import Channel, CloseCode
+from skerry.wire import frame, message, streams
 from skerry.wire.message import RejectCode
 from skerry.wire.report import ADDRESSES_MAX, CONTAINER, TABLES
 
 PAGE = Path(__file__).parents[3] / "docs" / "wire-protocol.md"
 BEGIN, END = "<!-- messages -->\n", "<!-- /messages -->"
 TEXT = PAGE.read_text()
-CLASSES = {cls.__name__.lower(): (kind, cls, rows) for kind, (cls, rows) in message.TABLE.items()}
+MESSAGES = {**message.TABLE, **streams.TABLE}
+OPTIONAL = {**message.OPTIONAL, **streams.OPTIONAL}
+RULES = {"data": "stream-data"}  # the CDDL's own name where the class's is taken
+CLASSES = {RULES.get(n, n): (k, c, rows) for k, (c, rows) in MESSAGES.items() for n in (c.__name__.lower(),)}
 BODIES = {"pod-status": ReportKind.POD_STATUS, "event": ReportKind.EVENT, "node-facts": ReportKind.NODE}
 
 
 def table() -> str:
     lines = ["| type | message | what it says | fields by key |", "|---|---|---|---|"]
-    for kind, (cls, rows) in message.TABLE.items():
-        optional = message.OPTIONAL.get(cls, {})
+    for kind, (cls, rows) in MESSAGES.items():
+        optional = OPTIONAL.get(cls, {})
         fields = ", ".join(f"{key} {name}{'?' if name in optional else ''}" for key, name, _ in rows)
         says = " ".join((cls.__doc__ or "").split())
         lines.append(f"| {kind} | {cls.__name__} | {says} | {fields} |")
@@ -48,6 +52,12 @@ def test_the_table_of_messages_is_the_one_of_the_code() -> None:
 def test_the_page_names_every_reject_code_with_its_number() -> None:
     listed = ", ".join(f"{code.value} {code.name}" for code in RejectCode)
     assert f"Reject codes: {listed}." in TEXT
+    assert listed in CDDL.read_text()
+
+
+def test_the_page_names_every_close_code_with_its_number() -> None:
+    listed = ", ".join(f"{code.value} {code.name}" for code in CloseCode)
+    assert f"Close codes: {listed}." in TEXT
     assert listed in CDDL.read_text()
 
 
@@ -69,7 +79,7 @@ def test_the_cddl_has_every_field_of_a_message(rule: str) -> None:
     kind, cls, rows = CLASSES[rule]
     assert f"[{kind}, {rule}]" in rules()["frame"]
     assert named(rule) == {key: name for key, name, _ in rows}
-    optional = message.OPTIONAL.get(cls, {})
+    optional = OPTIONAL.get(cls, {})
     assert {k for k, (_, may) in members(rule).items() if may} == {key for key, name, _ in rows if name in optional}
 
 
@@ -89,6 +99,12 @@ def test_the_cddl_has_the_codes_bounds() -> None:
     for rule, members_ in (("phase", Phase), ("life", Life)):
         assert said[rule] == f"0..{len(members_) - 1}"
     assert said["kind"] == f"1..{max(Kind)}"
+    assert said["close-code"] == f"0..{max(CloseCode)}"
+    assert said["channel"] == f"0..{max(Channel)}"
+    assert said["stream-kind"] == f"1..{max(streams.StreamKind)}"
+    assert said["chunk"] == f"bstr .size (0..{limits.STREAM_CHUNK_BYTES})"
+    assert said["command"] == f"[0*{limits.COMMAND_ARGS_MAX} argument]"
+    assert said["argument"] == f"tstr .size (0..{limits.COMMAND_BYTES_MAX})"
     assert said["reject-code"] == f"1..{max(RejectCode)}"
     assert said["name"] == f"tstr .size (0..{limits.NAME_CHARS_MAX * 4})"
     assert said["detail"] == f"tstr .size (0..{limits.TEXT_CHARS_MAX * 4})"

@@ -10,6 +10,7 @@ import json
 import os
 from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -17,9 +18,9 @@ from golden.wirecheck import validate
 from skerry.model.desired import Kind, object_of
 from skerry.model.manifest import read_pod
 from skerry.model.pod import Pod, fingerprint
-from skerry.wire import frame, message
+from skerry.wire import frame, message, streams
 from skerry.wire.dictionary import DICTIONARY
-from unit.wire.examples import MESSAGES
+from unit.wire.examples import MESSAGES, STREAMS
 
 GOLDEN = Path(__file__).parents[2] / "golden"
 UPDATE = bool(os.environ.get("SKERRY_UPDATE_GOLDEN"))
@@ -32,23 +33,31 @@ def golden(path: Path, text: str) -> str:
     return path.read_text()
 
 
-@pytest.mark.parametrize("name", MESSAGES)
+ALL: dict[str, tuple[Any, Any]] = {  # name → the message, and the module that reads it
+    **{name: (said, message) for name, said in MESSAGES.items()},
+    **{name: (said, streams) for name, said in STREAMS.items()},
+}
+
+
+@pytest.mark.parametrize("name", ALL)
 def test_a_message_is_read_from_and_written_to_the_bytes_of_version_1(name: str) -> None:
     """The deflated frame is only read: another zlib may deflate the same bytes differently."""
-    written = message.encode(MESSAGES[name])
-    lines = (f"value {MESSAGES[name]!r}", f"cbor {frame.inner(written).hex()}", f"frame {written.hex()}")
+    said_now, module = ALL[name]
+    written = module.encode(said_now)
+    lines = (f"value {said_now!r}", f"cbor {frame.inner(written).hex()}", f"frame {written.hex()}")
     known = golden(GOLDEN / "wire-v1" / f"{name}.cbor.txt", "\n".join(lines) + "\n")
     said = dict(line.split(" ", 1) for line in known.splitlines())
-    assert said["value"] == repr(MESSAGES[name])
+    assert said["value"] == repr(said_now)
     assert said["cbor"] == frame.inner(written).hex()
     assert frame.inner(bytes.fromhex(said["frame"])).hex() == said["cbor"]
-    assert message.decode(validate(bytes.fromhex(said["frame"]))) == MESSAGES[name]
+    assert module.decode(validate(bytes.fromhex(said["frame"]))) == said_now
 
 
 def test_every_kind_of_message_has_a_golden_file_and_no_file_is_left_over() -> None:
     assert {type(m) for m in MESSAGES.values()} == set(message.TYPE_OF)
+    assert {type(m) for m in STREAMS.values()} == set(streams.TYPE_OF)
     files = {p.name.removesuffix(".cbor.txt") for p in (GOLDEN / "wire-v1").glob("*.cbor.txt")}
-    assert files == set(MESSAGES)
+    assert files == set(ALL)
 
 
 def test_the_dictionary_is_frozen() -> None:

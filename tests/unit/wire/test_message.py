@@ -68,8 +68,8 @@ def test_a_body_is_a_map_with_integer_keys(body: Any) -> None:
 
 
 def test_an_unknown_type_is_malformed() -> None:
-    with pytest.raises(Malformed, match="unknown message type 9"):
-        message.decode(frame.pack(9, {}))
+    with pytest.raises(Malformed, match="unknown message type 10"):
+        message.decode(frame.pack(10, {}))
 
 
 def test_a_uuid_travels_as_16_bytes_and_only_in_its_usual_spelling() -> None:

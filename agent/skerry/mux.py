@@ -1,0 +1,328 @@
+"""Many streams over one connection: both ends of wire.streams. Decides nothing about what a stream is for.
+
+Each stream is a Duplex. Its receiver grants bytes, so what nobody reads stops its own source and nothing else; senders
+take turns a chunk at a time, because `send` lets callers go on in the order in which they came.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from dataclasses import dataclass
+
+from skerry.errors import LimitExceeded, LinkLost, Malformed, StreamBroken
+from skerry.limits import (
+    STREAM_CHUNK_BYTES,
+    STREAM_IDLE_S,
+    STREAM_OPEN_S,
+    STREAM_PING_S,
+    STREAM_SILENCE_S,
+    STREAM_WINDOW_BYTES,
+    STREAMS_MAX,
+)
+from skerry.model.streams import Channel, CloseCode, Piece, StreamRequest
+from skerry.ports import Duplex
+from skerry.wire import streams as wire
+from skerry.wire.streams import Close, Data, Open, Ready, StreamMessage, Window
+
+CONNECTION = 0  # the number in a Close that ends all streams
+SendFrame = Callable[[bytes, bool], Awaitable[None]]  # a frame, and whether it is bulk; raises LinkLost
+Accept = Callable[[StreamRequest, "MuxStream"], None]  # leaves word; sooner or later `accept` or `close` is called
+
+
+@dataclass(slots=True)
+class StreamCounts:
+    """What happened, over all epochs that share it."""
+
+    opened: int = 0
+    refused: int = 0  # Opens answered with a Close
+    broken: int = 0  # streams that ended otherwise than DONE or CANCELLED
+    bytes_in: int = 0
+    bytes_out: int = 0
+    malformed: int = 0  # frames that do not parse
+    strays: int = 0  # frames of another epoch, or of a stream that is over
+
+
+class MuxStream:
+    """ports.Duplex over a Mux. Made by it only."""
+
+    def __init__(self, mux: Mux, number: int, until: int) -> None:
+        self._mux, self._number = mux, number
+        self._sent, self._until = 0, until
+        self._received, self._granted, self._unread = 0, STREAM_WINDOW_BYTES, 0
+        self._inbox: deque[Piece] = deque()
+        self._ended_in: set[Channel] = set()
+        self._ended_out: set[Channel] = set()
+        self._over: StreamBroken | None = None  # why nothing more comes or goes; DONE is one of the reasons
+        self._news, self._room = asyncio.Event(), asyncio.Event()
+        self.answered: asyncio.Future[None] = asyncio.get_running_loop().create_future()  # at the end that opened it
+
+    async def accept(self) -> None:
+        """The stream is open: the other end may send. Raises StreamBroken."""
+        self._mux.counts.opened += 1
+        await self._say(Window(self._mux.epoch, self._number, self._granted))
+
+    async def read(self) -> Piece | None:
+        while not self._inbox:
+            if self._over is not None:
+                if self._over.code is CloseCode.DONE:
+                    return None
+                raise self._over
+            self._news.clear()
+            await self._news.wait()
+        piece = self._inbox.popleft()
+        self._unread -= len(piece.data)
+        free = self._received - self._unread + STREAM_WINDOW_BYTES
+        if free - self._granted >= STREAM_WINDOW_BYTES // 2 and self._over is None:
+            self._granted = free
+            with suppress(StreamBroken):  # what has come is still to be read
+                await self._say(Window(self._mux.epoch, self._number, free))
+        return piece
+
+    async def write(self, piece: Piece) -> None:
+        data = memoryview(piece.data)
+        assert piece.channel not in self._ended_out, "nothing follows the end of a channel"
+        while data or piece.end:
+            while self._over is None and data and self._sent >= self._until:
+                self._room.clear()
+                await self._room.wait()
+            if self._over is not None:
+                if self._over.code is CloseCode.DONE:
+                    return
+                raise self._over
+            part = data[: min(STREAM_CHUNK_BYTES, self._until - self._sent)] if data else data
+            data = data[len(part) :]
+            last = piece.end and not data
+            offset, self._sent = self._sent, self._sent + len(part)
+            self._mux.counts.bytes_out += len(part)
+            await self._say(Data(self._mux.epoch, self._number, piece.channel, offset, bytes(part), last))
+            if last:
+                self._ended_out.add(piece.channel)
+                return
+
+    async def close(self, code: CloseCode = CloseCode.DONE, detail: str = "") -> None:
+        if self._over is None:
+            self.end(code, detail)
+            self._inbox.clear()
+            with suppress(LinkLost, LimitExceeded):
+                await self._mux.say(Close(self._mux.epoch, self._number, code, self._sent, detail))
+
+    # --- what the mux tells it ----------------------------------------------------------------------------------------
+
+    def window(self, until: int) -> None:
+        self._until = max(self._until, until)
+        self._room.set()
+        if not self.answered.done():
+            self.answered.set_result(None)
+
+    def data(self, got: Data) -> str:
+        """Take it; returns what is wrong with it, or nothing."""
+        if got.offset != self._received:
+            return f"bytes {self._received} to {got.offset} are missing"
+        if self._received + len(got.data) > self._granted:
+            return f"{len(got.data)} bytes at {got.offset} are beyond the window {self._granted}"
+        if got.channel in self._ended_in:
+            return f"data after the end of {got.channel.name}"
+        self._received += len(got.data)
+        self._unread += len(got.data)
+        self._mux.counts.bytes_in += len(got.data)
+        if got.end:
+            self._ended_in.add(got.channel)
+        self._inbox.append(Piece(got.channel, got.data, got.end))
+        self._news.set()
+        return ""
+
+    def closed(self, got: Close) -> None:
+        """The other end ended it."""
+        code, detail = got.code, got.detail
+        if code is CloseCode.DONE and got.offset != self._received:
+            code, detail = CloseCode.LOST, f"bytes {self._received} to {got.offset} are missing"
+        self.end(code, detail)
+
+    def end(self, code: CloseCode, detail: str) -> None:
+        """Nothing more comes or goes. What came before a DONE is still read."""
+        if self._over is not None:
+            return
+        self._over = StreamBroken(code, detail)
+        if code is not CloseCode.DONE:
+            self._inbox.clear()
+        if code not in (CloseCode.DONE, CloseCode.CANCELLED):
+            self._mux.counts.broken += 1
+        self._mux.forget(self._number)
+        self._news.set()
+        self._room.set()
+        if not self.answered.done():
+            self.answered.set_result(None)
+
+    @property
+    def broken(self) -> StreamBroken | None:
+        """Why it is over, once it is."""
+        return self._over
+
+    async def _say(self, said: StreamMessage) -> None:
+        try:
+            await self._mux.say(said)
+        except (LinkLost, LimitExceeded) as why:
+            self.end(CloseCode.LOST, str(why))
+            raise StreamBroken(CloseCode.LOST, str(why)) from None
+
+
+class Mux:
+    """All streams of one epoch at one end. `received` is called for one frame after the other."""
+
+    def __init__(self, epoch: bytes, send: SendFrame, counts: StreamCounts, accept: Accept | None = None) -> None:
+        """`accept` gets what the other end opens; without it an Open is a stray."""
+        self.epoch, self._send, self.counts, self._accept = epoch, send, counts, accept
+        self._streams: dict[int, MuxStream] = {}
+        self._last = 0  # the highest number of a stream
+        self._lost: LinkLost | None = None
+        self._heard_at = asyncio.get_running_loop().time()
+
+    @property
+    def open_count(self) -> int:
+        return len(self._streams)
+
+    async def open(self, request: StreamRequest) -> MuxStream:
+        """A stream that the other end has accepted. Raises StreamBroken with its refusal, or UNAVAILABLE when it does
+        not answer within STREAM_OPEN_S."""
+        if self._lost is not None:
+            raise StreamBroken(CloseCode.LOST, str(self._lost))
+        self._last += 1
+        stream = MuxStream(self, self._last, 0)
+        self._streams[self._last] = stream
+        try:
+            await self.say(wire.opening(request, self.epoch, self._last, STREAM_WINDOW_BYTES))
+            await asyncio.wait_for(asyncio.shield(stream.answered), STREAM_OPEN_S)
+        except asyncio.TimeoutError:
+            await stream.close(CloseCode.CANCELLED)
+            raise StreamBroken(CloseCode.UNAVAILABLE, f"no answer within {STREAM_OPEN_S:.0f} s") from None
+        except LinkLost as why:
+            stream.end(CloseCode.LOST, str(why))
+            raise StreamBroken(CloseCode.LOST, str(why)) from None
+        except asyncio.CancelledError:
+            await stream.close(CloseCode.CANCELLED)
+            raise
+        if stream.broken is not None:
+            self.counts.refused += 1
+            raise stream.broken
+        self.counts.opened += 1
+        return stream
+
+    async def received(self, frame: bytes) -> None:
+        """Any bytes from the other end. A frame that is wrong costs its own stream at most. Raises LinkLost."""
+        try:
+            got = wire.decode(frame)
+        except (Malformed, LimitExceeded):
+            self.counts.malformed += 1
+            return
+        if got.epoch != self.epoch:
+            self.counts.strays += 1
+            return
+        self._heard_at = asyncio.get_running_loop().time()
+        if isinstance(got, Ready):
+            return
+        if got.stream == CONNECTION and isinstance(got, Close):
+            self.lost(got.detail)
+            return
+        if isinstance(got, Open):
+            await self._opened(got)
+            return
+        stream = self._streams.get(got.stream)
+        if stream is None:
+            self.counts.strays += 1
+            return
+        match got:
+            case Window(until=until):
+                stream.window(until)
+            case Close():
+                stream.closed(got)
+            case Data():
+                wrong = stream.data(got)
+                if wrong:
+                    await stream.close(CloseCode.LOST, wrong)
+
+    async def tend(self) -> None:
+        """Tell the other end now and then that this one is there. Raises LinkLost once it was silent too long."""
+        loop = asyncio.get_running_loop()
+        while self._lost is None:
+            await asyncio.sleep(STREAM_PING_S)
+            if loop.time() - self._heard_at > STREAM_SILENCE_S:
+                raise LinkLost(f"the other end was silent for {STREAM_SILENCE_S:.0f} s")
+            await self.say(Ready(self.epoch))
+
+    def lost(self, why: str) -> None:
+        """The connection is gone, and with it every stream."""
+        self._lost = self._lost or LinkLost(why)
+        for stream in list(self._streams.values()):
+            stream.end(CloseCode.LOST, why)
+
+    async def say(self, said: StreamMessage) -> None:
+        """Raises LinkLost."""
+        if self._lost is not None:
+            raise self._lost
+        await self._send(wire.encode(said), isinstance(said, Data))
+
+    def forget(self, number: int) -> None:
+        self._streams.pop(number, None)
+
+    async def _opened(self, got: Open) -> None:
+        if self._accept is None or got.stream <= self._last:
+            self.counts.strays += 1
+            return
+        self._last = got.stream
+        stream = MuxStream(self, got.stream, got.window)
+        try:
+            if len(self._streams) >= STREAMS_MAX:
+                raise StreamBroken(CloseCode.BUSY, f"STREAMS_MAX {STREAMS_MAX} streams are open on this device")
+            request = wire.requested(got)
+        except (StreamBroken, Malformed) as why:
+            code = CloseCode(why.code) if isinstance(why, StreamBroken) else CloseCode.INVALID
+            self.counts.refused += 1
+            await stream.close(code, str(why))
+            return
+        self._streams[got.stream] = stream
+        self._accept(request, stream)
+
+
+async def join(one: Duplex, other: Duplex) -> None:
+    """Carry pieces both ways until one of the two is over, then close both. A stream without a byte for STREAM_IDLE_S
+    is over too. Raises nothing; cancelled, it closes both with CANCELLED."""
+    loop = asyncio.get_running_loop()
+    moved = [loop.time()]
+
+    async def carry(source: Duplex, sink: Duplex) -> None:
+        while (piece := await source.read()) is not None:
+            moved[0] = loop.time()
+            await sink.write(piece)
+            moved[0] = loop.time()
+
+    async def idle() -> None:
+        left = STREAM_IDLE_S
+        while left > 0:
+            await asyncio.sleep(left)
+            left = moved[0] + STREAM_IDLE_S - loop.time()
+        raise StreamBroken(CloseCode.CANCELLED, f"nothing was sent for {STREAM_IDLE_S / 3600:.0f} hours")
+
+    tasks = [asyncio.ensure_future(t) for t in (carry(one, other), carry(other, one), idle())]
+    code, detail = CloseCode.CANCELLED, ""
+    try:
+        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        code, detail = _why(done)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await one.close(code, detail)
+        await other.close(code, detail)
+
+
+def _why(done: set[asyncio.Task[None]]) -> tuple[CloseCode, str]:
+    for task in done:
+        problem = task.exception()
+        if isinstance(problem, StreamBroken):
+            return CloseCode(problem.code), str(problem)
+        if problem is not None:
+            raise problem
+    return CloseCode.DONE, ""
