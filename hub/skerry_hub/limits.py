@@ -3,6 +3,21 @@
 
 from __future__ import annotations
 
+# --- HTTP connections of the embedded API and of the kubelet endpoint -------------------------------------------------
+HTTP_HEAD_BYTES_MAX = 64 * 1024  # request line and headers
+HTTP_BODY_BYTES_MAX = 3 * 1024 * 1024  # what the real API server allows
+HTTP_CONNECTIONS_MAX = 4096
+TLS_HANDSHAKE_S = 10.0
+HTTP_HEAD_S = 10.0  # from a request's first byte to the end of its headers
+HTTP_BODY_S = 60.0  # from there to the end of its body
+HTTP_IDLE_S = 300.0  # between two requests of one connection
+HTTP_WRITE_STALL_S = 60.0  # a client that does not read an ordinary reply
+HTTP_SHUTDOWN_S = 1.0
+HTTP_LINGER_S = 0.5  # after a refused request, so that its answer arrives
+WRITE_HIGH_BYTES = 256 * 1024  # above this a stream waits for its client
+READ_HIGH_BYTES = 64 * 1024  # received and not yet asked for: above this an upgraded connection is not read
+PEER_CHECK_S = 2.0  # how often a connection that is not read is asked whether its peer has gone
+
 # --- the Kubernetes API as a client -----------------------------------------------------------------------------------
 API_TIMEOUT_S = 30.0  # one request but a watch, from its start to the end of its reply
 API_CONNECT_TIMEOUT_S = 10.0
@@ -19,6 +34,15 @@ RETRY_AFTER_S_MAX = 60.0  # a server that asks for more is asked again after thi
 API_WRITES_MAX = 48  # writes under way, over all devices
 DEVICE_WRITES_MAX = 4  # of one device
 NODE_WRITERS_MAX = 16  # node patches under way
+LEASE_DURATION_S = 40  # of a device's Lease, as kubelet's; a node lifecycle controller waits about as long
+LEASE_S_MIN, LEASE_S_MAX = 10, 3_600  # what a person may say instead
+LEASE_RENEW_PART = (0.25, 0.35)  # a Lease is renewed after a part of its duration between these, so two may fail
+LEASE_WRITERS_MAX = 32  # renewals under way
+REPLICA_RENEW_S = 2.0  # a replica of the hub renews its Lease and looks at the others' about this often
+REPLICA_YIELD_S = 6.0  # one that could not renew for this long gives its devices up
+REPLICA_DEAD_S = 8.0  # one whose Lease did not change for this long has none
+REPLICA_FORGET_S = 600.0  # and after this its Lease is deleted
+TOLERATION_WRITERS_MAX = 8  # patches of pods' tolerations under way
 EVENT_MESSAGE_CHARS_MAX = 1_024  # the API's own bound of an Event's message
 EVENT_REASON_CHARS_MAX = 128  # and of its reason
 

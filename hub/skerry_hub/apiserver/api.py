@@ -9,8 +9,9 @@ import logging
 from collections.abc import Sequence
 from typing import Any
 
+from skerry_hub.http import Reply, Request
+
 from . import authn, decode, discovery, metrics, openapi, reads, verbs, views
-from .http import Reply, Request
 from .normalize import WrongType, normalise
 from .requests import Target, delete_options, list_options, target, truth, write_options
 from .status import ApiError, bad_request, internal, method_not_allowed, no_such_path

@@ -8,7 +8,8 @@ from __future__ import annotations
 import hmac
 from dataclasses import dataclass
 
-from .http import Request
+from skerry_hub.http import Request
+
 from .status import ApiError, unauthorized
 
 MASTERS = "system:masters"

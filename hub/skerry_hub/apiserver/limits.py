@@ -2,19 +2,8 @@
 
 from __future__ import annotations
 
-HEAD_BYTES_MAX = 64 * 1024  # request line and headers
-BODY_BYTES_MAX = 3 * 1024 * 1024  # what the real server allows
 OBJECT_BYTES_MAX = 1536 * 1024  # etcd's default
 JSON_DEPTH_MAX = 100
-CONNECTIONS_MAX = 4096
-TLS_HANDSHAKE_S = 10.0
-HEAD_S = 10.0  # from a request's first byte to the end of its headers
-BODY_S = 60.0  # from there to the end of its body
-IDLE_S = 300.0  # between two requests of one connection
-WRITE_STALL_S = 60.0  # a client that does not read an ordinary reply
-SHUTDOWN_S = 1.0
-LINGER_S = 0.5  # after a refused request, so that its answer arrives
-WRITE_HIGH_BYTES = 256 * 1024  # above this a stream waits for its client
 WATCHERS_MAX = 4096
 WATCH_QUEUE_EVENTS_MAX = 8192  # a watcher that falls this far behind is ended
 WATCH_TIMEOUT_S = 3600.0  # when the client gives none

@@ -12,6 +12,8 @@ from typing import Any
 import jsonpatch
 import jsonpointer
 
+from skerry_hub.limits import HTTP_BODY_BYTES_MAX
+
 from . import limits, patch_strategic
 from .decode import depth_over, media_type, patch_json
 from .status import ApiError, bad_request, unsupported_media
@@ -78,7 +80,7 @@ def _json_patch(original: Obj, patch: Any) -> Obj:
         out = copy.deepcopy(original)
         for part in _between_copies(patch):
             out = jsonpatch.JsonPatch(part).apply(out, in_place=True)
-            if len(part) == 1 and part[0].get("op") == "copy" and len(json.dumps(out)) > limits.BODY_BYTES_MAX:
+            if len(part) == 1 and part[0].get("op") == "copy" and len(json.dumps(out)) > HTTP_BODY_BYTES_MAX:
                 raise rejected  # copies of copies grow without bound
     except (jsonpatch.JsonPatchException, jsonpointer.JsonPointerException) as why:
         raise rejected from why

@@ -13,8 +13,9 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import unquote
 
+from skerry_hub.http import Request
+
 from . import kinds, limits
-from .http import Request
 from .resources import Resource
 from .selectors import Selector, parse_fields, parse_labels
 from .status import Cause, bad_request, forbidden_value, invalid, invalid_value, no_such_path, unsupported

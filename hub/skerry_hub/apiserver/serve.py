@@ -17,11 +17,12 @@ from pathlib import Path
 
 from skerry.errors import ConfigInvalid
 from skerry_hub import pki
+from skerry_hub.http import Connections
+from skerry_hub.limits import TLS_HANDSHAKE_S
 
-from . import credentials, events, kinds, limits
+from . import credentials, events, kinds
 from .api import Api
 from .errors import DatabaseError, DataError, DataInUse, ListenError
-from .http import Connections
 from .namespaces import NamespaceDrain, bootstrap
 from .status import ApiError
 from .store import Store
@@ -80,7 +81,7 @@ async def _serve(
             host,
             port,
             ssl=credentials.tls_context(data),
-            ssl_handshake_timeout=limits.TLS_HANDSHAKE_S,
+            ssl_handshake_timeout=TLS_HANDSHAKE_S,
             backlog=1024,
         )
     except (OSError, OverflowError) as why:

@@ -7,9 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from skerry_hub.apiserver import kinds, views
-from skerry_hub.apiserver.http import Request
 from skerry_hub.apiserver.requests import continue_token, delete_options, list_options, target, write_options
 from skerry_hub.apiserver.status import ApiError
+from skerry_hub.http import Request
 
 PARTS = [
     "api",

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from patience import until
+from skerry_hub import limits as hub_limits
 from skerry_hub.apiserver import kinds, limits, views
 from skerry_hub.apiserver.requests import ListOptions
 from skerry_hub.apiserver.selectors import Selector, parse_fields, parse_labels
@@ -41,7 +42,7 @@ class Sink:
 
     async def drain(self) -> None:
         if not self.gate.is_set():
-            await asyncio.wait_for(self.gate.wait(), limits.WRITE_STALL_S)
+            await asyncio.wait_for(self.gate.wait(), hub_limits.HTTP_WRITE_STALL_S)
 
     def abort(self) -> None:
         self.aborted = True
@@ -93,7 +94,7 @@ async def test_an_object_that_leaves_the_selector_is_deleted_for_the_watch(tmp_p
 
 async def test_a_watch_that_falls_behind_is_ended_and_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(limits, "WATCH_QUEUE_EVENTS_MAX", 10)
-    monkeypatch.setattr(limits, "WRITE_STALL_S", 0.3)
+    monkeypatch.setattr(hub_limits, "HTTP_WRITE_STALL_S", 0.3)
     store = Store(tmp_path / "db", kinds.index_of)
     watchers = Watchers(store)
     slow, quick = Sink(), Sink()
@@ -166,7 +167,7 @@ def cut_within(deaf: ssl.SSLSocket, seconds: float) -> bool:
 
 
 def test_a_client_that_never_reads_does_not_delay_another(api: Client, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(limits, "WRITE_STALL_S", 1.0)
+    monkeypatch.setattr(hub_limits, "HTTP_WRITE_STALL_S", 1.0)
     raw = socket.create_connection((api.at.host, api.at.port))
     raw.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
     deaf: ssl.SSLSocket = api.tls.wrap_socket(raw, server_hostname=api.at.host)

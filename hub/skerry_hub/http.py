@@ -1,7 +1,8 @@
 """HTTP/1.1 on one connection: h11 on a raw asyncio protocol, so that an upgrade can take the bare transport over.
 
 Decides when a request is complete, too slow or too large (that ends this connection, nothing else), and how a reply,
-a stream and a 101 leave. Refuses to know paths, objects and who asks.
+a stream and a 101 leave. Refuses to know paths, objects and who asks. The embedded API and the kubelet endpoint share
+it.
 """
 
 from __future__ import annotations
@@ -14,7 +15,8 @@ from urllib.parse import parse_qs
 
 import h11
 
-from . import limits
+from skerry_hub import limits
+from skerry_hub.transport import Transport
 
 Headers = Sequence[tuple[str, str]]
 QUERY_FIELDS_MAX = 200
@@ -80,10 +82,11 @@ class Reply:
     def write(self, data: bytes) -> None:
         self._connection.push(data)
 
-    async def drain(self) -> None:
-        """Waits until the client has read enough. Raises asyncio.TimeoutError after WRITE_STALL_S."""
+    async def drain(self, stall_s: float | None = None) -> None:
+        """Waits until the client has read enough. Raises asyncio.TimeoutError after `stall_s`, HTTP_WRITE_STALL_S if
+        it is None."""
         if not self._connection.writable.is_set():
-            await asyncio.wait_for(self._connection.writable.wait(), limits.WRITE_STALL_S)
+            await asyncio.wait_for(self._connection.writable.wait(), stall_s or limits.HTTP_WRITE_STALL_S)
 
     def end(self) -> None:
         self._connection.finish()
@@ -96,6 +99,12 @@ class Reply:
         """Answers 101 and gives the transport, with whatever the client already sent, to the protocol of `factory`."""
         self.started = True
         self._connection.hand_over(headers, factory)
+
+    def take_over(self, headers: Headers) -> Transport:
+        """The same, for a coroutine. If the client is gone already, what is returned says so at the first use."""
+        transport = Transport()
+        self.upgrade(headers, lambda: transport)
+        return transport
 
 
 class Connections:
@@ -116,7 +125,7 @@ class Connections:
         for connection in list(self.open):
             connection.shut()
         if self.tasks:
-            await asyncio.wait(self.tasks, timeout=limits.SHUTDOWN_S)
+            await asyncio.wait(self.tasks, timeout=limits.HTTP_SHUTDOWN_S)
         for connection in list(self.open):
             connection.abort()
         for transport in self.upgraded:
@@ -124,7 +133,7 @@ class Connections:
         for task in list(self.tasks):
             task.cancel()
         if self.tasks:
-            await asyncio.wait(self.tasks, timeout=limits.SHUTDOWN_S)
+            await asyncio.wait(self.tasks, timeout=limits.HTTP_SHUTDOWN_S)
 
 
 class Connection(asyncio.Protocol):
@@ -132,7 +141,7 @@ class Connection(asyncio.Protocol):
 
     def __init__(self, owner: Connections) -> None:
         self._owner = owner
-        self._h11 = h11.Connection(h11.SERVER, max_incomplete_event_size=limits.HEAD_BYTES_MAX)
+        self._h11 = h11.Connection(h11.SERVER, max_incomplete_event_size=limits.HTTP_HEAD_BYTES_MAX)
         self._head: h11.Request | None = None
         self._body = bytearray()
         self._timer: asyncio.TimerHandle | None = None
@@ -146,13 +155,13 @@ class Connection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
-        if len(self._owner.open) >= limits.CONNECTIONS_MAX:
+        if len(self._owner.open) >= limits.HTTP_CONNECTIONS_MAX:
             self._owner.refused += 1
             self._transport.abort()
             return
         self._transport.set_write_buffer_limits(high=limits.WRITE_HIGH_BYTES)
         self._owner.open.add(self)
-        self._arm(limits.HEAD_S)
+        self._arm(limits.HTTP_HEAD_S)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._owner.open.discard(self)
@@ -173,10 +182,10 @@ class Connection(asyncio.Protocol):
             return
         if self._task is not None:  # the next request, early: it waits, and not without bound
             self._waiting_bytes += len(data)
-            if self._waiting_bytes > limits.HEAD_BYTES_MAX:
+            if self._waiting_bytes > limits.HTTP_HEAD_BYTES_MAX:
                 self._transport.pause_reading()
         elif self._head is None:
-            self._arm(limits.HEAD_S, keep=self._waiting_bytes > 0)
+            self._arm(limits.HTTP_HEAD_S, keep=self._waiting_bytes > 0)
             self._waiting_bytes += len(data)
         self._h11.receive_data(data)
         self._advance()
@@ -208,21 +217,26 @@ class Connection(asyncio.Protocol):
     def _take(self, event: object) -> None:
         if isinstance(event, h11.Request):
             self._head = event
-            self._arm(limits.BODY_S)
+            self._arm(limits.HTTP_BODY_S)
             length = next((value for key, value in event.headers if key == b"content-length"), b"0")
-            if int(length) > limits.BODY_BYTES_MAX:
-                raise BadRequest(413, f"request body of more than {limits.BODY_BYTES_MAX} bytes")
+            if int(length) > limits.HTTP_BODY_BYTES_MAX:
+                raise BadRequest(413, f"request body of more than {limits.HTTP_BODY_BYTES_MAX} bytes")
+            if _upgrade_with_body(event):  # what follows is the other protocol, whatever the head says of a body
+                self._start()
         elif isinstance(event, h11.Data):
             self._body += event.data
-            if len(self._body) > limits.BODY_BYTES_MAX:
-                raise BadRequest(413, f"request body of more than {limits.BODY_BYTES_MAX} bytes")
+            if len(self._body) > limits.HTTP_BODY_BYTES_MAX:
+                raise BadRequest(413, f"request body of more than {limits.HTTP_BODY_BYTES_MAX} bytes")
         elif isinstance(event, h11.EndOfMessage):
-            self._disarm()
-            request = self._request()
-            self._waiting_bytes = 0
-            self._task = asyncio.get_running_loop().create_task(self._answer(request))
-            self._owner.tasks.add(self._task)
-            self._task.add_done_callback(self._owner.tasks.discard)
+            self._start()
+
+    def _start(self) -> None:
+        self._disarm()
+        request = self._request()
+        self._waiting_bytes = 0
+        self._task = asyncio.get_running_loop().create_task(self._answer(request))
+        self._owner.tasks.add(self._task)
+        self._task.add_done_callback(self._owner.tasks.discard)
 
     def _request(self) -> Request:
         assert self._head is not None
@@ -277,7 +291,7 @@ class Connection(asyncio.Protocol):
         if self._h11.our_state is h11.DONE and self._h11.their_state is h11.DONE and not self._last:
             self._h11.start_next_cycle()
             self._transport.resume_reading()
-            self._arm(limits.IDLE_S if self.writable.is_set() else limits.WRITE_STALL_S)
+            self._arm(limits.HTTP_IDLE_S if self.writable.is_set() else limits.HTTP_WRITE_STALL_S)
             asyncio.get_running_loop().call_soon(self._advance)
         else:
             self._close()
@@ -293,15 +307,16 @@ class Connection(asyncio.Protocol):
             self._transport.write(out + (self._h11.send(h11.EndOfMessage()) or b""))
             self._closing = True  # what still comes is thrown away, so that the answer is not lost to a reset
             self._disarm()
-            self._timer = asyncio.get_running_loop().call_later(limits.LINGER_S, self._close)
+            self._timer = asyncio.get_running_loop().call_later(limits.HTTP_LINGER_S, self._close)
             return
         self._close()
 
     def hand_over(self, headers: Headers, factory: ProtocolFactory) -> None:
         if self._closing:
             return
-        wire = [(k.encode("latin-1"), v.encode("latin-1")) for k, v in headers]
-        self._transport.write(self._h11.send(h11.InformationalResponse(status_code=101, headers=wire)) or b"")
+        head = ["HTTP/1.1 101 Switching Protocols", *(f"{key}: {value}" for key, value in headers), "", ""]
+        assert not any("\r" in line or "\n" in line for line in head)
+        self._transport.write("\r\n".join(head).encode("latin-1"))  # not by h11: it may still wait for a body
         rest = self._h11.trailing_data[0]
         self._disarm()
         self._closing = True
@@ -324,7 +339,7 @@ class Connection(asyncio.Protocol):
 
     def _close(self) -> None:
         self._closing = True
-        self._arm(limits.HEAD_S)  # until what was written is read, and no longer
+        self._arm(limits.HTTP_HEAD_S)  # until what was written is read, and no longer
         self._transport.close()
 
     def abort(self) -> None:
@@ -342,3 +357,14 @@ class Connection(asyncio.Protocol):
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+
+
+def _upgrade_with_body(head: h11.Request) -> bool:
+    """Whether a request for an upgrade also announces a body, which h11 would wait for."""
+    lines = [(name, value.strip().lower()) for name, value in head.headers]
+    wanted = any(name == b"upgrade" for name, _ in lines) and any(
+        b"upgrade" in (token.strip() for token in value.split(b",")) for name, value in lines if name == b"connection"
+    )
+    return wanted and any(
+        name == b"transfer-encoding" or (name == b"content-length" and value != b"0") for name, value in lines
+    )

@@ -12,8 +12,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from skerry_hub.apiserver import credentials, limits
-from skerry_hub.apiserver.http import Connections, Reply, Request
+from skerry_hub import limits
+from skerry_hub.apiserver import credentials
+from skerry_hub.http import Connections, Reply, Request
 
 Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
@@ -115,6 +116,28 @@ async def test_an_upgrade_hands_over_the_wire_and_what_was_already_sent() -> Non
         writer.close()
 
 
+@pytest.mark.parametrize("said", [b"Content-Length: 5\r\n", b"Transfer-Encoding: chunked\r\n"])
+async def test_the_body_that_an_upgrade_announces_is_not_waited_for(said: bytes) -> None:
+    async with served(App()) as (_, port):
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(
+            b"POST /shout HTTP/1.1\r\nHost: h\r\nConnection: Upgrade\r\nUpgrade: SPDY/3.1\r\n" + said + b"\r\n"
+        )
+        await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 30)
+        writer.write(b"hello")
+        assert await asyncio.wait_for(reader.readexactly(5), 30) == b"HELLO"
+        writer.close()
+
+
+async def test_an_upgrade_that_is_refused_is_an_ordinary_answer() -> None:
+    async with served(App()) as (_, port):
+        head = b"POST /other HTTP/1.1\r\nHost: h\r\nConnection: Upgrade\r\nUpgrade: SPDY/3.1\r\n"
+        assert b"200" in await talk(port, head + b"Content-Length: 5\r\n\r\n")
+        last = GET.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n")
+        out = await talk(port, head + b"Content-Length: 0\r\n\r\n" + last)
+        assert out.count(b"HTTP/1.1 200") == 2, "without a body the connection lives on"
+
+
 async def test_an_upgrade_works_over_tls(tmp_path: Path) -> None:
     credentials.prepare(tmp_path, "127.0.0.1")
     async with served(App(), credentials.tls_context(tmp_path)) as (_, port):
@@ -166,7 +189,7 @@ async def test_a_stream_ends_well_when_the_server_ends() -> None:
 @pytest.mark.parametrize(
     ("data", "status"),
     [
-        (b"GET / HTTP/1.1\r\nHost: h\r\nX: " + b"a" * (limits.HEAD_BYTES_MAX * 5), 431),
+        (b"GET / HTTP/1.1\r\nHost: h\r\nX: " + b"a" * (limits.HTTP_HEAD_BYTES_MAX * 5), 431),
         (b"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 99999999\r\n\r\n", 413),
         (b"\x16\x03\x01 not http\r\n\r\n", 400),
         (b"GET / HTTP/1.1\r\n\r\n", 400),
@@ -182,7 +205,7 @@ async def test_what_cannot_be_served_hears_why_and_is_cut(data: bytes, status: i
 
 
 async def test_a_body_that_grows_past_the_limit_is_cut(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(limits, "BODY_BYTES_MAX", 1000)
+    monkeypatch.setattr(limits, "HTTP_BODY_BYTES_MAX", 1000)
     async with served(App()) as (_, port):
         chunk = b"200\r\n" + b"x" * 512 + b"\r\n"
         out = await talk(port, b"POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n" + chunk * 3)
@@ -194,8 +217,8 @@ async def test_a_slow_client_is_cut_alone(monkeypatch: pytest.MonkeyPatch, data:
     app = App()
     async with served(app) as (connections, port):
         with monkeypatch.context() as hasty:
-            hasty.setattr(limits, "HEAD_S", 0.2)
-            hasty.setattr(limits, "BODY_S", 0.2)
+            hasty.setattr(limits, "HTTP_HEAD_S", 0.2)
+            hasty.setattr(limits, "HTTP_BODY_S", 0.2)
             assert await talk(port, data) == b""
         assert app.seen == []
         assert (await talk(port, GET, half=True)).startswith(b"HTTP/1.1 200")
@@ -203,7 +226,7 @@ async def test_a_slow_client_is_cut_alone(monkeypatch: pytest.MonkeyPatch, data:
 
 
 async def test_one_byte_at_a_time_does_not_prolong_the_head(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(limits, "HEAD_S", 0.4)
+    monkeypatch.setattr(limits, "HTTP_HEAD_S", 0.4)
     async with served(App()) as (_, port):
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
         for byte in GET * 3:
@@ -216,7 +239,7 @@ async def test_one_byte_at_a_time_does_not_prolong_the_head(monkeypatch: pytest.
 
 
 async def test_more_connections_than_allowed_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(limits, "CONNECTIONS_MAX", 1)
+    monkeypatch.setattr(limits, "HTTP_CONNECTIONS_MAX", 1)
     async with served(App()) as (connections, port):
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
         writer.write(GET)
