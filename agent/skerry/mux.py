@@ -55,9 +55,9 @@ class MuxStream:
         self._inbox: deque[Piece] = deque()
         self._ended_in: set[Channel] = set()
         self._ended_out: set[Channel] = set()
-        self._over: StreamBroken | None = None  # why nothing more comes or goes; DONE is one of the reasons
+        self._over: tuple[CloseCode, str] | None = None  # why nothing more comes or goes; DONE is one of the reasons
         self._news, self._room = asyncio.Event(), asyncio.Event()
-        self.answered: asyncio.Future[None] = asyncio.get_running_loop().create_future()  # at the end that opened it
+        self.accepted: asyncio.Future[bool] = asyncio.get_running_loop().create_future()  # at the end that opened it
 
     async def accept(self) -> None:
         """The stream is open: the other end may send. Raises StreamBroken."""
@@ -67,9 +67,9 @@ class MuxStream:
     async def read(self) -> Piece | None:
         while not self._inbox:
             if self._over is not None:
-                if self._over.code is CloseCode.DONE:
+                if self._over[0] is CloseCode.DONE:
                     return None
-                raise self._over
+                raise StreamBroken(*self._over)
             self._news.clear()
             await self._news.wait()
         piece = self._inbox.popleft()
@@ -89,9 +89,9 @@ class MuxStream:
                 self._room.clear()
                 await self._room.wait()
             if self._over is not None:
-                if self._over.code is CloseCode.DONE:
+                if self._over[0] is CloseCode.DONE:
                     return
-                raise self._over
+                raise StreamBroken(*self._over)
             part = data[: min(STREAM_CHUNK_BYTES, self._until - self._sent)] if data else data
             data = data[len(part) :]
             last = piece.end and not data
@@ -114,8 +114,8 @@ class MuxStream:
     def window(self, until: int) -> None:
         self._until = max(self._until, until)
         self._room.set()
-        if not self.answered.done():
-            self.answered.set_result(None)
+        if not self.accepted.done():
+            self.accepted.set_result(True)
 
     def data(self, got: Data) -> str:
         """Take it; returns what is wrong with it, or nothing."""
@@ -145,7 +145,7 @@ class MuxStream:
         """Nothing more comes or goes. What came before a DONE is still read."""
         if self._over is not None:
             return
-        self._over = StreamBroken(code, detail)
+        self._over = code, detail
         if code is not CloseCode.DONE:
             self._inbox.clear()
         if code not in (CloseCode.DONE, CloseCode.CANCELLED):
@@ -153,13 +153,13 @@ class MuxStream:
         self._mux.forget(self._number)
         self._news.set()
         self._room.set()
-        if not self.answered.done():
-            self.answered.set_result(None)
+        if not self.accepted.done():
+            self.accepted.set_result(False)
 
     @property
-    def broken(self) -> StreamBroken | None:
-        """Why it is over, once it is."""
-        return self._over
+    def why(self) -> tuple[CloseCode, str]:
+        """Why it is over; DONE before it is."""
+        return self._over or (CloseCode.DONE, "")
 
     async def _say(self, said: StreamMessage) -> None:
         try:
@@ -179,6 +179,12 @@ class Mux:
         self._last = 0  # the highest number of a stream
         self._lost: LinkLost | None = None
         self._heard_at = asyncio.get_running_loop().time()
+        self.ready, self.gone = asyncio.Event(), asyncio.Event()  # the other end was heard; the connection is gone
+
+    @property
+    def why(self) -> str:
+        """Why the connection is gone."""
+        return str(self._lost)
 
     @property
     def open_count(self) -> int:
@@ -194,7 +200,7 @@ class Mux:
         self._streams[self._last] = stream
         try:
             await self.say(wire.opening(request, self.epoch, self._last, STREAM_WINDOW_BYTES))
-            await asyncio.wait_for(asyncio.shield(stream.answered), STREAM_OPEN_S)
+            accepted = await asyncio.wait_for(asyncio.shield(stream.accepted), STREAM_OPEN_S)
         except asyncio.TimeoutError:
             await stream.close(CloseCode.CANCELLED)
             raise StreamBroken(CloseCode.UNAVAILABLE, f"no answer within {STREAM_OPEN_S:.0f} s") from None
@@ -204,9 +210,9 @@ class Mux:
         except asyncio.CancelledError:
             await stream.close(CloseCode.CANCELLED)
             raise
-        if stream.broken is not None:
+        if not accepted:
             self.counts.refused += 1
-            raise stream.broken
+            raise StreamBroken(*stream.why)
         self.counts.opened += 1
         return stream
 
@@ -221,6 +227,7 @@ class Mux:
             self.counts.strays += 1
             return
         self._heard_at = asyncio.get_running_loop().time()
+        self.ready.set()
         if isinstance(got, Ready):
             return
         if got.stream == CONNECTION and isinstance(got, Close):
@@ -255,13 +262,14 @@ class Mux:
     def lost(self, why: str) -> None:
         """The connection is gone, and with it every stream."""
         self._lost = self._lost or LinkLost(why)
+        self.gone.set()
         for stream in list(self._streams.values()):
             stream.end(CloseCode.LOST, why)
 
     async def say(self, said: StreamMessage) -> None:
         """Raises LinkLost."""
         if self._lost is not None:
-            raise self._lost
+            raise LinkLost(str(self._lost))
         await self._send(wire.encode(said), isinstance(said, Data))
 
     def forget(self, number: int) -> None:

@@ -163,7 +163,7 @@ class SimHubBroker:
         await asyncio.sleep(self._broker.random.uniform(*HOP_S))
         self._alive()
 
-    async def publish(self, topic: str, payload: bytes) -> None:
+    async def publish(self, topic: str, payload: bytes, *, bulk: bool = False, expiry_s: int = 0) -> None:
         if len(payload) > PACKET_BYTES_MAX:
             raise LimitExceeded("PACKET_BYTES_MAX", PACKET_BYTES_MAX, len(payload))
         port = self._alive()

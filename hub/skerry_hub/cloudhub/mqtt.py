@@ -43,8 +43,8 @@ class MqttBroker:
     async def unsubscribe(self, topics: Sequence[str]) -> None:
         await self._alive().unsubscribe(topics)
 
-    async def publish(self, topic: str, payload: bytes) -> None:
-        await self._alive().publish(topic, payload)
+    async def publish(self, topic: str, payload: bytes, *, bulk: bool = False, expiry_s: int = 0) -> None:
+        await self._alive().publish(topic, payload, 0 if bulk else 1, expiry_s)
 
     async def close(self) -> None:
         if self._connection is not None:

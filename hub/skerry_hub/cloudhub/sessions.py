@@ -70,6 +70,11 @@ class Sessions:
         if entry is not None:
             entry.device.changed()
 
+    def dial(self, node: str, epoch: bytes) -> bool:
+        """Ask a device for its connection for streams; False when it is not there."""
+        entry = self._devices.get(node)
+        return entry is not None and entry.device.dial(epoch)
+
     # --- what others may look at --------------------------------------------------------------------------------------
 
     def device(self, node: str) -> Device | None:

@@ -14,8 +14,9 @@ from skerry.errors import LinkLost
 from skerry.model.report import OutboxItem
 from skerry.wire import message
 from skerry.wire.message import Message
-from skerry_hub.apiserver import patch_strategic
+from skerry_hub.apiserver import patch_strategic, patches
 from skerry_hub.ports import (
+    LEASES,
     Cluster,
     ClusterError,
     Listing,
@@ -111,7 +112,7 @@ class FakeBroker:
     async def unsubscribe(self, topics: Sequence[str]) -> None:
         self.topics.difference_update(topics)
 
-    async def publish(self, topic: str, payload: bytes) -> None:
+    async def publish(self, topic: str, payload: bytes, *, bulk: bool = False, expiry_s: int = 0) -> None:
         if self._deliver is None:
             raise LinkLost("not connected")
         if topic in self.stuck:
@@ -193,11 +194,14 @@ class ScriptedCluster(Cluster):
         self.objects[(resource.plural, obj["metadata"].get("namespace", ""), obj["metadata"]["name"])] = obj
         return obj
 
-    async def list(self, resource: Resource, *, labels: str = "", fields: str = "") -> Listing:
-        if self.list_failures:
+    async def list(self, resource: Resource, *, namespace: str = "", labels: str = "", fields: str = "") -> Listing:
+        if resource is not LEASES and self.list_failures:
             raise self.list_failures.pop(0)
-        self.lists += 1
-        found = [dict(o) for (plural, _, _), o in self.objects.items() if plural == resource.plural]
+        self.lists += resource is not LEASES
+        mine = [
+            o for (plural, space, _), o in self.objects.items() if plural == resource.plural if namespace in ("", space)
+        ]
+        found = [dict(o) for o in mine]
         return Listing(tuple(found), self.version)
 
     async def watch(
@@ -220,7 +224,11 @@ class ScriptedCluster(Cluster):
         return found
 
     async def create(self, resource: Resource, namespace: str, obj: Obj) -> Obj:
-        return self._wrote("create", resource, obj["metadata"]["name"], obj, obj)
+        made = self._wrote("create", resource, obj["metadata"]["name"], obj, obj)
+        if resource is LEASES:
+            made["metadata"].setdefault("uid", f"uid-{self.version}")
+            self.objects[(resource.plural, namespace, obj["metadata"]["name"])] = copy.deepcopy(made)
+        return made
 
     async def patch(
         self,
@@ -233,14 +241,17 @@ class ScriptedCluster(Cluster):
         subresource: str = "",
     ) -> Obj:
         key = (resource.plural, namespace, name)
+        if resource is LEASES and key not in self.objects:
+            raise NotFound(name)
         found = self.objects.get(key, {"metadata": {"name": name}})
         written = self._wrote("patch", resource, name, patch, found)
         if not self.forgetful:
-            part = {k: v for k, v in patch.items() if k != "metadata"}
+            stay = ("uid", "resourceVersion")
+            part = {**patch, "metadata": {k: v for k, v in (patch.get("metadata") or {}).items() if k not in stay}}
             if form is PatchForm.STRATEGIC:
                 written = patch_strategic.apply(resource.plural[:-1].capitalize(), written, part)
             else:
-                written = {**written, **part}
+                written = patches.merge(written, part)
         self.objects[key] = written
         return copy.deepcopy(written)
 
