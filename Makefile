@@ -6,8 +6,15 @@ PYTEST := $(PYTHON) -m pytest
 # What mypy reads, and the kinds of test in the order in which they say most for their time.
 SOURCES := $(foreach folder,agent native hub bench cross-build tests,$(if $(wildcard $(folder)/*.py $(folder)/*/*.py),$(folder)))
 TESTS := $(wildcard tests/unit tests/builds tests/contract tests/properties tests/sim tests/faults tests/e2e)
-# The sandbox of builds; the target's strip; the target's Python for the byte code.
-BUILD_DEBS := bubblewrap binutils-aarch64-linux-gnu qemu-user-static
+# The sandbox of builds, and the tools that the units of cross-build/ name.
+BUILD_DEBS := bubblewrap binutils binutils-aarch64-linux-gnu binutils-arm-linux-gnueabihf qemu-user-static \
+	diffutils grep make mawk patch sed
+BUILD := PYTHONPATH=cross-build $(PYTHON) -m crossbuild
+# Whose unit a package is, and what `make reproduce` builds twice.
+workspace_skerry := agent
+workspace_skerry-hub := hub
+UNITS ?= $(foreach target,aarch64-bookworm aarch64-jammy aarch64-trixie armhf-bookworm,agent:deb@$(target)) \
+	$(foreach target,aarch64-bookworm aarch64-trixie amd64-bookworm amd64-trixie,hub:deb@$(target))
 export PYTHONDONTWRITEBYTECODE := 1
 export SEEDS
 
@@ -47,18 +54,20 @@ check: setup ## ruff, mypy, import rules, tidy rules
 setup: # what is missing on this machine
 	@tools/setup
 
-# binutils of the target strip what PyPI's wheels carry; qemu-user runs the target's own Python for the byte code.
+deb: DEB = $(workspace_$(or $(PACKAGE),skerry)):deb@$(or $(TARGET),aarch64-bookworm)
 deb: ## the package for a board: make deb [TARGET=armhf-bookworm] [PACKAGE=skerry-hub]
-	@tools/setup qemu-user-static binutils-aarch64-linux-gnu binutils-arm-linux-gnueabihf patch
-	$(PYTHON) cross-build/make_deb.py --target $(or $(TARGET),aarch64-bookworm) --package $(or $(PACKAGE),skerry)
+	@tools/setup $(BUILD_DEBS)
+	$(BUILD) build $(DEB) --out build/units
+	mkdir -p build/deb
+	cp build/units/$(subst :deb@,/deb-,$(DEB))/*.deb build/deb/
 
-deb-test: ## all packages: equal twice, clean for lintian, at work under user-mode QEMU
-	@tools/setup qemu-user-static binutils-aarch64-linux-gnu binutils-arm-linux-gnueabihf lintian patch
-	SKERRY_SLOW_BUILD=1 $(PYTEST) tests/builds/test_actions_slow.py
+deb-test: ## all packages: clean for lintian, at work under user-mode QEMU
+	@tools/setup $(BUILD_DEBS) lintian
+	SKERRY_SLOW_BUILD=1 $(PYTEST) tests/builds/test_packages.py
 
 reproduce: ## build the packages twice in two places and compare; a second project reuses them
 	@tools/setup $(BUILD_DEBS) diffoscope-minimal
-	PYTHONPATH=cross-build $(PYTHON) -m crossbuild reproduce $(or $(UNITS),agent:deb@aarch64-bookworm)
+	$(BUILD) reproduce $(UNITS)
 	SKERRY_BUILDS=1 $(PYTEST) tests/builds/test_product.py
 
 boards: setup ## check every board: layers, sizes, memory, locks, kernel options

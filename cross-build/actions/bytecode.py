@@ -1,8 +1,8 @@
 """Byte code that ships in the package, so that a board compiles nothing: not at installation, not at the first start.
 
 Our own modules keep their source beside it. Of vendored modules only the byte code stays, which saves a fifth of the
-package: `lib/x.pyc` in place of `lib/x.py`. The compiler is a Python of the target's minor version, given as a command
-(on a build machine: the target's own under qemu-user); the package depends on that minor version.
+package: `lib/x.pyc` in place of `lib/x.py`. The compiler is the target's own Python, from its sysroot under qemu-user;
+the package depends on that minor version.
 """
 
 from __future__ import annotations
@@ -25,6 +25,17 @@ if "%d.%d" % sys.version_info[:2] != sys.argv[1]:
 for source, made, name in json.load(sys.stdin):
     py_compile.compile(source, made, name, doraise=True, invalidation_mode=unchecked)
 """
+
+
+_QEMU = {"aarch64": "qemu-aarch64-static", "armv7l": "qemu-arm-static", "x86_64": "qemu-x86_64-static"}
+
+
+def emulated(sysroot: Path, target: Target) -> list[str]:
+    """The target's Python as a command, wherever it runs. Raises Refusal."""
+    python = sysroot / f"usr/bin/python{target.python}"
+    if not python.is_file():
+        raise Refusal(str(sysroot), "--sysroot", f"no usr/bin/python{target.python}", "the Debian package of it")
+    return [_QEMU[target.arch], "-L", str(sysroot), str(python)]
 
 
 def planned(files: Sequence[str], vendored: str, minor: int) -> list[tuple[str, str]]:
@@ -53,7 +64,7 @@ def compiled(root: Path, below: str, vendored: str, python: Sequence[str], targe
     env.pop("SOURCE_DATE_EPOCH", None)
     done = subprocess.run(argv, input=work.encode(), env=env, capture_output=True, check=False)
     if done.returncode == 1 and done.stderr.strip().startswith(b"3."):
-        raise Refusal(" ".join(python), "--python", done.stderr.decode().strip(), target.python)
+        raise Refusal(" ".join(python), "--sysroot", done.stderr.decode().strip(), target.python)
     done.check_returncode()
     for source, _ in plan:
         if Path(source).is_relative_to(vendored):

@@ -1,13 +1,13 @@
 """skerry_<version>+<suite>_<arch>.deb (and skerry-hub's), from parts that were built before.
 
     deb.py --target TARGET.toml --project pyproject.toml --packaging DIR --code DIR... --native X.whl --wheelhouse DIR
-        [--python COMMAND] [--size-max-mib N] --out DIR
+        --sysroot DIR [--size-max-mib N] --out DIR
 
 `--packaging` has files.toml (source, path, mode) and debian/ (control, maintainer scripts, copyright, changelog,
 lintian-overrides). In control, `${Version}`, `${Architecture}`, `${Installed-Size}`, `${python3:Depends}` and
-`${shlibs:Depends}` are filled in; what lies below /etc is a conffile. `--python` compiles byte code (bytecode.py);
-without it the sources ship and the device compiles them when the package is installed. The same inputs give the same
-bytes, whatever folder, umask, user and day; SOURCE_DATE_EPOCH is the time of all files.
+`${shlibs:Depends}` are filled in; what lies below /etc is a conffile. A target whose Python is in the sysroot gets
+byte code (bytecode.py); for another the sources ship and the device compiles them when the package is installed. The
+same inputs give the same bytes, whatever folder, umask, user and day; SOURCE_DATE_EPOCH is the time of all files.
 """
 
 from __future__ import annotations
@@ -17,7 +17,6 @@ import gzip
 import hashlib
 import os
 import re
-import shlex
 import shutil
 import subprocess
 import tempfile
@@ -27,7 +26,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import contents
-from bytecode import compiled
+from bytecode import compiled, emulated
 from check_elf import checked
 from elf import Elf
 from refusal import Refusal, entry, toml
@@ -192,8 +191,8 @@ def composed(args: argparse.Namespace, package: Package, target: Target, epoch: 
     contents.put_wheel(args.native, home)
     contents.put_tree(args.wheelhouse / "lib", home / "lib")
     shutil.copyfile(args.wheelhouse / "vendored.json", home / "vendored.json")
-    if args.python:
-        compiled(root, package.home, f"{package.home}/lib", shlex.split(args.python), target)
+    if target.has_python:
+        compiled(root, package.home, f"{package.home}/lib", emulated(args.sysroot, target), target)
     libraries = library_depends(checked(root, target).values())
     contents.put_launchers(package.scripts, f"/{package.home}", root)
     files = contents.placed("files.toml", (args.packaging / "files.toml").read_text())
@@ -204,10 +203,9 @@ def composed(args: argparse.Namespace, package: Package, target: Target, epoch: 
 
 def main() -> None:
     words = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    for word in ("--target", "--project", "--packaging", "--native", "--wheelhouse", "--out"):
+    for word in ("--target", "--project", "--packaging", "--native", "--wheelhouse", "--sysroot", "--out"):
         words.add_argument(word, type=Path, required=True)
     words.add_argument("--code", type=Path, action="append", required=True, help="a package of ours; repeatable")
-    words.add_argument("--python", help="a Python of the target's minor version, as a command line")
     words.add_argument("--size-max-mib", type=float, help="refuse a package that takes more on the device")
     args = words.parse_args()
     target, epoch = read_target(args.target), int(os.environ.get("SOURCE_DATE_EPOCH", "1700000000"))
@@ -220,7 +218,7 @@ def main() -> None:
         size = size_kib(root)
         if args.size_max_mib and size > args.size_max_mib * 1024:
             raise Refusal(package.name, "installed size", f"{size} KiB", f"at most {args.size_max_mib:g} MiB")
-        put_control(args.packaging, package, target, libraries, not args.python, root)
+        put_control(args.packaging, package, target, libraries, not target.has_python, root)
         settled(root, epoch)
         args.out.mkdir(parents=True, exist_ok=True)
         made = args.out / f"{package.name}_{package.version}_{target.deb_arch}.deb"

@@ -1,6 +1,6 @@
 """skerry's own native modules as one abi3 wheel for a target.
 
-    native_wheel.py --source REPO --target TARGET.toml --headers SYSROOT/usr/include --out DIR [--zig-cache DIR]
+    native_wheel.py --source REPO --target TARGET.toml --headers SYSROOT/usr/include --out DIR
 
 Compiles what the repository's setup.py lists, with the Python 3.10 limited API: one wheel loads on every later Python,
 so three suites share it (docs/decisions/0007-packages.md). Needs cython, setuptools and ziglang beside this Python.
@@ -64,7 +64,7 @@ def staged(source: Path, work: Path) -> None:
     (work / "pyproject.toml").write_text(PROJECT.format(version=version))
 
 
-def built(source: Path, target: Target, headers: Path, cache: Path | None, epoch: int) -> tuple[str, bytes]:
+def built(source: Path, target: Target, headers: Path, epoch: int) -> tuple[str, bytes]:
     """Name and bytes of the wheel. Raises CalledProcessError with what the compiler said."""
     if not zig.has_headers(headers, target):
         raise Refusal(str(headers), "--headers", f"no {target.triple}/python3.*", "usr/include of libpython3.11-dev")
@@ -72,11 +72,10 @@ def built(source: Path, target: Target, headers: Path, cache: Path | None, epoch
     with tempfile.TemporaryDirectory() as name:
         work, made = Path(name, "source"), Path(name, "made")
         staged(source, work)
-        caches = cache.resolve() if cache else Path(name, "cache")
         env = {
             **os.environ,
             **zig.environment(target, headers.resolve(), work, epoch),
-            "ZIG_GLOBAL_CACHE_DIR": str(caches),
+            "ZIG_GLOBAL_CACHE_DIR": str(Path(name, "cache")),
             "ZIG_LOCAL_CACHE_DIR": str(Path(name, "local")),
         }
         options = ["--py-limited-api", TAG, "--plat-name", target.platform_tag, "-d", str(made)]
@@ -90,10 +89,9 @@ def main() -> None:
     words = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     for word in ("--source", "--target", "--headers", "--out"):
         words.add_argument(word, type=Path, required=True)
-    words.add_argument("--zig-cache", type=Path, help="kept between builds: changes the time, never the bytes")
     args = words.parse_args()
     epoch = int(os.environ.get("SOURCE_DATE_EPOCH", "1700000000"))
-    name, data = built(args.source, read_target(args.target), args.headers, args.zig_cache, epoch)
+    name, data = built(args.source, read_target(args.target), args.headers, epoch)
     args.out.mkdir(parents=True, exist_ok=True)
     (args.out / name).write_bytes(data)
     with zipfile.ZipFile(args.out / name) as wheel:

@@ -1,6 +1,6 @@
 """Wheels that PyPI has not, from their locked sources: what a 32-bit ARM board needs of uvloop, lmdb and cbor2.
 
-    sdist_wheel.py --target TARGET.toml --lock LOCK.txt --sources DIR --sysroot DIR --out DIR [--zig-cache DIR]
+    sdist_wheel.py --target TARGET.toml --lock LOCK.txt --sources DIR --sysroot DIR --out DIR
 
 Each NAME-VERSION.tar.gz in `--sources` must be in the lock by its hash. These use the full Python API, so each is for
 one minor version; names and suffixes come from the target's own sysconfig data, which lies in the sysroot.
@@ -114,7 +114,7 @@ def recorded(name: str, data: bytes) -> bytes:
     return b"%s,sha256=%s,%d" % (name.encode(), digest, len(data))
 
 
-def built(path: Path, pin: Locked, target: Target, sysroot: Path, cache: Path | None, epoch: int) -> tuple[str, bytes]:
+def built(path: Path, pin: Locked, target: Target, sysroot: Path, cache: Path, epoch: int) -> tuple[str, bytes]:
     """Name and bytes of the wheel. Raises Refusal, CalledProcessError."""
     with tempfile.TemporaryDirectory() as name:
         place = Path(name, "source")
@@ -124,7 +124,7 @@ def built(path: Path, pin: Locked, target: Target, sysroot: Path, cache: Path | 
         env = {
             **os.environ,
             **zig.environment(target, sysroot.resolve() / "usr/include", work, epoch),
-            "ZIG_GLOBAL_CACHE_DIR": str(cache.resolve() if cache else Path(name, "cache")),
+            "ZIG_GLOBAL_CACHE_DIR": str(cache),
             "ZIG_LOCAL_CACHE_DIR": str(Path(name, "local")),
             "_PYTHON_SYSCONFIGDATA_NAME": sysconfig(sysroot, target, Path(name, "sysconfig")),
             "PYTHONPATH": os.pathsep.join([str(Path(name, "sysconfig")), os.environ.get("PYTHONPATH", "")]),
@@ -141,16 +141,16 @@ def main() -> None:
     words = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     for word in ("--target", "--lock", "--sources", "--sysroot", "--out"):
         words.add_argument(word, type=Path, required=True)
-    words.add_argument("--zig-cache", type=Path, help="kept between builds: changes the time, never the bytes")
     args = words.parse_args()
     target, lock = read_target(args.target), locked(args.lock.read_text())
     epoch = int(os.environ.get("SOURCE_DATE_EPOCH", "1700000000"))
     os.umask(0o022)
     args.out.mkdir(parents=True, exist_ok=True)
-    for path in sorted(args.sources.glob("*.tar.gz")):
-        name, data = built(path, source(path, lock), target, args.sysroot, args.zig_cache, epoch)
-        (args.out / name).write_bytes(data)
-        print(name)
+    with tempfile.TemporaryDirectory() as cache:  # zig's: the runtime libraries are compiled once for all
+        for path in sorted(args.sources.glob("*.tar.gz")):
+            name, data = built(path, source(path, lock), target, args.sysroot, Path(cache), epoch)
+            (args.out / name).write_bytes(data)
+            print(name)
 
 
 if __name__ == "__main__":

@@ -11,33 +11,55 @@ from refusal import Refusal, Refusals, toml
 FEATURES = ("neon", "d32", "v8")
 _FORMS = {
     "arch": r"aarch64|armv7l|x86_64",
-    "deb_arch": r"arm64|armhf|amd64",
     "suite": r"[a-z]+",
     "python": r"3\.\d+",
     "triple": r"[a-z0-9_]+-linux-gnu(eabihf)?",
-    "zig": r"[a-z0-9_]+-linux-gnu(eabihf)?\.2\.\d+",
     "mcpu": r"[a-z0-9_+-]+",
+    "glibc_min": r"2\.\d+",
     "glibc_max": r"2\.\d+",
     "float_abi": r"hard|soft",
-    "platform_tag": r"manylinux_2_\d+_(aarch64|armv7l|x86_64)",
+    "abi3": r"[a-z0-9]+-[a-z]+",
+    "sysroot": r"[a-z0-9]+-[a-z]+",
 }
 
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """One architecture, suite and Python. `glibc_max` is the newest symbol version that its libc has."""
+    """One architecture, suite and Python.
+
+    `glibc_min` is what our compiler links against, `glibc_max` the newest symbol version that the target's libc has.
+    `abi3` names the target whose wheel of our native modules is taken: one does for every suite of an architecture.
+    `sysroot` names the target whose Debian packages are there at the build: its own, where Debian has the suite.
+    """
 
     arch: str
-    deb_arch: str
     suite: str
     python: str
     triple: str
-    zig: str
     mcpu: str
+    glibc_min: str
     glibc_max: str
     float_abi: str
     features_forbidden: tuple[str, ...]
-    platform_tag: str
+    abi3: str
+    sysroot: str
+
+    @property
+    def deb_arch(self) -> str:
+        return {"aarch64": "arm64", "armv7l": "armhf", "x86_64": "amd64"}[self.arch]
+
+    @property
+    def zig(self) -> str:
+        return f"{self.triple}.{self.glibc_min}"
+
+    @property
+    def platform_tag(self) -> str:
+        return f"manylinux_{self.glibc_min.replace('.', '_')}_{self.arch}"
+
+    @property
+    def has_python(self) -> bool:
+        """Whether the target's own Python is in the sysroot."""
+        return self.sysroot.endswith(f"-{self.suite}")
 
     @property
     def python_minor(self) -> int:
@@ -67,11 +89,8 @@ def parsed(where: str, text: str) -> Target:
         wrong.append(Refusal(where, "features_forbidden", repr(banned), "a list of " + ", ".join(FEATURES)))
     if wrong:
         raise Refusals(wrong)
-    floor = version(said["zig"].partition("gnu")[2].partition(".")[2])
-    if floor > version(said["glibc_max"]):
-        raise Refusal(where, "zig", said["zig"], f"a glibc that is not newer than {said['glibc_max']}")
-    if not said["platform_tag"].endswith("_" + said["arch"]):
-        raise Refusal(where, "platform_tag", said["platform_tag"], f"one for {said['arch']}")
+    if version(said["glibc_min"]) > version(said["glibc_max"]):
+        raise Refusal(where, "glibc_min", said["glibc_min"], f"one that is not newer than {said['glibc_max']}")
     return Target(**{**said, "features_forbidden": tuple(banned)})
 
 

@@ -21,7 +21,7 @@ def program() -> Path:
     try:
         place = importlib.import_module("ziglang").__file__
     except ImportError as why:
-        raise Refusal("cross-build/requirements.txt", "ziglang", "not installed", "the tools of that file") from why
+        raise Refusal("PYTHONPATH", "ziglang", "not there", "the unit cross-build:zig") from why
     return Path(str(place)).parent / "zig"
 
 

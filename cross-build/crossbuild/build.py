@@ -20,8 +20,19 @@ from pathlib import Path
 
 from crossbuild import fetch, sandbox
 from crossbuild.declare import Command, Fetch, Files, Unit
-from crossbuild.errors import BuildError, CommandFailed, EntryRefused, ToolMissing
-from crossbuild.keys import Input, Made, Output, digest_of, file_digest, handed_on, inputs_of, made_from, outputs_digest
+from crossbuild.errors import BuildError, CommandFailed, EntryRefused, InputMissing, ToolMissing
+from crossbuild.keys import (
+    Input,
+    Made,
+    Output,
+    digest_of,
+    file_digest,
+    handed_on,
+    inputs_of,
+    made_from,
+    outputs_digest,
+    read_input,
+)
 from crossbuild.limits import LOG_LINES_SHOWN
 from crossbuild.locks import locked
 from crossbuild.store import Entry, Store
@@ -100,16 +111,17 @@ class Build:
         """Write the outputs of a unit that is done to `out`/<workspace>/, as readable files. Returns their paths."""
         made = self._needed(name)
         written = []
-        for output in self.done[name].outputs:
-            to = out / name.partition(":")[0] / output.path
-            if to.is_dir() and not to.is_symlink():
-                shutil.rmtree(to)
-            to.parent.mkdir(parents=True, exist_ok=True)
-            if output.kind == "tree":
-                shutil.copytree(made / output.path, to, symlinks=True)
-            else:
-                shutil.copy2(made / output.path, to)
-            written.append(to)
+        with self.store.alone("export"):
+            for output in self.done[name].outputs:
+                to = out / name.partition(":")[0] / output.path
+                if to.is_dir() and not to.is_symlink():
+                    shutil.rmtree(to)
+                to.parent.mkdir(parents=True, exist_ok=True)
+                if output.kind == "tree":
+                    shutil.copytree(made / output.path, to, symlinks=True)
+                else:
+                    shutil.copy2(made / output.path, to)
+                written.append(to)
         return written
 
     def look(self, name: str) -> Made | None:
@@ -151,10 +163,13 @@ class Build:
             done = Done(name, SOURCE, 0.0, outputs_digest(outputs), outputs)
         else:
             made = self.made_from(name)
-            entry = self.store.entry(digest_of(made))
-            below = any(self.done[need].status == BUILT for need in unit.needs.values())
-            status = BUILT if entry is None else CUT_OFF if below else CACHED
-            entry = entry or self._run(name, made)
+            key, below = digest_of(made), any(self.done[need].status == BUILT for need in unit.needs.values())
+            status, entry = CUT_OFF if below else CACHED, self.store.entry(key)
+            if entry is None:
+                with self.store.alone(key):  # another build may be at it: then this one takes what it made
+                    entry = self.store.entry(key)
+                    if entry is None:
+                        status, entry = BUILT, self._run(name, made)
             done = Done(name, status, time.monotonic() - started, entry.key, entry.outputs)
         self.tell(done)
         return done
@@ -235,8 +250,10 @@ class Build:
         p, work = self.plans[name], self.plans[name].unit.work
         match work:
             case Files():
-                for path, found in p.inputs.items():
-                    self.store.keep_blob(p.unit.folder / path, found.digest)
+                with tempfile.TemporaryDirectory(dir=self.store.temporary, prefix="files-") as place:
+                    for n, (path, found) in enumerate(p.inputs.items()):
+                        _take(p.unit, path, found, Path(place) / str(n))
+                        self.store.keep_blob(Path(place) / str(n), found.digest)
             case Fetch():
                 fetch.fetch(p.unit, self.store, self.cache)
             case Command():
@@ -251,16 +268,27 @@ class Build:
 def _lay_out(p: Plan, folder: Path) -> None:
     """The declared inputs, and the folders that outputs go to, below `folder`; all of one time, modes 755 and 644."""
     for path, found in p.inputs.items():
-        source, to = p.unit.folder / path, folder / path
-        to.parent.mkdir(parents=True, exist_ok=True)
+        (folder / path).parent.mkdir(parents=True, exist_ok=True)
+        _take(p.unit, path, found, folder / path)
+    for output in p.unit.outputs:
+        (folder / output.rstrip("/")).parent.mkdir(parents=True, exist_ok=True)
+    stamp(folder)
+
+
+def _take(unit: Unit, path: str, found: Input, to: Path) -> None:
+    """Copy an input as it was when the key was made. Raises InputMissing: it was changed since."""
+    source = unit.folder / path
+    try:
         if found.kind == "link":
             to.symlink_to(source.readlink())
         else:
             shutil.copyfile(source, to)
             to.chmod(0o755 if found.kind == "program" else 0o644)
-    for output in p.unit.outputs:
-        (folder / output.rstrip("/")).parent.mkdir(parents=True, exist_ok=True)
-    stamp(folder)
+        same = read_input(to) == found
+    except OSError:
+        same = False
+    if not same:
+        raise InputMissing(unit.file, f"{unit.key}.inputs", f"{path} was changed during the build", "Build again")
 
 
 def _place(output: Output, blob: Path, into: Path) -> None:

@@ -102,11 +102,11 @@ def _explain(said: argparse.Namespace) -> int:
 
 def _lock(said: argparse.Namespace) -> int:
     units = read_units(said.root)
-    for name in said.unit:
-        if name not in units or not isinstance(units[name].work, Fetch):
-            locks = sorted(u.id for u in units.values() if isinstance(u.work, Fetch))
+    locks = sorted(u.id for u in units.values() if isinstance(u.work, Fetch))
+    for name in said.unit or locks:
+        if name not in locks:
             raise BuildError(name, "", "is no fetch unit", f"There are {', '.join(locks)}")
-        print(f"wrote {fetch.lock(units[name], _store(said, Terminal(quiet=True)), said.cache)}")
+        print(f"wrote {fetch.lock(units[name], _store(said, Terminal(quiet=True)), said.cache)}", flush=True)
     return 0
 
 
@@ -177,7 +177,7 @@ def _parser() -> argparse.ArgumentParser:
     words.add_argument("--jobs", type=int, default=os.cpu_count() or 1, metavar="N")
     words = verb("explain", "what is in a unit's key", _explain, 1)
     words.add_argument("--against", metavar="KEY", help="what differs from the entry KEY")
-    verb("lock", "pin what fetch units want, as it is today", _lock, "+")
+    verb("lock", "pin what fetch units want, all or these, as it is today", _lock, "*")
     verb("reproduce", "build twice in two places and compare", _reproduce, "+")
     words = verb("serve", "serve a store over HTTP", _serve, None)
     words.add_argument("folder", type=Path)

@@ -1,7 +1,8 @@
 """Reads build.toml files into one checked graph of units. Decides nothing about building and touches no other file.
 
 A workspace is a folder with a build.toml; a unit is named `workspace:unit`, or `workspace:unit@target` when it is
-declared for targets. All of every reachable workspace is checked, whatever is asked for.
+declared for targets: by a list, or by a table of its own, [unit."name@target"]. All of every reachable workspace is
+checked, whatever is asked for.
 """
 
 from __future__ import annotations
@@ -56,6 +57,7 @@ class Unit:
     needs: Mapping[str, str]
     outputs: tuple[str, ...]
     work: Command | Files | Fetch
+    table: str = ""  # its table in the file, below [unit]
 
     @property
     def folder(self) -> Path:
@@ -64,7 +66,7 @@ class Unit:
     @property
     def key(self) -> str:
         """The unit's table in its build.toml, for errors."""
-        return f"unit.{self.id.partition(':')[2].partition('@')[0]}"
+        return f"unit.{self.table}"
 
 
 # Key → type of what a unit may say. Lists are of strings, tables are from string to string.
@@ -138,20 +140,25 @@ def _workspaces(root: Path) -> Iterator[tuple[Path, dict[str, Any]]]:
 def _units_of(file: Path, table: dict[str, Any]) -> Iterator[Unit]:
     """The units of one build.toml, each once for every target; their outputs together must be one tree."""
     about = table["workspace"]
-    targets: dict[str, dict[str, Any]] = {}
-    if folder := about.get("targets"):
-        targets = {f.stem: read_toml(f) for f in sorted((file.parent / folder).glob("*.toml"))}
-    written: dict[str, str] = {}
-    for name, said in table.get("unit", {}).items():
-        key = f"unit.{name}"
+    targets = _targets(file.parent / about["targets"]) if "targets" in about else {}
+    seen, written = set[str](), dict[str, str]()
+    for titled, said in table.get("unit", {}).items():
+        key, (name, _, own) = f"unit.{titled}", titled.partition("@")
         if not _NAME.fullmatch(name):
             raise DeclarationInvalid(file, key, "is no name", "Use a-z, 0-9 and . + _ -")
         _known(file, f"{key}.", said, UNIT_KEYS)
-        wanted = list(targets) if said.get("targets") == ["*"] else said.get("targets", [None])
+        if own and "targets" in said:
+            raise DeclarationInvalid(file, f"{key}.targets", "its name has a target already", "Remove one of the two")
+        wanted = list(targets) if said.get("targets") == ["*"] else said.get("targets", [own or None])
         for target in wanted:
             if target is not None and target not in targets:
                 raise DeclarationInvalid(file, f"{key}.targets", f"no target {target}", f"There are {sorted(targets)}")
-            unit = _unit(file, about["name"], name, said, target, targets.get(target or "", {}))
+            unit = _unit(file, f"{about['name']}:{name}", titled, said, target, targets.get(target or "", {}))
+            if unit.id in seen:
+                raise DeclarationInvalid(
+                    file, key, f"{unit.id} is declared twice", "Take it out of the other's targets"
+                )
+            seen.add(unit.id)
             for output in unit.outputs:
                 for other in [o for o in written if _inside(output, o) or _inside(o, output)]:
                     raise DeclarationInvalid(
@@ -162,10 +169,23 @@ def _units_of(file: Path, table: dict[str, Any]) -> Iterator[Unit]:
             yield unit
 
 
-def _unit(
-    file: Path, workspace: str, name: str, said: dict[str, Any], target: str | None, facts: dict[str, Any]
-) -> Unit:
-    key = f"unit.{name}"
+def _targets(folder: Path) -> dict[str, dict[str, Any]]:
+    """The targets of a folder by name. All of them say the same keys, so a misspelt one is found before a build."""
+    targets = {file.stem: read_toml(file) for file in sorted(folder.glob("*.toml"))}
+    for key in sorted(set().union(*targets.values())):
+        having = [name for name, facts in targets.items() if key in facts]
+        lacking = [name for name in targets if name not in having]
+        if lacking and len(having) <= len(lacking):
+            known = ", ".join(sorted(targets[lacking[0]]))
+            raise DeclarationInvalid(folder / f"{having[0]}.toml", key, "unknown key", f"Other targets have {known}")
+        if lacking:
+            cure = f"Other targets have it, {having[0]} {key} = {targets[having[0]][key]!r}"
+            raise DeclarationInvalid(folder / f"{lacking[0]}.toml", key, "is missing", cure)
+    return targets
+
+
+def _unit(file: Path, name: str, table: str, said: dict[str, Any], target: str | None, facts: dict[str, Any]) -> Unit:
+    key = f"unit.{table}"
     needs = {
         alias: _filled(file, f"{key}.needs.{alias}", need, target, facts, None)
         for alias, need in said.get("needs", {}).items()
@@ -189,7 +209,7 @@ def _unit(
         file, key, said, lists, {k: filled("environment", v) for k, v in said.get("environment", {}).items()}, filled
     )
     at = f"@{target}" if target else ""
-    return Unit(f"{workspace}:{name}{at}", file, lists["inputs"], needs, lists["outputs"], work)
+    return Unit(f"{name}{at}", file, lists["inputs"], needs, lists["outputs"], work, table)
 
 
 def _work(
@@ -221,7 +241,8 @@ def _work(
     timeout_s = float(said.get("timeout_s", COMMAND_TIMEOUT_S))
     if not 0 < timeout_s <= COMMAND_TIMEOUT_S_MAX:
         raise DeclarationInvalid(file, f"{key}.timeout_s", f"{timeout_s} s", f"At most {COMMAND_TIMEOUT_S_MAX:.0f} s")
-    tools = tuple(sorted(set(lists["tools"])))
+    # No Debian package has an underscore in its name: binutils-{target.triple} is binutils-x86-64-linux-gnu.
+    tools = tuple(sorted({tool.replace("_", "-") for tool in lists["tools"]}))
     return Command(lists["command"], environment, tools, timeout_s, said.get("root", False))
 
 

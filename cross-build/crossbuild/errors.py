@@ -18,7 +18,7 @@ class DeclarationInvalid(BuildError):
 
 
 class InputMissing(BuildError):
-    """A declared input is not there."""
+    """A declared input is not there, or did not stay as it was."""
 
 
 class ToolMissing(BuildError):

@@ -19,23 +19,20 @@ from pathlib import Path
 from typing import Any
 
 from crossbuild.declare import Unit
-from crossbuild.errors import DeclarationInvalid, EntryRefused, FetchFailed
+from crossbuild.errors import EntryRefused, FetchFailed
 from crossbuild.keys import file_digest
-from crossbuild.limits import FETCH_RETRY_S, FETCH_TIMEOUT_S, FETCH_TRIES_MAX
+from crossbuild.limits import FETCH_RETRY_S, FETCH_TIMEOUT_S, FETCH_TRIES_MAX, LINE_SHOWN
 from crossbuild.locks import Locked, files_of, lock_of, read_lock, wanted
 from crossbuild.store import Store
 
 
 def fetch(unit: Unit, store: Store, cache: Path) -> None:
     """Bring the files that the store does not have. Raises FetchFailed: cannot be had, or has other bytes."""
-    missing = [f for f in files_of(unit) if not _has(store, f.sha256)]
-    with tempfile.TemporaryDirectory(dir=store.temporary, prefix="fetch-") as place:
+    with store.alone("fetch"), tempfile.TemporaryDirectory(dir=store.temporary, prefix="fetch-") as place:
+        missing = [f for f in files_of(unit) if not _has(store, f.sha256)]
         _bring(unit, {f.want: (f.sha256,) for f in missing}, Path(place), cache)
         for file in missing:
-            # apt writes the epoch's colon as %3a; a pin has the package's name alone
-            package, _, version = file.want.partition("=")
-            named = f"{package}_{version.replace(':', '%3a')}_*.deb"
-            got = next(iter(Path(place).glob(named)), Path(place) / file.name)
+            got = Path(place) / file.name
             digest = file_digest(got) if got.exists() else "absent"
             if digest != file.sha256:
                 raise _gone(
@@ -46,18 +43,18 @@ def fetch(unit: Unit, store: Store, cache: Path) -> None:
 
 def lock(unit: Unit, store: Store, cache: Path) -> Path:
     """Write the [[file]] tables anew from `want`, keeping the rest of the file. Raises FetchFailed."""
-    said, files, path = read_lock(unit), [], lock_of(unit)
-    if "pins" in said:
-        raise DeclarationInvalid(path, "pins", "another program locks this file", "Its first line says which")
-    for want, hashes in wanted(unit, said).items():
-        if said["from"] == "debian":
-            want = f"{want}={_candidate(unit, want, cache)}"
-        with tempfile.TemporaryDirectory(dir=store.temporary, prefix="lock-") as place:
-            _bring(unit, {want: hashes}, Path(place), cache)
-            (got,) = Path(place).iterdir()
-            sha256 = file_digest(got)
-            store.keep_blob(got, sha256)
-            files.append(Locked(got.name, want, sha256))
+    said, path = read_lock(unit), lock_of(unit)
+    wants = wanted(unit, said)
+    if said["from"] == "debian":
+        wants = dict.fromkeys(_candidates(unit, said, list(wants), store, cache), ())
+    files = []
+    with tempfile.TemporaryDirectory(dir=store.temporary, prefix="lock-") as place:
+        _bring(unit, wants, Path(place), cache)
+        came = {_flat(got.name): got for got in Path(place).iterdir()}
+        for want in wants:
+            (got,) = (file for name, file in came.items() if name.startswith(f"{_flat(want)}-"))
+            files.append(Locked(got.name, want, file_digest(got)))
+            store.keep_blob(got, files[-1].sha256)
     head = path.read_text().partition("\n[[file]]")[0].rstrip()
     said_of = (
         f"name = {json.dumps(f.name)}\nwant = {json.dumps(f.want)}\nsha256 = {json.dumps(f.sha256)}" for f in files
@@ -82,7 +79,7 @@ def _bring(unit: Unit, wants: Mapping[str, tuple[str, ...]], into: Path, cache: 
     if said["from"] == "debian":
         apt = _apt(unit, said, cache)
         try:
-            _again(unit, [apt[0], *apt[1:], "download", *wants], into, 1)
+            _again(unit, [*apt, "download", *wants], into, 1)
         except FetchFailed:  # lists of another day may name files that are gone
             _update(unit, apt)
             _again(unit, [*apt, "download", *wants], into, FETCH_TRIES_MAX)
@@ -90,8 +87,10 @@ def _bring(unit: Unit, wants: Mapping[str, tuple[str, ...]], into: Path, cache: 
         asked = into / "wanted.txt"
         lines = (" ".join([want, *(f"--hash=sha256:{h}" for h in hashes)]) for want, hashes in wants.items())
         asked.write_text("\n".join(lines))
-        kind = ["--no-binary=:all:", "--no-build-isolation"] if said.get("source") else ["--only-binary=:all:"]
-        where = [f"--platform={p}" for p in said.get("platforms", [])]
+        # Named one by one: with :all: pip would also build what it needs to look at a source archive.
+        names = ",".join(want.partition("==")[0] for want in wants)
+        kind = [f"--no-binary={names}"] if said.get("source") else ["--only-binary=:all:"]
+        where = [f"--platform={tag}" for platform in said.get("platforms", []) for tag in _tags(platform)]
         where += [f"--python-version={said['python']}"] if "python" in said else []
         _again(
             unit,
@@ -100,6 +99,16 @@ def _bring(unit: Unit, wants: Mapping[str, tuple[str, ...]], into: Path, cache: 
             FETCH_TRIES_MAX,
         )
         asked.unlink()
+
+
+def _tags(platform: str) -> list[str]:
+    """The platform and, for manylinux, each older one that its glibc loads too: pip takes none by implication."""
+    found = re.fullmatch(r"manylinux_2_(\d+)_(\w+)", platform)
+    if not found:
+        return [platform]
+    newest, arch = int(found[1]), found[2]
+    older = [name for name, n in (("manylinux2014", 17), ("manylinux2010", 12), ("manylinux1", 5)) if n <= newest]
+    return [*(f"manylinux_2_{n}_{arch}" for n in range(newest, 4, -1)), *(f"{name}_{arch}" for name in older)]
 
 
 def _pip(unit: Unit) -> list[str]:
@@ -141,21 +150,31 @@ def _apt(unit: Unit, said: dict[str, Any], cache: Path) -> list[str]:
     return ["apt-get", "-qq", *(word for key, value in options.items() for word in ("-o", f"{key}={value}"))]
 
 
-def _update(unit: Unit, apt: Sequence[str]) -> None:
-    _again(unit, [*apt, "update"], Path.cwd(), FETCH_TRIES_MAX)
+def _update(unit: Unit, apt: Sequence[str]) -> str:
+    """Fetch the lists. What was wrong with some is told, not raised: those that could be read may do."""
+    try:
+        return _again(unit, [*apt, "update"], Path.cwd(), FETCH_TRIES_MAX)[:0]
+    except FetchFailed as e:
+        return e.what
 
 
-def _candidate(unit: Unit, package: str, cache: Path) -> str:
-    """The version of `package` that the sources have today."""
-    apt = _apt(unit, read_lock(unit), cache)
-    if not any((cache / "apt").glob("*/lists/*Packages*")):
-        _update(unit, apt)
-    show = ["apt-cache", *apt[2:], "show", "--no-all-versions", package]
-    said = _again(unit, show, Path.cwd(), 1)
-    found = re.search(r"^Version: (\S+)$", said, re.MULTILINE)
-    if not found:
-        raise FetchFailed(lock_of(unit), f"want {package}", "is not in the sources", "Is it spelled as Debian does?")
-    return found[1]
+def _candidates(unit: Unit, said: dict[str, Any], packages: list[str], store: Store, cache: Path) -> list[str]:
+    """NAME=VERSION of each of `packages`, as the sources have it today."""
+    apt = _apt(unit, said, cache)
+    if wrong := _update(unit, apt):
+        store.say(f"{lock_of(unit)}: locked without the lists that could not be read: {wrong}")
+    shown = _again(unit, ["apt-cache", *apt[2:], "show", "--no-all-versions", *packages], Path.cwd(), 1)
+    versions = dict(re.findall(r"^Package: (\S+)$.*?^Version: (\S+)$", shown, re.MULTILINE | re.DOTALL))
+    for package in packages:
+        if package not in versions:
+            cure = "Is it spelled as Debian does?"
+            raise FetchFailed(lock_of(unit), f"want {package}", "is not in the sources", cure)
+    return [f"{package}={versions[package]}" for package in packages]
+
+
+def _flat(name: str) -> str:
+    """A want and a file name, to be compared: by pip's rules (PEP 503); apt writes an epoch's colon as %3a."""
+    return re.sub(r"[-_.=]+", "-", name.replace("%3a", ":")).lower()
 
 
 def _again(
@@ -175,7 +194,7 @@ def _again(
             continue
         if done.returncode == 0:
             return done.stdout
-        why = "\n".join((done.stderr or done.stdout).strip().splitlines()[-5:])
+        why = "\n".join(line[:LINE_SHOWN] for line in (done.stderr or done.stdout).strip().splitlines()[-5:])
     raise _gone(unit, " ".join(argv[-3:]), f"cannot be had: {why}")
 
 

@@ -56,10 +56,10 @@ def collect(cache: Path, now: float, age_max_s: float, bytes_max: int) -> tuple[
     bytes_gone = sum(file.stat().st_size for file in gone)
     for file in gone:
         file.unlink(missing_ok=True)
-    for folder in ("trees", "tools", "tmp"):  # made again from the store, or left by a build that died
+    for folder in ("trees", "tools", "tmp", "locks"):  # made again from the store, or left by a build that died
         for old in _inside(cache / folder):
             if now - old.lstat().st_mtime > max(GC_GRACE_S, age_max_s):
-                shutil.rmtree(old, ignore_errors=True)
+                shutil.rmtree(old, ignore_errors=True) if old.is_dir() else old.unlink(missing_ok=True)
     return len(gone), bytes_gone
 
 

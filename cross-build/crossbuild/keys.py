@@ -56,7 +56,7 @@ def inputs_of(unit: Unit) -> dict[str, Input]:
             )
         else:
             found |= matched
-    return {p.relative_to(unit.folder).as_posix(): _input(p) for p in sorted(found)}
+    return {p.relative_to(unit.folder).as_posix(): read_input(p) for p in sorted(found)}
 
 
 def handed_on(unit: Unit, inputs: Mapping[str, Input]) -> tuple[Output, ...]:
@@ -118,7 +118,7 @@ def differences(one: Made, other: Made) -> list[str]:
     return lines
 
 
-def _input(path: Path) -> Input:
+def read_input(path: Path) -> Input:
     if path.is_symlink():
         return Input("link", hashlib.sha256(str(path.readlink()).encode()).hexdigest())
     return Input("program" if path.stat().st_mode & 0o100 else "file", file_digest(path))

@@ -11,5 +11,6 @@ ENTRY_BYTES_MAX = 8 * 1024 * 1024  # one line of ac/
 BLOB_BYTES_MAX = 4 * 1024**3  # one file of cas/
 CHUNK_BYTES = 1024 * 1024
 LOG_LINES_SHOWN = 40
+LINE_SHOWN = 300  # characters of one line of a program that failed; pip lists every version
 GC_GRACE_S = 3600.0  # what a build under way may just have written
 SOURCE_DATE_EPOCH = 1_700_000_000  # of every command and every file it sees

@@ -5,10 +5,10 @@ The form of a lock (`crossbuild lock UNIT` writes the [[file]] tables):
     from = "pip"                    # or "debian"
     want = ["ziglang==0.17.1"]      # exact versions, or the name of a requirements file beside it, with hashes;
                                     # debian: package names, of the day on which they are locked
-    platforms = ["any"], python = "3.11"            # pip: wheels for elsewhere
+    only = ["uvloop"], without = ["lmdb"]           # these of the requirements file, all but these
+    platforms = ["any"], python = "3.11"            # pip: wheels for elsewhere; "manylinux_2_36_armv7l": and all older
     source = 1                                      # pip: source archives instead of wheels
     architecture = "arm64", suite = "bookworm"      # debian
-    pins = "x.debs"                 # debian: instead of want and [[file]], a file of lines NAME VERSION SHA256
     [[file]]
     name, want, sha256              # want: "ziglang==0.17.1", "libc6=2.36-9"
 """
@@ -27,7 +27,8 @@ from crossbuild.keys import HEX, Output
 _KEYS: dict[str, type | tuple[type, ...]] = {
     "from": str,
     "want": (list, str),
-    "pins": str,
+    "only": list,
+    "without": list,
     "platforms": list,
     "python": str,
     "source": int,
@@ -56,10 +57,8 @@ def locked(unit: Unit) -> tuple[Output, ...]:
 
 
 def files_of(unit: Unit) -> list[Locked]:
-    path, said = lock_of(unit), read_lock(unit)
-    tables = _pinned(path.parent / said["pins"]) if "pins" in said else said.get("file", [])
-    files = []
-    for n, table in enumerate(tables):
+    path, files = lock_of(unit), []
+    for n, table in enumerate(read_lock(unit).get("file", [])):
         try:
             file = Locked(**table)
         except TypeError as e:
@@ -95,25 +94,17 @@ def wanted(unit: Unit, said: dict[str, Any]) -> dict[str, tuple[str, ...]]:
         raise DeclarationInvalid(
             lock_of(unit), "want", str(e), "Name a requirements file, from the lock's folder"
         ) from e
-    lines = re.findall(r"^([\w.-]+==[^\s;\\]+)((?:.*\\\n)*.*)$", text, re.MULTILINE)
-    return {name: tuple(re.findall(r"--hash=sha256:([0-9a-f]{64})", rest)) for name, rest in lines}
-
-
-def files_read(unit: Unit) -> list[Path]:
-    """The files that say what a fetch unit's outputs are."""
-    path, said = lock_of(unit), read_lock(unit)
-    return [path, path.parent / said["pins"]] if "pins" in said else [path]
+    lines = re.findall(r"^(([\w.-]+)==[^\s;\\]+)((?:.*\\\n)*.*)$", text, re.MULTILINE)
+    names = {name for _, name, _ in lines}
+    for key in ("only", "without"):
+        if unknown := sorted(set(said.get(key, [])) - names):
+            raise DeclarationInvalid(lock_of(unit), key, f"{unknown[0]} is not in {want}", "Is it spelled as there?")
+    chosen = set(said.get("only", names)) - set(said.get("without", []))
+    return {
+        exact: tuple(re.findall(r"--hash=sha256:([0-9a-f]{64})", rest)) for exact, name, rest in lines if name in chosen
+    }
 
 
 def lock_of(unit: Unit) -> Path:
     assert isinstance(unit.work, Fetch)
     return unit.work.lock
-
-
-def _pinned(path: Path) -> list[dict[str, str]]:
-    """The lines NAME VERSION SHA256 of a .debs file, as tables of a lock."""
-    try:
-        lines = [line.split() for line in path.read_text().splitlines() if line and not line.startswith("#")]
-        return [{"name": f"{n}.deb", "want": f"{n}={version}", "sha256": digest} for n, version, digest in lines]
-    except (OSError, ValueError) as e:
-        raise DeclarationInvalid(path, "", str(e), "Lines are NAME VERSION SHA256") from e

@@ -18,7 +18,7 @@ from crossbuild.build import plan
 from crossbuild.declare import Command, Fetch, Unit, read_toml
 from crossbuild.errors import CommandFailed
 from crossbuild.keys import file_digest
-from crossbuild.locks import files_read, locked
+from crossbuild.locks import lock_of, locked
 
 NOBODY = 65534
 LONG_AGO_S = 1_000_000_000
@@ -63,7 +63,7 @@ def _copied(
     (where / "cache/cas").mkdir(parents=True)
     for unit in units.values():
         if isinstance(unit.work, Fetch):
-            files |= {f.resolve() for f in files_read(unit)}
+            files.add(lock_of(unit).resolve())
             for output in locked(unit) if unit.id in plans else ():
                 shutil.copyfile(cache / "cas" / output.sha256, where / "cache/cas" / output.sha256)
     above = Path(os.path.commonpath([root, *files]))

@@ -7,6 +7,7 @@ entry. What fails is refused, named, removed where it can be, and counts as abse
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import hmac
 import http.client
@@ -183,6 +184,15 @@ class Store:
         self.local.put("cas", sha256, file)
         if self.push and self.remote:
             self.remote.put("cas", sha256, file)
+
+    @contextmanager
+    def alone(self, name: str) -> Iterator[None]:
+        """While held, no other process that uses this cache holds `name`. A process that dies lets go."""
+        file = self.local.root / "locks" / name
+        file.parent.mkdir(exist_ok=True)
+        with file.open("w") as held:
+            fcntl.flock(held, fcntl.LOCK_EX)
+            yield
 
     def _layers(self) -> list[Layer]:
         return [self.local, self.remote] if self.remote else [self.local]

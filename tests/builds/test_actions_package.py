@@ -26,9 +26,9 @@ Depends: ${python3:Depends}, ${shlibs:Depends}
 Description: planted
 """
 needs_tools = pytest.mark.skipif(
-    any(shutil.which(name) is None for name in ("gcc", "strip", "readelf", "dpkg-deb"))
+    any(shutil.which(name) is None for name in ("gcc", "strip", "readelf", "dpkg-deb", "qemu-x86_64-static"))
     or os.uname().machine != "x86_64",
-    reason="needs gcc, binutils and dpkg on x86-64",
+    reason="needs gcc, binutils, dpkg and qemu-user on x86-64",
 )
 
 
@@ -68,6 +68,8 @@ class Bench:
             next((root / "native").glob("*.whl")),
             "--wheelhouse",
             root / "house",
+            "--sysroot",
+            root / "sysroot",
             "--out",
             out,
         )
@@ -107,6 +109,8 @@ def bench(tmp_path: Path) -> Bench:
     (root / "pyproject.toml").write_text(
         '[project]\nname = "skerry"\nversion = "1.2"\n[project.scripts]\nskerry = "skerry.cli:main"\n'
     )
+    (root / "sysroot/usr/bin").mkdir(parents=True)
+    (root / f"sysroot/usr/bin/python3.{minor}").symlink_to(Path(sys.executable).resolve())
     debian = root / "packaging/debian"
     debian.mkdir(parents=True)
     (debian / "control").write_text(CONTROL)
@@ -121,7 +125,7 @@ def test_the_same_parts_give_the_same_package_in_any_folder_and_umask(bench: Ben
     made = []
     assert bench.wheelhouse(bench.root / "house").code == 0
     for where, umask in (("one", 0o022), ("two/below", 0o077)):
-        ran = bench.deb(bench.root / where, "--python", sys.executable, umask=umask)
+        ran = bench.deb(bench.root / where, umask=umask)
         assert ran.code == 0, ran.said
         made.append(next((bench.root / where).glob("*.deb")))
     assert made[0].name == "skerry_1.2+bookworm_amd64.deb"
@@ -133,7 +137,7 @@ def test_a_package_runs_from_its_own_tree(bench: Bench) -> None:
     """Vendored modules as byte code alone, ours with its source, a conffile, and a launcher that finds them."""
     root, tree = bench.root, bench.root / "tree"
     assert bench.wheelhouse(root / "house").code == 0
-    assert bench.deb(root / "out", "--python", sys.executable).code == 0
+    assert bench.deb(root / "out").code == 0
     (deb,) = (root / "out").glob("*.deb")
     subprocess.run(["dpkg-deb", "-R", deb, tree], check=True)
     home, minor = tree / "usr/lib/skerry", sys.version_info[1]
@@ -224,13 +228,17 @@ def test_a_package_above_its_size_and_a_python_of_another_version_are_refused(be
     (bench.root / "here.toml").write_text(text)
     for file in (bench.root / "house/lib").rglob("*.so"):
         file.unlink()
-    ran = bench.deb(bench.root / "out", "--python", sys.executable)
-    assert f"--python: found 3.{sys.version_info[1]}, wanted 3.99" in ran.said
+    assert "--sysroot: found no usr/bin/python3.99" in bench.deb(bench.root / "out").said
+    (bench.root / "sysroot/usr/bin/python3.99").symlink_to(Path(sys.executable).resolve())
+    ran = bench.deb(bench.root / "out")
+    assert f"--sysroot: found 3.{sys.version_info[1]}, wanted 3.99" in ran.said
 
 
 @needs_tools
 def test_without_byte_code_the_package_compiles_itself(bench: Bench) -> None:
     """Where no Python of the target can be had: Debian's own py3compile, at the place that the script gives it."""
+    text = (bench.root / "here.toml").read_text().replace('sysroot = "amd64-bookworm"', 'sysroot = "amd64-trixie"')
+    (bench.root / "here.toml").write_text(text)
     (bench.root / "packaging/debian/postinst").write_text("#!/bin/sh\nset -e\n#DEBHELPER#\nexit 0\n")
     assert bench.wheelhouse(bench.root / "house").code == 0
     assert bench.deb(bench.root / "out").code == 0

@@ -14,8 +14,6 @@ import target
 import wheelhouse
 from refusal import Refusal, Refusals
 
-import make_deb
-
 TARGETS = Path(__file__).parents[2] / "cross-build/targets"
 ARM = (TARGETS / "armhf-bookworm.toml").read_text()
 HEADER = "  Class: ELF32\n  Machine:                           ARM\n  Flags: 0x5000400, Version5 EABI, hard-float ABI\n"
@@ -28,6 +26,8 @@ def test_each_target_is_twelve_lines_and_reads() -> None:
     for file in files:
         read = target.read(file)
         assert file.stem.endswith("-" + read.suite)
+        for other in (target.read(TARGETS / f"{name}.toml") for name in (read.abi3, read.sysroot)):
+            assert other.arch == read.arch
         assert len(file.read_text().splitlines()) == 12
 
 
@@ -39,8 +39,8 @@ def test_each_target_is_twelve_lines_and_reads() -> None:
         ('"3.11"', "3.11", "python"),
         ('"hard"', '"firm"', "float_abi"),
         ('"neon"', '"sse"', "features_forbidden"),
-        ("gnueabihf.2.31", "gnueabihf.2.99", "zig"),
-        ("2_31_armv7l", "2_31_aarch64", "platform_tag"),
+        ("2.31", "2.99", "glibc_min"),
+        ('sysroot = "armhf-bookworm"', 'sysroot = "armhf"', "sysroot"),
         ("arch =", "arch", "TOML"),
     ],
 )
@@ -109,16 +109,11 @@ def test_a_module_for_another_python_is_refused_by_its_name() -> None:
     assert (wrong.field, wrong.found, wrong.wanted) == ("Python", "3.13", "3.11")
 
 
-def test_the_table_of_packages_stands_in_its_block_alone() -> None:
-    page = f"before\n{make_deb.BLOCK}\nstale\n{make_deb.BLOCK_END}\nafter\n"
-    row = {
-        "deb_bytes": 1451108,
-        "installed_kib": 5707,
-        "cached": {"steps_s": {"deb": 51.7, "wheelhouse": 0.8}, "total_s": 78.1},
-    }
-    told = make_deb.with_table(page, {"aarch64-bookworm": {"skerry": row}})
-    assert "| skerry, aarch64-bookworm | 1.45 MB | 5.6 MiB | 6.3 % | – / 52 s |" in told
-    assert (told.startswith("before\n"), told.endswith("\nafter\n"), "stale" in told) == (True, True, False)
+def test_what_tools_are_told_follows_from_the_target() -> None:
+    arm, jammy = target.read(TARGETS / "armhf-bookworm.toml"), target.read(TARGETS / "aarch64-jammy.toml")
+    assert (arm.zig, arm.platform_tag) == ("arm-linux-gnueabihf.2.31", "manylinux_2_31_armv7l")
+    assert (arm.deb_arch, arm.has_python) == ("armhf", True)
+    assert (jammy.deb_arch, jammy.has_python) == ("arm64", False)  # Debian has no Python 3.10
 
 
 def zipped(files: dict[str, bytes]) -> bytes:

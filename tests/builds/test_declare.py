@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
+import re
+import shutil
+import zipfile
 from pathlib import Path
 
 import pytest
 
-from builds.build_places import NewPlace, edit, needs_sandbox
+from builds.build_places import ENGINE, NewPlace, edit, needs_sandbox
 from crossbuild.declare import Command, read_units
 from crossbuild.errors import BuildError, DeclarationInvalid
 
@@ -73,6 +77,8 @@ def test_units_are_made_for_each_target(tmp_path: Path) -> None:
         ('"{target.flag}", "$', '"{target.list}", "$', "unit.one.command", "{target.list} stands for nothing"),
         ("{needs.two}/x", "{needs.three}/x", "unit.one.command", "{needs.three} stands for nothing"),
         ('["t1", "t2"]', '["t1", "t3"]', "unit.two.targets", "no target t3. There are ['t1', 't2']"),
+        ("[unit.two]", '[unit."two@t1"]', "unit.two@t1.targets", "its name has a target already. Remove one"),
+        ("[unit.two]", '[unit."one@t1"]\ninputs = ["x.txt"]\n[unit.two]', "unit.one@t1", "is declared twice"),
         ('command = ["sh"]\n', "", "unit.two.outputs", "does not go with inputs"),
         ('command = ["sh"]\n', 'fetch = "l"\n', "unit.two.inputs", "does not go with fetch"),
         ('outputs = ["two/{target}/"]', "", "unit.two.outputs", "is missing or empty"),
@@ -90,6 +96,60 @@ def test_what_cannot_be_names_file_key_and_cure(tmp_path: Path, old: str, new: s
     assert refused.value.file.startswith(str(tmp_path))
     assert said in str(refused.value)
     assert refused.value.cure
+
+
+def test_a_table_of_its_own_declares_a_unit_for_one_target(tmp_path: Path) -> None:
+    other = '[unit."two@t2"]\ninputs = ["x.txt"]\ncommand = ["sh", "{target.flag}"]\noutputs = ["two/{target}/"]\n'
+    units = read_units(write(tmp_path, GOOD.replace('["t1", "t2"]', '["t1"]') + other))
+    assert set(units) == {"a:one@t1", "a:one@t2", "a:two@t1", "a:two@t2"}
+    assert (units["a:two@t2"].key, units["a:two@t2"].work) != (units["a:two@t1"].key, units["a:two@t1"].work)
+    assert units["a:two@t2"].key == "unit.two@t2"
+
+
+@pytest.mark.parametrize(
+    ("text", "key", "said"),
+    [
+        ('flag = "-O3"\nlist = [1]\nflga = "-O3"\n', "flga", "unknown key. Other targets have flag, list"),
+        ('flag = "-O3"\n', "list", "is missing. Other targets have it, t1 list = [1]"),
+    ],
+)
+def test_a_target_with_an_unknown_or_missing_key_is_named(tmp_path: Path, text: str, key: str, said: str) -> None:
+    write(tmp_path, GOOD)
+    (tmp_path / "targets/t3.toml").write_text(text)
+    with pytest.raises(DeclarationInvalid, match=re.escape(f"targets/t3.toml: {key}: {said}")):
+        read_units(tmp_path)
+
+
+@needs_sandbox
+def test_a_foreign_wheel_stops_the_build_with_its_name_and_nothing_is_kept(at: NewPlace) -> None:
+    """By the action that skerry's own wheelhouses are made with."""
+    here = at("here")
+    shutil.copytree(ENGINE, here.root / "house", ignore=lambda *_: ["crossbuild", "image", "__pycache__"])
+    name = "tide-1.0-cp311-cp311-manylinux_2_17_x86_64.whl"
+    (here.root / "house/wheels").mkdir()
+    with zipfile.ZipFile(here.root / "house/wheels" / name, "w") as wheel:
+        wheel.writestr("tide.py", "")
+    digest = hashlib.sha256((here.root / "house/wheels" / name).read_bytes()).hexdigest()
+    (here.root / "house/lock.txt").write_text(f"tide==1.0 --hash=sha256:{digest}\n")
+    (here.root / "house/build.toml").write_text("""
+[workspace]
+name = "house"
+targets = "targets"
+[unit.libraries]
+targets = ["aarch64-bookworm"]
+inputs = ["actions/*.py", "targets/{target}.toml", "lock.txt", "thin.toml", "wheels/*"]
+tools = ["debian:python3"]
+command = ["python3", "actions/wheelhouse.py", "--target", "targets/{target}.toml", "--lock", "lock.txt",
+           "--wheels", "wheels", "--thin", "thin.toml", "--strip", "strip", "--out", "out"]
+outputs = ["out/"]
+""")
+    failed = here.build("house", "house:libraries@aarch64-bookworm", "--out", "out")
+    assert failed.code == 1
+    assert "house/build.toml: unit.libraries.command: " in failed.said
+    assert f"{name}: platform: found manylinux_2_17_x86_64, wanted any, or manylinux for aarch64" in failed.said
+    assert not (here.cache / "ac").exists()
+    assert not (here.cache / "cas").exists()
+    assert not (here.root / "out").exists()
 
 
 def test_one_name_is_one_folder(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ import pytest
 from builds.build_places import NewPlace, Place, blobs, needs_sandbox
 from crossbuild.declare import Fetch, Unit
 from crossbuild.errors import DeclarationInvalid, FetchFailed
-from crossbuild.fetch import _again
+from crossbuild.fetch import _again, _flat, _tags
 from crossbuild.limits import FETCH_RETRY_S
 from crossbuild.locks import files_of, wanted
 
@@ -35,7 +35,6 @@ command = ["sh", "-c", "ls {needs.wheels} > list.txt"]
 outputs = ["list.txt"]
 """
 LOCK = 'from = "pip"\nwant = ["tide==1.0"]\nplatforms = ["any"]\npython = "3.11"\n'
-DEBIAN = 'from = "debian"\narchitecture = "arm64"\nsuite = "bookworm"\n'
 NAME = "tide-1.0-py3-none-any.whl"
 
 
@@ -118,10 +117,6 @@ def unit(folder: Path, lock: str) -> Unit:
         ('from = "debian"\nsuite = "bookworm"', "architecture: is missing or odd"),
         ('from = "pip"\n[[file]]\nname = "a"', "Run: crossbuild lock libs:x"),
         ('from = "pip"\n[[file]]\nname = "../a"\nwant = "a==1"\nsha256 = "00"', "an odd name or digest"),
-        (
-            'from = "debian"\narchitecture = "arm64"\nsuite = "bookworm"\npins = "no.debs"',
-            "Lines are NAME VERSION SHA256",
-        ),
     ],
 )
 def test_a_lock_that_cannot_be_names_file_key_and_cure(tmp_path: Path, lock: str, said: str) -> None:
@@ -131,12 +126,6 @@ def test_a_lock_that_cannot_be_names_file_key_and_cure(tmp_path: Path, lock: str
     assert str(tmp_path) in str(refused.value)
 
 
-def test_pins_of_debian_packages_are_read_from_their_lines(tmp_path: Path) -> None:
-    (tmp_path / "x.debs").write_text(f"# Made.\nlibc6 1:2.36-9+deb12u1 {'a' * 64}\n")
-    (file,) = files_of(unit(tmp_path, DEBIAN + 'pins = "x.debs"'))
-    assert (file.name, file.want, file.sha256) == ("libc6.deb", "libc6=1:2.36-9+deb12u1", "a" * 64)
-
-
 def test_what_a_requirements_file_wants_is_taken_with_its_digests(tmp_path: Path) -> None:
     one, two = "1" * 64, "2" * 64
     lines = ["# made", "a==1.0 \\", f"    --hash=sha256:{one} \\", f"    --hash=sha256:{two}"]
@@ -144,6 +133,24 @@ def test_what_a_requirements_file_wants_is_taken_with_its_digests(tmp_path: Path
     (tmp_path / "r.txt").write_text("\n".join(lines))
     x = unit(tmp_path, 'from = "pip"\nwant = "r.txt"')
     assert wanted(x, {"want": "r.txt"}) == {"a==1.0": (one, two), "b==2": (one,)}
+    assert wanted(x, {"want": "r.txt", "only": ["b"]}) == {"b==2": (one,)}
+    assert wanted(x, {"want": "r.txt", "without": ["b"]}) == {"a==1.0": (one, two)}
+    with pytest.raises(DeclarationInvalid, match=r"x\.toml: without: c is not in r\.txt\. Is it spelled as there"):
+        wanted(x, {"want": "r.txt", "without": ["c"]})
+
+
+def test_a_board_takes_wheels_of_every_older_glibc() -> None:
+    tags = _tags("manylinux_2_18_armv7l")
+    assert (tags[:2], "manylinux2014_armv7l" in tags, len(tags)) == (
+        ["manylinux_2_18_armv7l", "manylinux_2_17_armv7l"], True, 17,
+    )  # fmt: skip
+    assert _tags("any") == ["any"]
+
+
+def test_what_came_is_found_by_what_was_wanted() -> None:
+    assert _flat("uvloop-0.23.0-cp311.whl").startswith(_flat("uvloop==0.23.0") + "-")
+    assert _flat("paho_mqtt-2.2.0.tar.gz").startswith(_flat("Paho.MQTT==2.2.0") + "-")
+    assert _flat("zlib1g_1%3a1.2.13.dfsg-1_armhf.deb").startswith(_flat("zlib1g=1:1.2.13.dfsg-1") + "-")
 
 
 def test_a_source_that_fails_is_asked_again_after_growing_jittered_whiles(tmp_path: Path) -> None:
