@@ -36,8 +36,8 @@ class Broker(Protocol):
     async def unsubscribe(self, topics: Sequence[str]) -> None:
         """Raises LinkLost. Messages under way may still be delivered."""
 
-    async def publish(self, topic: str, payload: bytes) -> None:
-        """QoS 1. Waits for room among the publishes under way, in call order, never for a subscriber. Its arrival is
+    async def publish(self, topic: str, payload: bytes, *, bulk: bool = False, expiry_s: int = 0) -> None:
+        """QoS 1, or 0 for `bulk`; with `expiry_s` the broker forgets it after that long. Waits for room among the publishes under way, in call order, never for a subscriber. Its arrival is
         not promised. Raises LinkLost, or LimitExceeded when the broker takes no packet of this size."""
 
     async def close(self) -> None:
@@ -58,6 +58,7 @@ CONFIG_MAPS = Resource("api/v1", "configmaps")
 SECRETS = Resource("api/v1", "secrets")
 EVENTS = Resource("api/v1", "events")
 NODES = Resource("api/v1", "nodes", namespaced=False)
+LEASES = Resource("apis/coordination.k8s.io/v1", "leases")
 NAMESPACES = Resource("api/v1", "namespaces", namespaced=False)
 
 
@@ -129,8 +130,8 @@ class Cluster(Protocol):
     """A Kubernetes API, in the semantics of the API conventions. Every method raises ClusterError's kinds and no other
     error; each may hang for API_TIMEOUT_S. Objects that are given out belong to the caller."""
 
-    async def list(self, resource: Resource, *, labels: str = "", fields: str = "") -> Listing:
-        """Everything in all namespaces at one consistent version; `labels` and `fields` are selectors."""
+    async def list(self, resource: Resource, *, namespace: str = "", labels: str = "", fields: str = "") -> Listing:
+        """Everything in one namespace, or in all, at one consistent version; `labels` and `fields` are selectors."""
 
     def watch(
         self, resource: Resource, version: int, *, timeout_s: float, labels: str = "", fields: str = ""
