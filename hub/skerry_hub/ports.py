@@ -1,7 +1,9 @@
-"""The hub's two seams: Broker (MQTT) and Cluster (a Kubernetes API). Each has a real and a simulated adapter.
+"""The hub's three seams: Broker (MQTT), Cluster (a Kubernetes API), Streams (to devices). Each has a real and a simulated
+adapter.
 
 Clock and Entropy are the agent's (`skerry.ports`). Nothing behind a seam decides anything; nothing in front of one
-touches the world: no socket, no thread, no time and no randomness but through these four.
+touches the world: no socket, no thread, no time and no randomness but through these five. (The kubelet endpoint is
+itself an adapter, towards its clients.)
 """
 
 from __future__ import annotations
@@ -12,6 +14,8 @@ from enum import Enum
 from typing import Any, Protocol
 
 from skerry.errors import LinkLost, SkerryError
+from skerry.model.streams import StreamRequest
+from skerry.ports import Duplex
 
 Obj = dict[str, Any]  # a Kubernetes object as the API's JSON
 
@@ -161,3 +165,12 @@ class Cluster(Protocol):
         self, resource: Resource, namespace: str, name: str, *, uid: str = "", grace_s: int | None = None
     ) -> None:
         """With `uid` only that very object (Conflict otherwise). `grace_s` 0 removes a pod at once."""
+
+
+class Streams(Protocol):
+    """Logs, exec, attach and port-forward of devices."""
+
+    async def open(self, node: str, request: StreamRequest) -> Duplex:
+        """A stream that the device has accepted. Raises StreamBroken within a few STREAM_OPEN_S: the device's refusal
+        (NOT_FOUND, INVALID, UNAVAILABLE, FORBIDDEN, BUSY), or LOST or UNAVAILABLE when it is away or does not answer.
+        The caller closes what it got."""
