@@ -36,8 +36,11 @@ def run(root: Path, names: Sequence[str], units: Mapping[str, Unit], cache: Path
         works = [p.unit.work for p in plan(units, list(names)).values()]
         needs_root = any(isinstance(work, Command) and work.root for work in works)
         other_user = NOBODY if os.geteuid() == 0 and Path(_PYTHON).exists() and not needs_root else None
-        _build(one, _copied(root.resolve(), names, units, cache, one, None), names, 0o022, None)
-        _build(two, _copied(root.resolve(), names, units, cache, two, LONG_AGO_S), names, 0o077, other_user)
+        # Both copies first: the sources may be edited while the first is built.
+        first = _copied(root.resolve(), names, units, cache, one, None)
+        second = _copied(root.resolve(), names, units, cache, two, LONG_AGO_S)
+        _build(one, first, names, 0o022, None)
+        _build(two, second, names, 0o077, other_user)
         outs = [_contents(where / "out") for where in (one, two)]
         differing = sorted(p for p in outs[0].keys() | outs[1].keys() if outs[0].get(p) != outs[1].get(p))
         for path in differing:
