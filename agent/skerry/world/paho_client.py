@@ -8,6 +8,7 @@ from __future__ import annotations
 import socket
 import sys
 import urllib
+from functools import lru_cache
 from types import ModuleType
 from typing import Any
 
@@ -62,11 +63,7 @@ class PahoClient(Client):
 
     def send(self, topic: str, payload: bytes, qos: int, expiry_s: int) -> MQTTErrorCode:
         """PUBLISH, with a message expiry unless that is 0."""
-        properties = None
-        if expiry_s:
-            properties = Properties(PacketTypes.PUBLISH)  # type: ignore[no-untyped-call]
-            properties.MessageExpiryInterval = expiry_s
-        return self.publish(topic, payload, qos, properties=properties).rc
+        return self.publish(topic, payload, qos, properties=_expiry(expiry_s) if expiry_s else None).rc
 
     def limit_in_flight(self, publishes: int) -> None:
         """The broker's receive maximum. paho neither reads it from CONNACK nor lets its setter be called by then."""
@@ -101,6 +98,13 @@ class PahoClient(Client):
 
     def _send_pubrec(self, mid: int) -> MQTTErrorCode:
         raise MalformedPacket(f"QoS 2 was never asked for (packet {mid})")  # paho would keep such messages unbounded
+
+
+@lru_cache(maxsize=4)
+def _expiry(seconds: int) -> Properties:
+    properties = Properties(PacketTypes.PUBLISH)  # type: ignore[no-untyped-call]
+    properties.MessageExpiryInterval = seconds
+    return properties
 
 
 def subscription() -> SubscribeOptions:
