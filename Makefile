@@ -64,6 +64,7 @@ deb: ## the package for a board: make deb [TARGET=armhf-bookworm] [PACKAGE=skerr
 deb-test: ## all packages: clean for lintian, at work under user-mode QEMU
 	@tools/setup $(BUILD_DEBS) lintian
 	SKERRY_SLOW_BUILD=1 $(PYTEST) tests/builds/test_packages.py
+	PYTHONPATH=tests:cross-build $(PYTHON) -m builds.figures
 
 reproduce: ## build the packages twice in two places and compare; a second project reuses them
 	@tools/setup $(BUILD_DEBS) diffoscope-minimal

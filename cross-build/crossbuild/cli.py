@@ -21,6 +21,8 @@ from crossbuild.keys import differences, digest_of
 from crossbuild.serve import server
 from crossbuild.store import Folder, Layer, Remote, Store
 
+HOME = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "skerry-builds"
+
 
 class Terminal:
     """What a person sees: a line per unit that is finished, and on a terminal one line of what runs."""
@@ -157,12 +159,11 @@ def _address(text: str) -> tuple[str, int]:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser("crossbuild", description=__doc__)
     verbs = parser.add_subparsers(required=True, metavar="VERB")
-    home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "skerry-builds"
 
     def verb(name: str, about: str, run: object, unit: str | int | None) -> argparse.ArgumentParser:
         words = verbs.add_parser(name, help=about, description=about)
         words.set_defaults(verb=run)
-        words.add_argument("--cache", type=Path, default=home, help="the store of this machine [%(default)s]")
+        words.add_argument("--cache", type=Path, default=HOME, help="the store of this machine [%(default)s]")
         if unit:
             words.add_argument("unit", nargs=unit, help="workspace:unit or workspace:unit@target")
             words.add_argument("--root", type=Path, default=Path(), help="folder of the root workspace [.]")

@@ -64,6 +64,17 @@ class Place:
         return ENGINE if self.user is None else self.root / "engine"
 
 
+def checkout(where: Path) -> Path:
+    """What git would have of this checkout, edits included, at `where`."""
+    root = ENGINE.parent
+    said = subprocess.run(["git", "ls-files", "-coz", "--exclude-standard"], cwd=root, capture_output=True, check=True)
+    for name in said.stdout.decode().split("\0"):
+        if name and (root / name).is_file():
+            (where / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(root / name, where / name, follow_symlinks=False)
+    return where
+
+
 def read(code: int, out: str, said: str) -> Ran:
     told = json.loads(out) if out.startswith("[") else []
     return Ran(code, said + out, {u["unit"]: u["status"] for u in told}, {u["unit"]: u["key"] for u in told})

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import os
 import shutil
-import subprocess
 from pathlib import Path
 
 import pytest
 
-from builds.build_places import ENGINE, NOBODY, Place, edit, give, needs_sandbox, served
+from builds.build_places import ENGINE, NOBODY, Place, checkout, edit, give, needs_sandbox, served
+from builds.figures import BLOCK, BLOCK_END, PAGE, Figures, with_table
 from crossbuild.declare import Command, read_units
 
 ROOT = ENGINE.parent
@@ -46,20 +46,19 @@ def test_all_workspaces_are_declared_well() -> None:
     assert named >= {"skerry", "native", "agent", "hub", "cross-build"}
 
 
-def checkout(where: Path, cache: Path) -> Place:
-    """What git would have of this folder, edits included."""
-    said = subprocess.run(["git", "ls-files", "-coz", "--exclude-standard"], cwd=ROOT, capture_output=True, check=True)
-    for name in said.stdout.decode().split("\0"):
-        if name and (ROOT / name).is_file():
-            (where / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy2(ROOT / name, where / name, follow_symlinks=False)
-    return Place(where, cache)
+def test_the_table_of_packages_stands_in_its_block_alone() -> None:
+    page = f"before\n{BLOCK}\nstale\n{BLOCK_END}\nafter\n"
+    told = with_table(page, [Figures("skerry_1+bookworm_arm64.deb", 1451108, 5707, 51.7, 0.84, 0.9, 2.0)])
+    row = "| skerry_1+bookworm_arm64.deb | 1.45 MB | 5.6 MiB | 6.3 % | 52 s | 0.8 s | 0.9 s | 2.0 s |"
+    assert row in told
+    assert (told.startswith("before\n"), told.endswith("\nafter\n"), "stale" in told) == (True, True, False)
+    assert BLOCK in PAGE.read_text()
 
 
 @builds
 @needs_sandbox
 def test_a_second_checkout_and_a_second_user_over_http_build_nothing(open_tmp: Path) -> None:
-    first = checkout(open_tmp / "first", open_tmp / "cache")
+    first = Place(checkout(open_tmp / "first"), open_tmp / "cache")
     cold = first.build(SECOND, UNIT)
     assert cold.code == 0, cold.said
     assert cold.built == LOWER | {UNIT}  # the upper one alone was asked for
