@@ -10,6 +10,7 @@ import asyncio
 import signal
 import sys
 from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,10 +25,11 @@ from skerry.loops.link import link_loop
 from skerry.loops.pulse import Pulse, beating, watchdog_loop
 from skerry.loops.report import Counters, Log
 from skerry.loops.steer import Steer
-from skerry.loops.streams import Dials
+from skerry.loops.streams import Dials, ReadStats, Targets, streams_loop
 from skerry.loops.watch import watch_loop
 from skerry.model.desired import Kind
-from skerry.ports import Clock, Entropy, Host, Link, Runtime
+from skerry.mux import StreamCounts
+from skerry.ports import Clock, Entropy, Host, Link, Runtime, RuntimeStreams, StreamLink
 from skerry.wire.session import DeviceSession, Identity, State
 
 if TYPE_CHECKING:
@@ -112,6 +114,17 @@ def _seams(config: Config) -> tuple[Clock, Entropy, Host, Runtime, Link | None]:
     return clock, SystemEntropy(), host, runtime, MqttLink(config.node, options)
 
 
+@dataclass(frozen=True, slots=True)
+class Streaming:
+    """What streams need beside the loops' own seams. `open_to_people`: whether exec, attach and port-forward are
+    allowed."""
+
+    link: StreamLink
+    runtime: RuntimeStreams
+    stats: ReadStats
+    open_to_people: bool
+
+
 async def serve(
     node: str,
     secret_env: bool,
@@ -123,6 +136,7 @@ async def serve(
     link: Link | None,
     stop: asyncio.Event,
     log: Log,
+    streaming: Streaming | None = None,
 ) -> int:
     """The loops, until `stop` or until one of them fails (which is a bug or a broken journal: the process ends).
     Without a link the device has not joined a hub: it runs what its journal holds. The simulator runs this very
@@ -144,6 +158,10 @@ async def serve(
     if link is not None:
         talk = link_loop(link, journal, session, clock, entropy, log, counters, hub, dials.put)
         loops.append(asyncio.ensure_future(beating(hub, talk)))
+        if streaming is not None:
+            targets = Targets(journal, runtime, streaming.runtime, streaming.stats, streaming.open_to_people)
+            serving = streams_loop(dials, streaming.link, targets, clock, log, counters, StreamCounts())
+            loops.append(asyncio.ensure_future(serving))
     log(f"skerry {__version__}: {node} is up" + ("" if link else "; no broker is set, so it has no hub"))
     try:
         pending = set(loops)

@@ -126,6 +126,73 @@ class SimLink:
         self._ready.set()
 
 
+def streams_topic(node: str, way: str) -> str:
+    return f"skerry/v1/{node}/streams/{way}"
+
+
+class SimStreamLink:
+    """ports.StreamLink: the device's other connection. The simulated broker knows QoS 1 only: frames are acknowledged
+    as they come."""
+
+    def __init__(self, broker: Broker, reach: Reach, node: str) -> None:
+        self._broker, self._reach, self._node = broker, reach, node
+        self._port: Port | None = None
+        self._inbox: deque[bytes] = deque()
+        self._ready = asyncio.Event()
+        self._why = "not connected"
+        self._gone = b""
+
+    async def connect(self, gone: bytes) -> None:
+        await self.close()
+        self._inbox.clear()
+        self._ready = asyncio.Event()
+        self._gone = gone
+        will = Will(streams_topic(self._node, "up"), gone)
+        port = await dial(self._broker, self._reach, f"{self._node}.streams", will, self._deliver)
+        port.lost.append(self._lost)
+        self._port, self._why = port, ""
+        self._broker.subscribe(port, [streams_topic(self._node, "down")])
+        await asyncio.sleep(self._broker.random.uniform(*HOP_S))
+        self._alive()
+
+    async def recv(self) -> bytes:
+        while not self._inbox:
+            self._alive()
+            self._ready.clear()
+            await self._ready.wait()
+        self._alive()
+        return self._inbox.popleft()
+
+    async def send(self, frame: bytes, bulk: bool) -> None:
+        del bulk
+        self._alive().publish(streams_topic(self._node, "up"), frame)
+        await asyncio.sleep(0)
+
+    async def close(self) -> None:
+        port, self._port = self._port, None
+        if port is not None:
+            if port.open:
+                port.publish(streams_topic(self._node, "up"), self._gone)
+            port.disconnect()
+        self._lost("closed")
+
+    def _alive(self) -> Port:
+        if self._port is None or not self._port.open:
+            raise LinkLost(self._why or "closed")
+        return self._port
+
+    def _lost(self, why: str) -> None:
+        self._why = why
+        self._ready.set()
+
+    def _deliver(self, port: Port, handle: int, topic: str, payload: bytes) -> None:
+        del topic
+        port.ack(handle)
+        if port is self._port or self._port is None:
+            self._inbox.append(payload)
+            self._ready.set()
+
+
 class SimHubBroker:
     """skerry_hub.ports.Broker: the hub's connection."""
 
