@@ -6,16 +6,16 @@ _skerry_hub() {
 	--data) mapfile -t COMPREPLY < <(compgen -d -- "$word"); return ;;
 	--kubeconfig | --status-socket | --socket) mapfile -t COMPREPLY < <(compgen -f -- "$word"); return ;;
 	--output) mapfile -t COMPREPLY < <(compgen -W "text json" -- "$word"); return ;;
-	--listen | --broker | --mqtt-port) return ;;
+	--listen | --broker | --mqtt-port | --replica | --lease-seconds) return ;;
 	esac
 	if ((COMP_CWORD == 1)); then
 		words="api run up join adopt status --help"
 	else
 		case $command in
 		api) words="--help --data --listen --insecure" ;;
-		run) words="--help --kubeconfig --broker --insecure --status-socket" ;;
+		run) words="--help --kubeconfig --broker --insecure --status-socket --replica --lease-seconds" ;;
 		up) words="--help --data --listen --mqtt-port" ;;
-		join) words="--help --kubeconfig --broker --output" ;;
+		join) words="--help --kubeconfig --broker --output --no-taint" ;;
 		adopt) words="--help --kubeconfig --output --all" ;;
 		status) words="--help --socket --output" ;;
 		*) return ;;

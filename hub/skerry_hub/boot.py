@@ -57,7 +57,9 @@ async def serve_api(data: Path, listen: str, insecure: bool) -> int:
     return 0
 
 
-async def serve_hub(kubeconfig: Path | None, broker: str, insecure: bool, status_socket: Path | None) -> int:
+async def serve_hub(
+    kubeconfig: Path | None, broker: str, insecure: bool, status_socket: Path | None, replica: str, lease_s: int
+) -> int:
     """`skerry-hub run`."""
     from skerry.world.clock import SystemClock
     from skerry.world.dial import refuse_insecure
@@ -73,7 +75,7 @@ async def serve_hub(kubeconfig: Path | None, broker: str, insecure: bool, status
     client_id = f"skerry-hub-{entropy.token(CLIENT_ID_BYTES).hex()}"
     async with kube_client(kubeconfig) as cluster:
         mqtt = MqttBroker(MqttOptions(host, port, client_id, insecure=insecure))
-        hub = Hub(cluster, mqtt, clock, entropy, log)
+        hub = Hub(cluster, mqtt, clock, entropy, log, replica=replica, lease_s=lease_s)
         tasks = [asyncio.ensure_future(hub.run()), asyncio.ensure_future(stop.wait())]
         tasks.append(asyncio.ensure_future(_announce(hub, broker)))
         server = await _serve_snapshots(hub.snapshot, status_socket) if status_socket is not None else None
@@ -89,6 +91,7 @@ async def serve_hub(kubeconfig: Path | None, broker: str, insecure: bool, status
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
             await mqtt.close()
+            await hub.leave()
     log("skerry-hub run: stopped")
     return 0
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from skerry.errors import ConfigInvalid, SkerryError
+from skerry_hub.limits import LEASE_DURATION_S, LEASE_S_MAX, LEASE_S_MIN
 
 API_LISTEN = "127.0.0.1:6443"
 
@@ -41,9 +42,17 @@ def _api(args: argparse.Namespace) -> int:
 
 
 def _run(args: argparse.Namespace) -> int:
-    from skerry_hub import boot
+    from skerry_hub import boot, join
 
-    return boot.run(boot.serve_hub(args.kubeconfig, args.broker, args.insecure, args.status_socket))
+    if args.replica:
+        join.node_name(args.replica, "--replica")
+    if not LEASE_S_MIN <= args.lease_seconds <= LEASE_S_MAX:
+        raise ConfigInvalid("--lease-seconds", f"must be {LEASE_S_MIN} to {LEASE_S_MAX}")
+    return boot.run(
+        boot.serve_hub(
+            args.kubeconfig, args.broker, args.insecure, args.status_socket, args.replica, args.lease_seconds
+        )
+    )
 
 
 def _up(args: argparse.Namespace) -> int:
@@ -59,7 +68,7 @@ def _join(args: argparse.Namespace) -> int:
 
     node = join.node_name(args.node)
     toml = join.device_toml(node, args.broker)
-    new = boot.run(boot.with_cluster(args.kubeconfig, lambda cluster: join.join(cluster, node)))
+    new = boot.run(boot.with_cluster(args.kubeconfig, lambda cluster: join.join(cluster, node, not args.no_taint)))
     data = {"node": node, "broker": args.broker, "new": new, "config": toml}
     _show(args.output, data, toml.rstrip("\n"))
     if not new:
@@ -113,10 +122,13 @@ def _arguments() -> argparse.ArgumentParser:
     for command in (api, run):
         command.add_argument("--insecure", action="store_true", help="allow addresses beyond loopback without TLS")
     run.add_argument("--status-socket", type=Path, metavar="S", help="unix socket for skerry-hub status")
+    run.add_argument("--replica", default="", metavar="NAME", help="share the devices with other replicas; own name")
+    run.add_argument("--lease-seconds", type=int, default=LEASE_DURATION_S, metavar="N", help="of the devices' Leases")
     up.add_argument("--mqtt-port", type=int, default=None, metavar="N", help="default: as before, or a free one")
     for command in (join, adopt, status):
         command.add_argument("--output", choices=("text", "json"), default="text")
     join.add_argument("node", metavar="NODE")
+    join.add_argument("--no-taint", action="store_true", help="pods that tolerate nothing may run on it")
     which = adopt.add_mutually_exclusive_group(required=True)
     which.add_argument("node", nargs="?", metavar="NODE")
     which.add_argument("--all", action="store_true", help="every device")

@@ -12,14 +12,32 @@ from typing import Any
 from skerry.ports import Clock, Entropy
 from skerry_hub.cloudhub.sessions import Sessions
 from skerry_hub.edgecontroller.controller import EdgeController
+from skerry_hub.edgecontroller.nodes import EndpointOf
+from skerry_hub.edgecontroller.replicas import Replicas
+from skerry_hub.limits import LEASE_DURATION_S
 from skerry_hub.ports import Broker, Cluster
 
 
 class Hub:
+    """`replica` is this process's name among several that share the devices; empty: it serves them all. `endpoint_of`
+    says where logs and exec of a node are served."""
+
     def __init__(
-        self, cluster: Cluster, broker: Broker, clock: Clock, entropy: Entropy, log: Callable[[str], None]
+        self,
+        cluster: Cluster,
+        broker: Broker,
+        clock: Clock,
+        entropy: Entropy,
+        log: Callable[[str], None],
+        *,
+        replica: str = "",
+        lease_s: int = LEASE_DURATION_S,
+        endpoint_of: EndpointOf = lambda _node: None,
     ) -> None:
-        self.controller = EdgeController(cluster, clock, entropy, log)
+        self.replicas = Replicas(cluster, clock, entropy, log, replica) if replica else None
+        self.controller = EdgeController(
+            cluster, clock, entropy, log, replicas=self.replicas, endpoint_of=endpoint_of, lease_s=lease_s
+        )
         self.sessions = Sessions(broker, self.controller, clock, entropy, log)
         self.controller.listen(self.sessions)
 
@@ -33,9 +51,16 @@ class Hub:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
 
+    async def leave(self) -> None:
+        """Before this process ends: let the other replicas have its devices at once. Raises nothing."""
+        if self.replicas is not None:
+            await self.replicas.leave()
+
     async def ready(self) -> None:
-        """Return once the API is followed and the broker connected."""
+        """Return once the API is followed, the replicas are known and the broker is connected."""
         await self.controller.ready.wait()
+        if self.replicas is not None:
+            await self.replicas.known.wait()
         await self.sessions.connected.wait()
 
     def snapshot(self) -> dict[str, Any]:
@@ -51,4 +76,10 @@ class Hub:
             }
             for resource, i in self.controller.informers.items()
         }
-        return {**self.sessions.snapshot(), "api": informers, "reports": self.controller.report_counts()}
+        return {
+            **self.sessions.snapshot(),
+            "api": informers,
+            "reports": self.controller.report_counts(),
+            "leases": {"kept": len(self.controller.leases), "renewals": self.controller.leases.renewals},
+            "replicas": list(self.replicas.members) if self.replicas is not None else [],
+        }

@@ -8,19 +8,19 @@ from urllib.parse import urlsplit
 from skerry.errors import ConfigInvalid
 from skerry.limits import NAME_CHARS_MAX
 from skerry_hub.edgecontroller import identity
-from skerry_hub.edgecontroller.controller import DEVICE_LABEL
-from skerry_hub.ports import NODES, Cluster, ClusterError, Conflict, NotFound, Obj
+from skerry_hub.edgecontroller.registration import DEVICE_LABEL, new_node
+from skerry_hub.ports import NODES, Cluster, ClusterError, Conflict, NotFound
 
 _NODE_NAME = re.compile(r"[a-z0-9]([-a-z0-9.]*[a-z0-9])?")
 MQTT_PORT = 1883
 
 
-def node_name(text: str) -> str:
+def node_name(text: str, what: str = "NODE") -> str:
     """A name that a Node may have (RFC 1123 subdomain). Raises ConfigInvalid."""
     labels = text.split(".")
     good = len(text) <= NAME_CHARS_MAX and all(_NODE_NAME.fullmatch(label) for label in labels)
     if not good:
-        raise ConfigInvalid("NODE", f"{text[:80]!r} is no Kubernetes node name (lower-case letters, digits, - and .)")
+        raise ConfigInvalid(what, f"{text[:80]!r} is no Kubernetes node name (lower-case letters, digits, - and .)")
     return text
 
 
@@ -37,16 +37,12 @@ def broker_address(url: str) -> tuple[str, int]:
     return parts.hostname, port
 
 
-async def join(cluster: Cluster, node: str) -> bool:
-    """Make the Node object of a device; True if it is new. An existing one gets the label. Raises ClusterError."""
+async def join(cluster: Cluster, node: str, tainted: bool = True) -> bool:
+    """Make the Node object of a device, with the taint that keeps other pods away or without; True if it is new. An
+    existing one gets the label and keeps its taints. Raises ClusterError."""
     label = {DEVICE_LABEL: "true"}
-    made: Obj = {
-        "apiVersion": "v1",
-        "kind": "Node",
-        "metadata": {"name": node, "labels": {**label, "kubernetes.io/hostname": node}},
-    }
     try:
-        await cluster.create(NODES, "", made)
+        await cluster.create(NODES, "", new_node(node, tainted))
         return True
     except Conflict:
         found = await cluster.get(NODES, "", node)

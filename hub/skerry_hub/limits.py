@@ -30,6 +30,17 @@ WATCH_SHORT_S = 1.0  # a watch that ends sooner is opened again after a back-off
 WATCH_LINE_BYTES_MAX = 8 * 1024 * 1024  # one event
 RETRY_AFTER_S_MAX = 60.0  # a server that asks for more is asked again after this
 
+# --- kubelet endpoint -------------------------------------------------------------------------------------------------
+KUBELET_PORTS = (10_350, 20_349)  # one port per device, the default range
+KUBELET_STREAM_CREATE_S = 30.0  # from the upgrade until the client has opened all streams of an exec or port-forward
+KUBELET_CLOSE_S = 5.0  # how long a client that has all it asked for may take to close its connection
+REVIEW_CACHE_MAX = 1_024  # tokens, and answers about rights, each
+REVIEW_YES_S = 60.0  # how long an answer of the API is believed; a kubelet's own default is two to five minutes
+REVIEW_NO_S = 10.0
+RESIZE_BYTES_MAX = 1_024  # one resize message
+CLIENT_WINDOW_BYTES = 256 * 1024  # of one stream, received and not yet taken by the device: then its connection waits
+PORT_FORWARDS_MAX = 128  # TCP connections of one client connection, those that have only one of their two streams too
+
 # --- edge controller --------------------------------------------------------------------------------------------------
 API_WRITES_MAX = 48  # writes under way, over all devices
 DEVICE_WRITES_MAX = 4  # of one device

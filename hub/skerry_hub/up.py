@@ -129,7 +129,7 @@ def _explain(kubeconfig: Path, broker: str, folder: Path) -> None:
     lines = (
         "ready",
         f"kubectl:  export KUBECONFIG={kubeconfig}",
-        f"a device: skerry-hub join NAME --kubeconfig {kubeconfig} --broker {broker} > config.toml",
+        f"a device: skerry-hub join NAME --no-taint --kubeconfig {kubeconfig} --broker {broker} > config.toml",
         "          skerry run --config config.toml  (on the device, as root, beside containerd)",
         "a pod:    names its device in spec.nodeName, for there is no scheduler yet",
         f"look:     skerry-hub status --socket {folder / 'hub.sock'}",

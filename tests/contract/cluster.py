@@ -11,6 +11,7 @@ import pytest
 
 from skerry_hub.ports import (
     CONFIG_MAPS,
+    LEASES,
     NAMESPACES,
     NODES,
     PODS,
@@ -98,6 +99,37 @@ class ClusterContract:
         await cluster.create(PODS, "default", pod("free", on=""))
         pods = await cluster.list(PODS, fields="spec.nodeName!=")
         assert [item["metadata"]["name"] for item in pods.items] == ["bound"]
+
+    async def test_a_list_of_one_namespace_has_nothing_of_another(self, cluster: Cluster) -> None:
+        for space in ("default", "kube-system"):
+            made = config("here")
+            made["metadata"]["namespace"] = space
+            await cluster.create(CONFIG_MAPS, space, made)
+        found = await cluster.list(CONFIG_MAPS, namespace="kube-system")
+        assert {item["metadata"]["namespace"] for item in found.items} == {"kube-system"}
+
+    async def test_a_lease_is_renewed_by_one_patch(self, cluster: Cluster) -> None:
+        times = ["2026-11-24T10:00:00.000001Z", "2026-11-24T10:00:12.000002Z"]
+        with pytest.raises(NotFound):
+            await cluster.patch(LEASES, "default", "n1", {"spec": {"renewTime": times[0]}})
+        await cluster.create(LEASES, "default", {
+            "apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": {"name": "n1", "namespace": "default"},
+            "spec": {"holderIdentity": "n1", "leaseDurationSeconds": 40, "renewTime": times[0]},
+        })  # fmt: skip
+        now = await cluster.patch(LEASES, "default", "n1", {"spec": {"renewTime": times[1]}})
+        assert (now["spec"]["holderIdentity"], now["spec"]["renewTime"]) == ("n1", times[1])
+
+    async def test_tolerations_of_a_pod_lose_their_end_unless_somebody_was_faster(self, cluster: Cluster) -> None:
+        made = pod("stays")
+        taint = {"key": "node.kubernetes.io/unreachable", "operator": "Exists", "effect": "NoExecute"}
+        made["spec"]["tolerations"] = [{**taint, "tolerationSeconds": 300}]
+        there = (await cluster.create(PODS, "default", made))["metadata"]
+        same = {"uid": there["uid"], "resourceVersion": there["resourceVersion"]}
+        patch = {"metadata": same, "spec": {"tolerations": [taint]}}
+        now = (await cluster.patch(PODS, "default", "stays", patch))["spec"]["tolerations"]
+        assert [t for t in now if t["key"] == taint["key"]] == [taint]
+        with pytest.raises(Conflict):
+            await cluster.patch(PODS, "default", "stays", patch)
 
     async def test_a_watch_tells_what_comes_after_its_version(self, cluster: Cluster) -> None:
         start = (await cluster.list(CONFIG_MAPS)).resource_version

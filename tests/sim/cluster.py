@@ -80,9 +80,10 @@ class SimCluster:
         self._world, self._etcd, self._weather = world, etcd, weather
         self._random = world.rng(f"cluster/{name}")
 
-    async def list(self, resource: Resource, *, labels: str = "", fields: str = "") -> Listing:
+    async def list(self, resource: Resource, *, namespace: str = "", labels: str = "", fields: str = "") -> Listing:
         def read() -> Listing:
-            items = [copy(o) for o in self._etcd.all(resource).values() if matches(o, labels, fields)]
+            found = [o for (space, _), o in self._etcd.all(resource).items() if namespace in ("", space)]
+            items = [copy(o) for o in found if matches(o, labels, fields)]
             return Listing(tuple(items), self._etcd.version)
 
         return await self._call(read)

@@ -9,20 +9,24 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass
-from typing import Any, Protocol
+from dataclasses import asdict
+from typing import Protocol
 
 from skerry.model.desired import Key, Kind, Object
 from skerry.model.report import OutboxItem
 from skerry.ports import Clock, Entropy
-from skerry_hub.edgecontroller import identity, status
+from skerry_hub.edgecontroller import identity, status, tolerations
 from skerry_hub.edgecontroller.identity import ADOPT, Identity
 from skerry_hub.edgecontroller.index import Index
+from skerry_hub.edgecontroller.leases import Leases
+from skerry_hub.edgecontroller.nodes import EndpointOf, Nodes
+from skerry_hub.edgecontroller.registration import DEVICE_LABEL
+from skerry_hub.edgecontroller.replicas import Replicas
 from skerry_hub.edgecontroller.reports import Reports, tell
 from skerry_hub.edgecontroller.target import Reference
 from skerry_hub.edgecontroller.work import Log, Work
 from skerry_hub.kube.informer import Informer, Name
-from skerry_hub.limits import NODE_WRITERS_MAX
+from skerry_hub.limits import LEASE_DURATION_S, NODE_WRITERS_MAX, TOLERATION_WRITERS_MAX
 from skerry_hub.ports import (
     CONFIG_MAPS,
     NODES,
@@ -33,12 +37,10 @@ from skerry_hub.ports import (
     Invalid,
     NotFound,
     Obj,
-    PatchForm,
     Resource,
 )
 from skerry_hub.sets import Target
 
-DEVICE_LABEL = "skerry.dev/device"
 IDENTITY = "identity"
 KINDS = {Kind.CONFIG_MAP: CONFIG_MAPS, Kind.SECRET: SECRETS}
 
@@ -53,18 +55,20 @@ class Audience(Protocol):
         """`target(node)` may be another one now."""
 
 
-@dataclass(slots=True)
-class Wish:
-    """What the API should show of one node's session."""
-
-    live: bool | None = None
-    held: bool | None = None
-    why: str = ""
-    full: str | None = None  # why the device's journal has no room; empty when it has
-
-
 class EdgeController:
-    def __init__(self, cluster: Cluster, clock: Clock, entropy: Entropy, log: Log) -> None:
+    """Serves the devices that `replicas` says are its own, or all without one."""
+
+    def __init__(
+        self,
+        cluster: Cluster,
+        clock: Clock,
+        entropy: Entropy,
+        log: Log,
+        *,
+        replicas: Replicas | None = None,
+        endpoint_of: EndpointOf = lambda _node: None,
+        lease_s: int = LEASE_DURATION_S,
+    ) -> None:
         self._cluster, self._clock, self._entropy, self._log = cluster, clock, entropy, log
         self._audience: Audience | None = None
         self._identity: Identity | None = None
@@ -86,14 +90,18 @@ class EdgeController:
         self.informers: Mapping[Resource, Informer] = made
         self._index = Index(self._set_changed, self._config)
         self._chosen: dict[str, Mapping[Key, Object]] = {}
-        self._wishes: dict[str, Wish] = {}
-        self._nodes = Work(self._write_node, NODE_WRITERS_MAX, clock, entropy, log, "node")
+        self._own: frozenset[str] = frozenset()  # the devices that the audience knows of
+        self._replicas = replicas
+        if replicas is not None:
+            replicas.changed = self._shared_out
+        self._nodes = Nodes(cluster, clock, entropy, log, self, endpoint_of)
+        self.leases = Leases(cluster, clock, entropy, log, self._node_uid, lease_s)
+        self._stays = Work(self._write_tolerations, TOLERATION_WRITERS_MAX, clock, entropy, log, "tolerations of pod")
         self._refusals = Work(self._write_refusals, NODE_WRITERS_MAX, clock, entropy, log, "events of node")
         self._store = Work(self._write_identity, 1, clock, entropy, log, "store")
         self._told: dict[str, Mapping[str, str]] = {}  # node → refusals (pod uid → problem) that are told
         self.reports = Reports(
-            cluster, clock, entropy, log, pod=self._index.pod, node=self._node,
-            era=lambda r: made[r].era, learn=lambda r, obj, era: made[r].learn(obj, era),
+            cluster, clock, entropy, log, pod=self._index.pod, node=self.node, era=self.era, learn=self.learn,
         )  # fmt: skip
 
     def listen(self, audience: Audience) -> None:
@@ -102,7 +110,8 @@ class EdgeController:
     async def run(self) -> None:
         """Never returns; only a bug ends it."""
         loops = [i.run() for i in self.informers.values()]
-        loops += [w.run() for w in (self._nodes, self._refusals, self._store)]
+        loops += [w.run() for w in (self._nodes, self.leases, self._stays, self._refusals, self._store)]
+        loops += [self._replicas.run()] if self._replicas is not None else []
         tasks = [asyncio.ensure_future(loop) for loop in loops]
         self._store.add(IDENTITY)
         try:
@@ -120,7 +129,7 @@ class EdgeController:
         assert self._identity is not None
         version = max(i.resource_version for i in self.informers.values())
         self._reached = (self._identity.store, max(version, self._reached[1]))
-        shown = self._node(node)
+        shown = self.node(node)
         adopted = (((shown or {}).get("metadata") or {}).get("annotations") or {}).get(ADOPT)
         return Target(
             store=self._identity.store,
@@ -143,20 +152,21 @@ class EdgeController:
             self._store.add(IDENTITY)
 
     def presence(self, node: str, live: bool) -> None:
-        """The node's Ready condition should say so."""
-        self._wishes.setdefault(node, Wish()).live = live
-        self._nodes.add(node)
+        """The node's Ready condition should say so, and its Lease."""
+        self._nodes.presence(node, live)
+        self.leases.live(node, live)
 
     def held(self, node: str, held: bool, why: str) -> None:
         """The node's RestoredHub condition should say so."""
-        wish = self._wishes.setdefault(node, Wish())
-        wish.held, wish.why = held, why
-        self._nodes.add(node)
+        self._nodes.held(node, held, why)
 
     def full(self, node: str, why: str) -> None:
         """The node's DiskPressure condition should say so."""
-        self._wishes.setdefault(node, Wish()).full = why
-        self._nodes.add(node)
+        self._nodes.full(node, why)
+
+    def endpoint_changed(self, node: str) -> None:
+        """`endpoint_of(node)` may answer otherwise now."""
+        self._nodes.look(node)
 
     def report_counts(self) -> dict[str, int]:
         return asdict(self.reports.counts)
@@ -166,6 +176,8 @@ class EdgeController:
     def _handler(self, resource: Resource) -> Callable[[Name, Obj | None, Obj | None], None]:
         def pod(name: Name, _before: Obj | None, now: Obj | None) -> None:
             self._index.pod_changed(name, now)
+            if now is not None:
+                self._keep(now)
 
         def config_map(name: Name, _before: Obj | None, now: Obj | None) -> None:
             self._index.config_changed(Kind.CONFIG_MAP, name)
@@ -180,22 +192,18 @@ class EdgeController:
 
     def _node_changed(self, name: Name, before: Obj | None, now: Obj | None) -> None:
         node = name[1]
-        if now is None:
-            self._wishes.pop(node, None)
-            self._told.pop(node, None)
-        elif node in self._wishes:
-            self._nodes.add(node)
+        self._nodes.look(node)
         if self._audience is None or not self.ready.is_set():
             return
         if (before is None) != (now is None):
-            self._audience.nodes(self._names())
+            self._tell_nodes()
         annotations = [((o or {}).get("metadata") or {}).get("annotations") or {} for o in (before, now)]
-        if annotations[0].get(ADOPT) != annotations[1].get(ADOPT):
+        if node in self._own and annotations[0].get(ADOPT) != annotations[1].get(ADOPT):
             self._audience.changed(node)
 
     def _set_changed(self, node: str) -> None:
         self._chosen.pop(node, None)
-        if self._audience is not None and self.ready.is_set() and self._node(node) is not None:
+        if self._audience is not None and self.ready.is_set() and node in self._own:
             self._audience.changed(node)
 
     def _identity_changed(self, now: Obj | None) -> None:
@@ -222,10 +230,10 @@ class EdgeController:
             self.ready.clear()
         elif anew or not self.ready.is_set():
             self.ready.set()
-            if self._audience is not None:
-                names = self._names()
-                self._audience.nodes(names)
-                for node in sorted(names):
+            self._tell_nodes()
+            for node in sorted(self._own):
+                self._take_over(node)
+                if self._audience is not None:
                     self._audience.changed(node)
 
     def _remember(self) -> None:
@@ -251,13 +259,54 @@ class EdgeController:
         self._store.add(IDENTITY)
         return True
 
+    # --- whose devices ------------------------------------------------------------------------------------------------
+
+    def _mine(self, node: str) -> bool:
+        return self._replicas is None or self._replicas.mine(node)
+
+    def _tell_nodes(self) -> None:
+        """Sessions, wishes and Leases of a device come and go together."""
+        before = self._own
+        self._own = frozenset(name for _, name in self.informers[NODES].objects if self._mine(name))
+        for node in before - self._own:
+            self._nodes.forget(node)
+            self.leases.live(node, False)
+            self._told.pop(node, None)
+        if self._audience is not None:
+            self._audience.nodes(self._own)
+
+    def _shared_out(self) -> None:
+        """The replicas have changed. Devices that another one had may have seen more of the API than was told here, so
+        it is listed anew; their sessions begin at once."""
+        before = self._own
+        self._tell_nodes()
+        if self._own - before and self.ready.is_set():
+            for informer in self.informers.values():
+                informer.relist()
+
+    def _take_over(self, node: str) -> None:
+        """What may have been left undone for a device."""
+        self._nodes.look(node)
+        for pod in self._index.pods_of(node):
+            self._keep(pod)
+
     # --- look-ups -----------------------------------------------------------------------------------------------------
 
-    def _names(self) -> frozenset[str]:
-        return frozenset(name for _, name in self.informers[NODES].objects)
+    def node(self, name: str) -> Obj | None:
+        """The node as the informer has it, if it is a device of this replica."""
+        return self.informers[NODES].objects.get(("", name)) if self._mine(name) else None
 
-    def _node(self, name: str) -> Obj | None:
-        return self.informers[NODES].objects.get(("", name))
+    def _node_uid(self, name: str) -> str | None:
+        shown = self.node(name)
+        return str(shown["metadata"]["uid"]) if shown is not None else None
+
+    def era(self, resource: Resource) -> int:
+        """Which listing the informer's contents follow."""
+        return self.informers[resource].era
+
+    def learn(self, resource: Resource, obj: Obj, era: int) -> None:
+        """What a write has answered that began in `era`."""
+        self.informers[resource].learn(obj, era)
 
     def _config(self, ref: Reference) -> Obj | None:
         return self.informers[KINDS[ref.kind]].objects.get((ref.namespace, ref.name))
@@ -274,37 +323,32 @@ class EdgeController:
 
     # --- writes -------------------------------------------------------------------------------------------------------
 
-    async def _write_node(self, node: str) -> None:
-        """The conditions of one node, as far as they differ."""
-        shown = self._node(node)
-        conditions = self._conditions(node, shown)
-        if not conditions:
+    def _keep(self, pod: Obj) -> None:
+        """A pod on a device is not evicted from it."""
+        spec, meta = pod.get("spec") or {}, pod["metadata"]
+        if spec.get("nodeName") in self._own and not meta.get("deletionTimestamp") and tolerations.lasting(spec):
+            self._stays.add(str(meta["uid"]))
+
+    async def _write_tolerations(self, uid: str) -> None:
+        pod = self._index.pod(uid)
+        want = tolerations.lasting(pod.get("spec") or {}) if pod is not None else None
+        if pod is None or want is None or pod["metadata"].get("deletionTimestamp"):
             return
-        body, era = {"status": {"conditions": conditions}}, self.informers[NODES].era
+        meta = pod["metadata"]
+        same = {"uid": uid, "resourceVersion": meta["resourceVersion"]}  # the list is replaced as a whole
+        era = self.era(PODS)
         try:
-            now = await self._cluster.patch(NODES, "", node, body, form=PatchForm.STRATEGIC, subresource="status")
+            now = await self._cluster.patch(
+                PODS, meta["namespace"], meta["name"], {"metadata": same, "spec": {"tolerations": want}}
+            )
         except NotFound:
             return
-        self.informers[NODES].learn(now, era)
-        kept = [_told(c) for c in (now.get("status") or {}).get("conditions") or ()]
-        missing = [c["type"] for c in conditions if _told(c) not in kept]
-        if missing:  # without a back-off this would be asked again for ever, as fast as the API answers
-            raise ClusterError(f"the API does not keep the condition {missing[0]}")
-
-    def _conditions(self, node: str, shown: Obj | None) -> list[dict[str, Any]]:
-        """Those that are wished for and not shown."""
-        wish = self._wishes.get(node)
-        if shown is None or wish is None:
-            return []
-        have, wall = shown.get("status") or {}, self._clock.wall()
-        patches: list[dict[str, Any] | None] = []
-        if wish.live is not None:
-            patches.append(status.presence_patch(wish.live, have, wall))
-        if wish.held is not None:
-            patches.append(status.held_patch(wish.held, wish.why, have, wall))
-        if wish.full is not None:
-            patches.append(status.full_patch(wish.full, have, wall))
-        return [c for patch in patches if patch is not None for c in patch["conditions"]]
+        except Invalid as why:
+            self._log(f"pod {meta['namespace']}/{meta['name']} may be evicted: its tolerations stay: {why}")
+            return
+        self.learn(PODS, now, era)
+        if tolerations.lasting(now.get("spec") or {}):
+            raise ClusterError("the API does not keep its tolerations")
 
     async def _write_refusals(self, node: str) -> None:
         """Events on the pods that do not fit."""
@@ -329,7 +373,3 @@ class EdgeController:
         self._identity = found
         if changed:
             self._synced(anew=True)
-
-
-def _told(condition: Obj) -> tuple[Any, ...]:
-    return (condition.get("type"), condition.get("status"), condition.get("reason"), condition.get("message"))

@@ -148,9 +148,7 @@ class Reports:
         if patch is not None:
             body = {"metadata": {"uid": said.uid}, "status": patch}
             era = self._era(PODS)
-            now = await self._cluster.patch(
-                PODS, namespace, name, body, form=PatchForm.STRATEGIC, subresource="status"
-            )
+            now = await self._cluster.patch(PODS, namespace, name, body, form=PatchForm.STRATEGIC, subresource="status")
             self._learn(PODS, now, era)
             self.counts.patches += 1
         if said.gone and meta.get("deletionTimestamp"):
@@ -161,7 +159,7 @@ class Reports:
         shown = self._node(node)
         if shown is None:
             raise NotFound(node)
-        patch = status.node_patch(said, shown.get("status") or {}, node, self._clock.wall())
+        patch = status.node_patch(said, shown.get("status") or {}, self._clock.wall())
         if patch is not None:
             era = self._era(NODES)
             now = await self._cluster.patch(

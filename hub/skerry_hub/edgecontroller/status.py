@@ -14,6 +14,7 @@ from typing import Any
 
 from skerry.limits import NAME_CHARS_MAX
 from skerry.model.report import ContainerStatus, Event, Life, NodeFacts, Phase, PodStatus
+from skerry_hub.edgecontroller.registration import CALM, CALM_MESSAGE, CALM_REASON
 from skerry_hub.limits import EVENT_MESSAGE_CHARS_MAX, EVENT_REASON_CHARS_MAX
 from skerry_hub.ports import Obj
 
@@ -54,7 +55,7 @@ def pod_patch(
     return patch or None
 
 
-def node_patch(facts: NodeFacts, have: Mapping[str, Any], node: str, wall: float) -> Obj | None:
+def node_patch(facts: NodeFacts, have: Mapping[str, Any], wall: float) -> Obj | None:
     """The strategic merge patch of a node's `status` for what the device says about itself. Its problem becomes a
     condition of its own, so that Ready follows from it whichever hub process writes it, and whenever."""
     amounts = {
@@ -75,8 +76,8 @@ def node_patch(facts: NodeFacts, have: Mapping[str, Any], node: str, wall: float
         "architecture": facts.architecture,
     }
     # Not InternalIP: that is where the API server looks for logs and exec, and it cannot reach a device behind NAT.
-    addresses = [{"type": "Hostname", "address": node}]
-    addresses += [{"type": "ExternalIP", "address": address} for address in facts.addresses[:1]]
+    # Nor Hostname, which by default it asks for first, and no resolver knows the names of devices.
+    addresses = [{"type": "ExternalIP", "address": address} for address in facts.addresses[:1]]
     patch: Obj = {}
     for name in ("capacity", "allocatable"):
         if any((have.get(name) or {}).get(key) != value for key, value in amounts.items()):
@@ -102,6 +103,14 @@ def presence_patch(live: bool, have: Mapping[str, Any], wall: float) -> Obj | No
     else:
         want = (READY, "Unknown", "Holdover", "the device is not connected; its pods go on by themselves")
     conditions = _changed([want], have, wall, heartbeat="lastHeartbeatTime")
+    return {"conditions": conditions} if conditions else None
+
+
+def calm_patch(have: Mapping[str, Any], wall: float) -> Obj | None:
+    """The conditions that every connected node shows, where they are missing, or Unknown from when it was away."""
+    known = {c.get("type"): c.get("status") for c in have.get("conditions") or ()}
+    calm = [(kind, "False", CALM_REASON, CALM_MESSAGE) for kind in CALM if known.get(kind, "Unknown") == "Unknown"]
+    conditions = _changed(calm, have, wall, heartbeat="lastHeartbeatTime")
     return {"conditions": conditions} if conditions else None
 
 
@@ -162,9 +171,10 @@ def _pod_conditions(said: PodStatus, order: list[str]) -> list[Condition]:
 
 
 def _exceptional(want: Condition, have: Mapping[str, Any], wall: float) -> Obj | None:
-    """A condition of the node that is normally absent: a False one is written only over one that exists."""
+    """A condition of the node that is normally absent or calm: a False one is written only over one that is not."""
     kind, state, reason, message = want
-    if state == "False" and not any(c.get("type") == kind for c in have.get("conditions") or ()):
+    shown = next((c.get("status") for c in have.get("conditions") or () if c.get("type") == kind), None)
+    if state == "False" and shown in (None, "False"):
         return None
     want = (kind, state, reason, message[:EVENT_MESSAGE_CHARS_MAX])
     conditions = _changed([want], have, wall, heartbeat="lastHeartbeatTime")

@@ -75,11 +75,11 @@ class KubeClient:
 
     # --- ports.Cluster ------------------------------------------------------------------------------------------------
 
-    async def list(self, resource: Resource, *, labels: str = "", fields: str = "") -> Listing:
+    async def list(self, resource: Resource, *, namespace: str = "", labels: str = "", fields: str = "") -> Listing:
         items: list[Obj] = []
         query = {**_selectors(labels, fields), "limit": str(LIST_PAGE_ITEMS)}
         while True:
-            page = await self._call("GET", self._path(resource), query)
+            page = await self._call("GET", self._path(resource, namespace), query)
             meta = page.get("metadata") or {}
             items += page.get("items") or []
             if not meta.get("continue"):

@@ -13,8 +13,8 @@ from skerry.config import parse
 from skerry.errors import ConfigInvalid
 from skerry_hub import join
 from skerry_hub.cli import main
-from skerry_hub.edgecontroller.controller import DEVICE_LABEL
 from skerry_hub.edgecontroller.identity import ADOPT, NAME, NAMESPACE
+from skerry_hub.edgecontroller.registration import DEVICE_LABEL, TAINT
 from skerry_hub.kube import config
 from skerry_hub.ports import CONFIG_MAPS, NODES, ClusterError, Conflict, NotFound
 from unit.hub.fakes import ScriptedCluster
@@ -43,6 +43,8 @@ def kubeconfig(tmp_path: Path) -> Path:
         (["join", "a..b", "--broker", "mqtt://h:1"], "NODE"),
         (["join", "n" * 254, "--broker", "mqtt://h:1"], "NODE"),
         (["join", "n1", "--broker", "http://h:1"], "--broker"),
+        (["run", "--broker", "mqtt://127.0.0.1:1", "--replica", "Not_A_Name"], "--replica"),
+        (["run", "--broker", "mqtt://127.0.0.1:1", "--lease-seconds", "5"], "--lease-seconds"),
         (["join", "n1", "--broker", "mqtt://h:99999"], "--broker"),
         (["join", "n1", "--broker", "mqtt://h/topic"], "--broker"),
         (["run", "--broker", "mqtt://10.0.0.1:1883"], "loopback"),
@@ -114,6 +116,9 @@ async def test_join_makes_the_node_once() -> None:
     assert await join.join(api, "n1")
     ((verb, plural, name, made),) = api.writes
     assert (verb, plural, name, made["metadata"]["labels"][DEVICE_LABEL]) == ("create", "nodes", "n1", "true")
+    assert made["spec"]["taints"] == [TAINT]
+    await join.join(api, "n2", tainted=False)
+    assert "taints" not in api.writes[-1][3]["spec"]
 
 
 @pytest.mark.parametrize(("labels", "patched"), [({DEVICE_LABEL: "true"}, False), ({}, True), (None, True)])

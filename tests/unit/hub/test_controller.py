@@ -10,8 +10,10 @@ import pytest
 
 from skerry.limits import OBJECT_BYTES_MAX, PODS_MAX
 from skerry.model.desired import Kind
-from skerry_hub.edgecontroller.controller import DEVICE_LABEL, EdgeController
+from skerry_hub.edgecontroller.controller import EdgeController
 from skerry_hub.edgecontroller.identity import ADOPT, NAME, NAMESPACE
+from skerry_hub.edgecontroller.registration import CALM, DEVICE_LABEL, HOSTNAME_LABEL
+from skerry_hub.edgecontroller.tolerations import AWAY
 from skerry_hub.ports import (
     CONFIG_MAPS,
     NAMESPACES,
@@ -41,7 +43,8 @@ class Listener:
 
 
 def node(name: str = "pi", **annotations: str) -> dict[str, Any]:
-    meta = {"name": name, "uid": f"uid-{name}", "labels": {DEVICE_LABEL: "true"}, "annotations": annotations}
+    labels = {DEVICE_LABEL: "true", HOSTNAME_LABEL: name}
+    meta = {"name": name, "uid": f"uid-{name}", "labels": labels, "annotations": annotations}
     return {"metadata": meta}
 
 
@@ -87,10 +90,11 @@ async def site() -> AsyncIterator[Site]:
 
 async def test_a_set_names_store_epoch_and_version(site: Site) -> None:
     assert site.controller.target("pi") is None
+    listed = site.api.version
     await site.start()
     got = site.controller.target("pi")
     assert got is not None
-    assert (got.store, got.epoch, got.resource_version, got.adopted) == ("store-1", "e1", site.api.version, False)
+    assert (got.store, got.epoch, got.resource_version, got.adopted) == ("store-1", "e1", listed, False)
     assert set(got.objects) == {(Kind.POD, "uid-web")}
     assert site.listener.names == [frozenset({"pi"})]
     assert site.listener.told == ["pi"]
@@ -216,9 +220,10 @@ async def test_presence_is_patched_once_and_only_on_change(site: Site) -> None:
     site.controller.presence("pi", True)
     await site.clock.advance(1)
     (patch,) = site.patches()
-    (ready,) = patch["status"]["conditions"]
+    ready, *calm = patch["status"]["conditions"]
     assert (ready["type"], ready["status"]) == ("Ready", "True")
-    site.say(NODES, {**node(), "status": {"conditions": [ready]}})
+    assert [(c["type"], c["status"]) for c in calm] == [(name, "False") for name in CALM]
+    site.say(NODES, {**node(), "status": {"conditions": [ready, *calm]}})
     await site.clock.advance(1)
     site.controller.presence("pi", True)
     await site.clock.advance(1)
@@ -303,3 +308,76 @@ async def test_a_node_without_our_label_is_none_of_ours(site: Site) -> None:
     site.say(NODES, node("pi"), WatchType.DELETED)
     await site.clock.advance(0)
     assert site.listener.names[-1] == frozenset({"pa"})
+
+
+# --- a node as others are --------------------------------------------------------------------------------------------
+
+
+async def test_a_session_gives_a_lease_and_its_end_takes_it(site: Site) -> None:
+    await site.start()
+    site.controller.presence("pi", True)
+    await site.clock.advance(60)
+    renewed = site.controller.leases.renewals
+    assert renewed >= 4
+    site.controller.presence("pi", False)
+    await site.clock.advance(120)
+    assert site.controller.leases.renewals == renewed
+
+
+async def test_a_node_that_goes_takes_its_lease_and_its_wishes_along(site: Site) -> None:
+    await site.start()
+    site.controller.presence("pi", True)
+    await site.clock.advance(1)
+    [w for w in site.api.watches if w.resource == NODES][-1].say(WatchType.DELETED, site.api.put(NODES, node()))
+    await site.clock.advance(1)
+    site.api.writes.clear()
+    await site.clock.advance(120)
+    assert site.api.writes == []
+
+
+async def test_a_bound_pod_gets_tolerations_without_an_end_once(site: Site) -> None:
+    await site.start()
+    (patch,) = site.patches("pods")
+    assert patch["metadata"]["uid"] == "uid-web"
+    assert [t["key"] for t in patch["spec"]["tolerations"]] == list(AWAY)
+    assert all("tolerationSeconds" not in t for t in patch["spec"]["tolerations"])
+    await site.clock.advance(60)
+    assert len(site.patches("pods")) == 1
+    pod = api_pod("late")
+    site.say(PODS, pod, WatchType.ADDED)
+    await site.clock.advance(1)
+    assert len(site.patches("pods")) == 2
+
+
+async def test_only_pods_of_devices_that_are_to_stay_get_them(site: Site) -> None:
+    await site.start()
+    site.say(PODS, api_pod("elsewhere", node="a-server"), WatchType.ADDED)
+    going = api_pod("going")
+    going["metadata"]["deletionTimestamp"] = "2026-11-24T10:00:00Z"
+    site.say(PODS, going, WatchType.ADDED)
+    await site.clock.advance(60)
+    assert len(site.patches("pods")) == 1
+
+
+async def test_an_api_that_refuses_or_forgets_the_tolerations_is_not_flooded(site: Site) -> None:
+    site.api.forgetful = True
+    await site.start()
+    await site.clock.advance(120)
+    assert 2 <= len(site.patches("pods")) < 30
+
+
+async def test_the_node_leads_to_the_replica_s_endpoint_as_soon_as_there_is_one() -> None:
+    site = Site()
+    where: dict[str, tuple[str, int]] = {}
+    site.controller = EdgeController(site.api, site.clock, Dice(), site.log.append, endpoint_of=where.get)
+    await site.start()
+    assert site.patches() == []
+    where["pi"] = ("10.0.0.1", 10350)
+    site.controller.endpoint_changed("pi")
+    await site.clock.advance(1)
+    (patch,) = site.patches()
+    assert patch["status"]["daemonEndpoints"] == {"kubeletEndpoint": {"Port": 10350}}
+    assert patch["status"]["addresses"] == [{"type": "InternalIP", "address": "10.0.0.1"}]
+    assert site.task is not None
+    site.task.cancel()
+    await asyncio.gather(site.task, return_exceptions=True)

@@ -182,23 +182,23 @@ def after(node: dict[str, Any], patch: dict[str, Any] | None) -> dict[str, Any]:
 
 
 def test_a_node_shows_what_the_device_says_of_itself() -> None:
-    shown = after({}, node_patch(FACTS, {}, "pi", AT))
+    shown = after({}, node_patch(FACTS, {}, AT))
     assert shown["capacity"] == shown["allocatable"] == {"cpu": "4", "memory": "524288Ki", "pods": "110"}
-    assert shown["addresses"] == [
-        {"type": "Hostname", "address": "pi"}, {"type": "ExternalIP", "address": "192.168.1.9"}
-    ]  # fmt: skip
+    assert shown["addresses"] == [{"type": "ExternalIP", "address": "192.168.1.9"}]
     assert shown["nodeInfo"]["containerRuntimeVersion"] == "containerd://1.6.20"
     assert shown["nodeInfo"]["kubeletVersion"] == "v0.1.0+skerry"
-    assert node_patch(FACTS, shown, "pi", AT) is None
+    assert node_patch(FACTS, shown, AT) is None
 
 
 def test_a_node_that_lost_its_address_and_gained_half_a_core() -> None:
-    shown = after({}, node_patch(FACTS, {}, "pi", AT))
+    hub = [{"type": "InternalIP", "address": "10.0.0.9"}, {"type": "Hostname", "address": "pi"}]
+    shown = after({"addresses": hub}, node_patch(FACTS, {"addresses": hub}, AT))
+    assert {a["type"] for a in shown["addresses"]} == {"InternalIP", "ExternalIP"}, "no name that nobody resolves"
     changed = replace(FACTS, cpu_millis=4500, addresses=())
-    shown = after(shown, node_patch(changed, shown, "pi", AT))
+    shown = after(shown, node_patch(changed, shown, AT))
     assert shown["capacity"]["cpu"] == "4500m"
-    assert shown["addresses"] == [{"type": "Hostname", "address": "pi"}]
-    assert node_patch(changed, shown, "pi", AT) is None
+    assert shown["addresses"] == hub[:1]
+    assert node_patch(changed, shown, AT) is None
 
 
 def test_ready_while_the_session_lives_and_unknown_with_the_time_since_it_ended() -> None:
@@ -212,22 +212,22 @@ def test_ready_while_the_session_lives_and_unknown_with_the_time_since_it_ended(
 
 def test_a_problem_of_the_device_makes_it_not_ready_for_as_long_as_it_lasts() -> None:
     troubled = replace(FACTS, problem="container runtime is down: no answer in time")
-    shown = after(after({}, node_patch(FACTS, {}, "pi", AT)), presence_patch(True, {}, AT))
+    shown = after(after({}, node_patch(FACTS, {}, AT)), presence_patch(True, {}, AT))
     assert [c["type"] for c in shown["conditions"]] == [READY]  # a device without problems has no such condition
-    shown = after(shown, node_patch(troubled, shown, "pi", LATER))
-    assert node_patch(troubled, shown, "pi", LATER + 9) is None
+    shown = after(shown, node_patch(troubled, shown, LATER))
+    assert node_patch(troubled, shown, LATER + 9) is None
     shown = after(shown, presence_patch(True, shown, LATER))
     assert ready_of(shown) == ("False", "KubeletNotReady", troubled.problem, timestamp(LATER))
     assert presence_patch(True, shown, LATER + 9) is None
-    shown = after(shown, node_patch(FACTS, shown, "pi", LATER + 9))
+    shown = after(shown, node_patch(FACTS, shown, LATER + 9))
     shown = after(shown, presence_patch(True, shown, LATER + 9))
     assert ready_of(shown)[:2] == ("True", "SessionLive")
-    assert node_patch(FACTS, shown, "pi", LATER + 99) is None
+    assert node_patch(FACTS, shown, LATER + 99) is None
 
 
 def test_a_device_with_a_problem_that_goes_is_unknown_and_not_ready_again_when_it_comes_back() -> None:
     troubled = replace(FACTS, problem="container runtime is down: no answer in time")
-    shown = after({}, node_patch(troubled, {}, "pi", AT))
+    shown = after({}, node_patch(troubled, {}, AT))
     shown = after(shown, presence_patch(False, shown, AT))
     assert ready_of(shown)[:2] == ("Unknown", "Holdover")
     shown = after(shown, presence_patch(True, shown, LATER))
@@ -235,9 +235,9 @@ def test_a_device_with_a_problem_that_goes_is_unknown_and_not_ready_again_when_i
 
 
 def test_another_problem_is_told_and_changes_no_time() -> None:
-    shown = after({}, node_patch(replace(FACTS, problem="one"), {}, "pi", AT))
+    shown = after({}, node_patch(replace(FACTS, problem="one"), {}, AT))
     shown = after(shown, presence_patch(True, shown, AT))
-    shown = after(shown, node_patch(replace(FACTS, problem="two"), shown, "pi", LATER))
+    shown = after(shown, node_patch(replace(FACTS, problem="two"), shown, LATER))
     shown = after(shown, presence_patch(True, shown, LATER))
     assert ready_of(shown) == ("False", "KubeletNotReady", "two", timestamp(AT))
 
