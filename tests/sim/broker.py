@@ -55,11 +55,13 @@ class Port:
         if self.open and not self.half_open:
             self.broker.world.after(self.broker.random.uniform(*HOP_S), self._acked, handle)
 
-    def disconnect(self) -> None:
-        """A clean end: no will."""
+    def disconnect(self, flush: bool = False) -> None:
+        """A clean end: no will. With `flush` what was published before arrives first, as it does on a whole TCP
+        connection."""
         if self.open:
             self.open, self.will = False, None
-            self.broker.world.after(0.01, self._gone)
+            world = self.broker.world
+            world.loop.at(max(self._up if flush else 0.0, world.now) + 0.01, self._gone)
 
     # --- the broker's side --------------------------------------------------------------------------------------------
 

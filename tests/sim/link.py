@@ -173,7 +173,7 @@ class SimStreamLink:
         if port is not None:
             if port.open:
                 port.publish(streams_topic(self._node, "up"), self._gone)
-            port.disconnect()
+            port.disconnect(flush=True)
         self._lost("closed")
 
     def _alive(self) -> Port:

@@ -13,14 +13,15 @@ from contract.clock import ClockContract, EntropyContract
 from contract.link import LinkContract
 from contract.runtime import RuntimeContract
 from contract.store import StoreContract
+from contract.stream_link import StreamLinkContract
 from sim.broker import Broker, Port
 from sim.engine import Engine
-from sim.link import Reach, SimLink, down_topic, up_topic
+from sim.link import Reach, SimLink, SimStreamLink, down_topic, streams_topic, up_topic
 from sim.loop import bury
 from sim.runtime import SimRuntime, Weather
 from sim.store import Disk, SimStore
 from sim.world import SimClock, SimEntropy, World
-from skerry.ports import Link, Runtime
+from skerry.ports import Link, Runtime, StreamLink
 
 
 class Stores:
@@ -99,10 +100,47 @@ class Links:
         self._reach.up = True
 
 
+class StreamLinks:
+    def __init__(self, world: World) -> None:
+        self._broker = Broker(world, world.rng("broker"))
+        self._reach = Reach()
+        self._heard: deque[bytes] = deque()
+        port = self._broker.connect("hub", 1000, None, self._hears)
+        assert port is not None
+        self._hub = port
+        self._broker.subscribe(port, [streams_topic("n1", "up")])
+
+    def _hears(self, port: Port, handle: int, topic: str, payload: bytes) -> None:
+        del topic
+        port.ack(handle)
+        self._heard.append(payload)
+
+    def link(self) -> StreamLink:
+        return SimStreamLink(self._broker, self._reach, "n1")
+
+    async def say(self, frame: bytes) -> None:
+        self._hub.publish(streams_topic("n1", "down"), frame)
+        await asyncio.sleep(0.5)
+
+    async def heard(self) -> bytes:
+        while not self._heard:
+            await asyncio.sleep(0.1)
+        return self._heard.popleft()
+
+    async def cut(self) -> None:
+        self._reach.up = False
+        self._broker.ports["n1.streams"].cut("cut")
+        await asyncio.sleep(0.01)
+
+    async def mend(self) -> None:
+        self._reach.up = True
+
+
 SUITES = (
     (StoreContract, {"site": Stores}),
     (RuntimeContract, {"site": Runtimes}),
     (LinkContract, {"site": Links}),
+    (StreamLinkContract, {"site": StreamLinks}),
     (ClockContract, {"clock": SimClock}),
     (EntropyContract, {"entropy": lambda world: SimEntropy(world.rng("entropy"))}),
 )
