@@ -75,7 +75,8 @@ async def serve_hub(
     client_id = f"skerry-hub-{entropy.token(CLIENT_ID_BYTES).hex()}"
     async with kube_client(kubeconfig) as cluster:
         mqtt = MqttBroker(MqttOptions(host, port, client_id, insecure=insecure))
-        hub = Hub(cluster, mqtt, clock, entropy, log, replica=replica, lease_s=lease_s)
+        bulk = MqttBroker(MqttOptions(host, port, f"{client_id}.streams", insecure=insecure))
+        hub = Hub(cluster, mqtt, bulk, clock, entropy, log, replica=replica, lease_s=lease_s)
         tasks = [asyncio.ensure_future(hub.run()), asyncio.ensure_future(stop.wait())]
         tasks.append(asyncio.ensure_future(_announce(hub, broker)))
         server = await _serve_snapshots(hub.snapshot, status_socket) if status_socket is not None else None

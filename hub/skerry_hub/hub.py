@@ -11,6 +11,7 @@ from typing import Any
 
 from skerry.ports import Clock, Entropy
 from skerry_hub.cloudhub.sessions import Sessions
+from skerry_hub.cloudhub.streams import DeviceStreams
 from skerry_hub.edgecontroller.controller import EdgeController
 from skerry_hub.edgecontroller.nodes import EndpointOf
 from skerry_hub.edgecontroller.replicas import Replicas
@@ -20,12 +21,14 @@ from skerry_hub.ports import Broker, Cluster
 
 class Hub:
     """`replica` is this process's name among several that share the devices; empty: it serves them all. `endpoint_of`
-    says where logs and exec of a node are served."""
+    says where logs and exec of a node are served. `bulk` is the connection for streams, opened with the first of
+    them."""
 
     def __init__(
         self,
         cluster: Cluster,
         broker: Broker,
+        bulk: Broker,
         clock: Clock,
         entropy: Entropy,
         log: Callable[[str], None],
@@ -40,6 +43,7 @@ class Hub:
         )
         self.sessions = Sessions(broker, self.controller, clock, entropy, log)
         self.controller.listen(self.sessions)
+        self.streams = DeviceStreams(bulk, self.sessions.dial, entropy, log)
 
     async def run(self) -> None:
         """Never returns; only a bug ends it. Holds no state that the API does not have, so it may be killed."""
@@ -50,6 +54,7 @@ class Hub:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
+            await self.streams.close()
 
     async def leave(self) -> None:
         """Before this process ends: let the other replicas have its devices at once. Raises nothing."""
@@ -80,6 +85,7 @@ class Hub:
             **self.sessions.snapshot(),
             "api": informers,
             "reports": self.controller.report_counts(),
+            "streams": self.streams.snapshot(),
             "leases": {"kept": len(self.controller.leases), "renewals": self.controller.leases.renewals},
             "replicas": list(self.replicas.members) if self.replicas is not None else [],
         }

@@ -136,7 +136,8 @@ class Site:
 
     async def hub(self, name: str = "hub") -> Hub:
         mqtt = MqttBroker(MqttOptions("127.0.0.1", self.broker.port, name))
-        hub = Hub(self.cluster, mqtt, SystemClock(), SystemEntropy(), self.log.append)
+        bulk = MqttBroker(MqttOptions("127.0.0.1", self.broker.port, f"{name}.streams"))
+        hub = Hub(self.cluster, mqtt, bulk, SystemClock(), SystemEntropy(), self.log.append)
         self._running.append((asyncio.ensure_future(hub.run()), mqtt))
         await asyncio.wait_for(hub.ready(), WAIT_S)
         return hub
