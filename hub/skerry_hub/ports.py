@@ -1,5 +1,5 @@
-"""The hub's three seams: Broker (MQTT), Cluster (a Kubernetes API), Streams (to devices). Each has a real and a simulated
-adapter.
+"""The hub's three seams: Broker (MQTT), Cluster (a Kubernetes API), Streams (to devices). Each has a real and a
+simulated adapter.
 
 Clock and Entropy are the agent's (`skerry.ports`). Nothing behind a seam decides anything; nothing in front of one
 touches the world: no socket, no thread, no time and no randomness but through these five. (The kubelet endpoint is
