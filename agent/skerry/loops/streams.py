@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from typing import Any
+from typing import Any, Protocol
 
 from skerry.errors import LinkLost, RuntimeAway, RuntimeFailed, StreamBroken
 from skerry.journal.journal import Journal
@@ -49,6 +49,13 @@ class Dials:
         await self._bell.wait()
         self._bell.clear()
         return self._epoch
+
+
+class Opens(Protocol):
+    """Who opens what a request asks for."""
+
+    async def open(self, request: StreamRequest) -> Duplex:
+        """Raises StreamBroken with the refusal."""
 
 
 class Targets:
@@ -99,7 +106,7 @@ class Targets:
 
 
 async def streams_loop(
-    dials: Dials, link: StreamLink, targets: Targets, clock: Clock, log: Log, counters: Counters, counts: StreamCounts
+    dials: Dials, link: StreamLink, targets: Opens, clock: Clock, log: Log, counters: Counters, counts: StreamCounts
 ) -> None:
     """Run for ever: wait for a Dial, serve its epoch until the connection is lost, idle, or dialled anew. A connection
     that does not come up is not tried again by itself: whoever wants a stream dials again."""
@@ -126,7 +133,7 @@ class _Epoch:
     """One Dial's streams, each in a task of its own."""
 
     def __init__(
-        self, epoch: bytes, link: StreamLink, targets: Targets, clock: Clock, log: Log, counts: StreamCounts
+        self, epoch: bytes, link: StreamLink, targets: Opens, clock: Clock, log: Log, counts: StreamCounts
     ) -> None:
         self._epoch, self._link, self._targets, self._clock, self._log = epoch, link, targets, clock, log
         self._mux = Mux(epoch, link.send, counts, self._accept)
