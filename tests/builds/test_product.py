@@ -7,14 +7,17 @@ compiler of 90 MB and take minutes.
 from __future__ import annotations
 
 import os
+import re
 import shutil
 from pathlib import Path
 
 import pytest
+from wheelhouse import locked, normal
 
 from builds.build_places import ENGINE, NOBODY, Place, checkout, edit, give, needs_sandbox, served
 from builds.figures import BLOCK, BLOCK_END, PAGE, Figures, with_table
-from crossbuild.declare import Command, read_units
+from crossbuild.declare import Command, Fetch, read_units
+from crossbuild.locks import files_of, read_lock, wanted
 
 ROOT = ENGINE.parent
 SECOND = "tests/builds/second-project"
@@ -44,6 +47,34 @@ def test_the_second_project_imports_the_package_the_wheelhouse_and_all_below() -
 def test_all_workspaces_are_declared_well() -> None:
     named = {unit.partition(":")[0] for unit in read_units(ROOT) | read_units(ROOT / "tests")}
     assert named >= {"skerry", "native", "agent", "hub", "cross-build", "tests"}
+
+
+@pytest.mark.parametrize("part", ["agent", "hub"])
+def test_packages_carry_the_versions_that_the_tests_run_with(part: str) -> None:
+    """The locks of builds follow requirements/: after a change there, run cross-build/lock."""
+    ours = locked((ROOT / f"requirements/{part}.txt").read_text())
+    names = {normal(name) for name in re.findall(r"^([\w.-]+)[ >=<]", top_level(part), re.MULTILINE)}
+    for file in (ROOT / "cross-build/locks").glob(f"{part}-3*.txt"):
+        theirs = locked(file.read_text())
+        absent = {name for name in names if name not in theirs} - {"tomli"}  # Python before 3.11 alone
+        assert not absent, f"{file.name} lacks {absent}: run cross-build/lock"
+        other = {
+            name: pin.version for name, pin in theirs.items() if name in ours and pin.version != ours[name].version
+        }
+        assert not other, f"{file.name}: run cross-build/lock"
+
+
+def top_level(part: str) -> str:
+    """What is asked for by name; the hub has all that the agent has."""
+    asked = (ROOT / f"requirements/{part}.in").read_text()
+    return asked + (top_level("agent") if "-r agent.in" in asked else "")
+
+
+def test_each_lock_of_files_has_what_its_requirements_ask_for() -> None:
+    for unit in read_units(ROOT / "tests").values():
+        if isinstance(unit.work, Fetch) and isinstance(read_lock(unit).get("want"), str):
+            asked = set(wanted(unit, read_lock(unit)))
+            assert asked == {file.want for file in files_of(unit)}, f"run: crossbuild lock {unit.id}"
 
 
 def test_the_table_of_packages_stands_in_its_block_alone() -> None:
