@@ -57,7 +57,7 @@ class Controller(Protocol):
     async def store_reports(self, node: str, items: Sequence[OutboxItem]) -> None:
         """Return once all of it is stored. Raises nothing."""
 
-    def open_epoch(self, node: str, why: str) -> None: ...
+    def open_epoch(self, node: str, version: int) -> None: ...
 
     def presence(self, node: str, live: bool) -> None: ...
 
@@ -275,8 +275,8 @@ class Device:
                     await self._publish(said)
                 case StoreReports():
                     self._take(effect)
-                case OpenEpoch(why):
-                    self._controller.open_epoch(self.node, why)
+                case OpenEpoch(version):
+                    self._controller.open_epoch(self.node, version)
                 case Held(held, why):
                     self._controller.held(self.node, held, why)
                 case Full(why):

@@ -58,9 +58,10 @@ class StoreReports:
 
 @dataclass(frozen=True, slots=True)
 class OpenEpoch:
-    """The device has seen a resourceVersion that this API never reached: it was restored. Write a new epoch."""
+    """The device has seen a resourceVersion that this API never reached, as far as this hub knows: it was restored,
+    unless the hub is behind. Write a new epoch."""
 
-    why: str
+    version: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -394,7 +395,7 @@ class HubSession:
         if now < self._wait_until:
             return []
         self._wait_until = now + RESTORED_WAIT_S  # asked again unless the new epoch or version comes first
-        return [OpenEpoch(f"{self.node} has seen {self._version}, this API is at {target.resource_version}")]
+        return [OpenEpoch(self._version)]
 
     def _hold(self, held: bool, target: Target) -> list[Effect]:
         if held == self.held:

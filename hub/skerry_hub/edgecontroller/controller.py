@@ -74,6 +74,7 @@ class EdgeController:
         self._identity: Identity | None = None
         self._epoch_due = ""  # the epoch that is to be replaced
         self._reached: tuple[str, int] = ("", 0)  # the highest version seen of a store
+        self._doubt: tuple[str, int] = ("", 0)  # an epoch, and the version of it that a device has seen and we have not
         self._count = 0  # informers that are synced
         self.ready = asyncio.Event()  # set while every informer follows the API
         made: dict[Resource, Informer] = {}
@@ -127,7 +128,7 @@ class EdgeController:
         if not self.ready.is_set():
             return None
         assert self._identity is not None
-        version = max(i.resource_version for i in self.informers.values())
+        version = self._version()
         self._reached = (self._identity.store, max(version, self._reached[1]))
         shown = self.node(node)
         adopted = (((shown or {}).get("metadata") or {}).get("annotations") or {}).get(ADOPT)
@@ -144,12 +145,13 @@ class EdgeController:
         await self.ready.wait()
         await self.reports.store(node, items)
 
-    def open_epoch(self, node: str, why: str) -> None:
-        """A device has seen more of this store than the API has: write a new epoch, soon."""
+    def open_epoch(self, node: str, version: int) -> None:
+        """A device has seen more of this store than is known here. Either another replica told it what has not reached
+        this one, or the API was restored: a new listing shows which (`_went_back`)."""
         if self._identity is not None:
-            self._log(f"{node}: {why}: the API was restored, a new epoch begins")
-            self._epoch_due = self._identity.epoch
-            self._store.add(IDENTITY)
+            self._log(f"{node} has seen version {version}, and {self._version()} is known: listing the API anew")
+            self._doubt = (self._identity.epoch, max(version, self._doubt[1]))
+            self._relist()
 
     def presence(self, node: str, live: bool) -> None:
         """The node's Ready condition should say so, and its Lease."""
@@ -223,8 +225,7 @@ class EdgeController:
             self._remember()
             self._identity = None  # whoever answers next may be another store
             self._store.add(IDENTITY)
-            for informer in self.informers.values():
-                informer.relist()
+            self._relist()
         ready = count == len(self.informers) and self._identity is not None and not self._went_back()
         if not ready:
             self.ready.clear()
@@ -240,15 +241,17 @@ class EdgeController:
         """How far this store got, before its listings are made anew."""
         if self._identity is not None:
             store, reached = self._reached
-            seen = max(i.resource_version for i in self.informers.values())
+            seen = self._version()
             self._reached = (self._identity.store, max(seen, reached if store == self._identity.store else 0))
 
     def _went_back(self) -> bool:
-        """Whether the API shows less than it did: it was restored, so a new epoch begins. The epoch that the backup
-        holds is none to go on with: devices may have seen more of it than there is now."""
+        """Whether the API shows less than it did, here or to a device: it was restored, so a new epoch begins. The
+        epoch that the backup holds is none to go on with: devices may have seen more of it than there is now."""
         assert self._identity is not None
-        version = max(i.resource_version for i in self.informers.values())
+        version = self._version()
         (store, reached), self._reached = self._reached, (self._identity.store, version)
+        (epoch, doubted), self._doubt = self._doubt, ("", 0)
+        reached = max(reached, doubted if epoch == self._identity.epoch else 0)
         older = any(i.went_back for i in self.informers.values())  # seen even if the versions caught up meanwhile
         for informer in self.informers.values():
             informer.went_back = False
@@ -281,14 +284,20 @@ class EdgeController:
         before = self._own
         self._tell_nodes()
         if self._own - before and self.ready.is_set():
-            for informer in self.informers.values():
-                informer.relist()
+            self._relist()
+
+    def _relist(self) -> None:
+        for informer in self.informers.values():
+            informer.relist()
 
     def _take_over(self, node: str) -> None:
         """What may have been left undone for a device."""
         self._nodes.look(node)
         for pod in self._index.pods_of(node):
             self._keep(pod)
+
+    def _version(self) -> int:
+        return max(i.resource_version for i in self.informers.values())
 
     # --- look-ups -----------------------------------------------------------------------------------------------------
 

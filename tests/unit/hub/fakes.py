@@ -160,7 +160,7 @@ class FakeController:
         self.batches.append(len(items))
         self.stored += [(node, item.seq) for item in items]
 
-    def open_epoch(self, node: str, why: str) -> None:
+    def open_epoch(self, node: str, version: int) -> None:
         self.said.append(("epoch", node))
 
     def presence(self, node: str, live: bool) -> None:

@@ -195,18 +195,31 @@ async def test_an_epoch_that_another_replica_wrote_is_followed(site: Site) -> No
 async def test_a_new_epoch_is_written_over_the_version_that_was_read(site: Site) -> None:
     await site.start()
     version = site.api.objects[("configmaps", NAMESPACE, NAME)]["metadata"]["resourceVersion"]
-    site.controller.open_epoch("pi", "has seen more")
+    site.controller.open_epoch("pi", site.api.version + 1_000)
     await site.clock.advance(1)
     (patch,) = site.patches("configmaps")
     assert patch["metadata"] == {"resourceVersion": version}
     assert patch["data"]["epoch"] not in ("", "e1")
 
 
+async def test_a_hub_that_is_only_behind_lists_anew_and_opens_no_epoch(site: Site) -> None:
+    """Another replica told the device a version that no watch has brought here yet."""
+    await site.start()
+    lists = site.api.lists
+    site.api.version += 500
+    site.controller.open_epoch("pi", site.api.version)
+    await site.clock.advance(30)
+    assert site.api.lists == lists + 4
+    got = site.controller.target("pi")
+    assert got is not None
+    assert (got.epoch, got.resource_version) == ("e1", site.api.version)
+
+
 async def test_an_epoch_that_was_replaced_meanwhile_is_not_replaced_again(site: Site) -> None:
     await site.start()
     site.epoch("e2")  # another replica was faster, and our watch does not know yet
-    site.controller.open_epoch("pi", "has seen more")
-    site.controller.open_epoch("pa", "has seen more")
+    site.controller.open_epoch("pi", site.api.version + 1_000)
+    site.controller.open_epoch("pa", site.api.version + 2_000)
     await site.clock.advance(1)
     assert site.patches("configmaps") == []
     got = site.controller.target("pi")

@@ -303,8 +303,8 @@ class Pair:
                     self.to_device.append(validate(message.encode(what)))
                 case hub.StoreReports():
                     self.storing.append(effect)
-                case hub.OpenEpoch(why):
-                    self.note(f"hub: opens an epoch: {why}")
+                case hub.OpenEpoch(version):
+                    self.note(f"hub: opens an epoch: the device has seen {version}")
                     self.epochs += 1
                 case hub.Held(held, _):
                     self.held = held
