@@ -75,7 +75,7 @@ boards: setup ## check every board: layers, sizes, memory, locks, kernel options
 	PYTHONPATH=cross-build $(PYTHON) -m image check
 
 image-%: ## the image of a board: make image-qemu-virt-arm64
-	@tools/setup image
+	@tools/setup image $(BUILD_DEBS)
 	PYTHONPATH=cross-build $(PYTHON) -m image build $*
 
 lock-image: setup ## pin the Debian packages of the images, from this machine's apt sources
@@ -86,15 +86,12 @@ qemu: qemu-image qemu-image-armhf ## boot the images in QEMU: reboot offline, up
 	PYTHONPATH=tests:cross-build $(PYTHON) -m qemu.figures
 
 qemu-short: setup # what CI runs of it: a pod, and the pod again after a reboot without network
-	@tools/setup image || { echo "qemu-short: skipped: what it needs cannot be installed here (above)"; exit 0; }; \
+	@tools/setup image $(BUILD_DEBS) || { echo "qemu-short: skipped: what it needs cannot be installed here (above)"; exit 0; }; \
 	$(MAKE) --no-print-directory qemu-image && $(PYTEST) tests/qemu -m "not slow"
 
-qemu-image: # the image that tests/qemu boots, with skerry's package in it
-	$(MAKE) --no-print-directory $(if $(wildcard build/deb/skerry_*+bookworm_arm64.deb),,deb) image-qemu-virt-arm64
+qemu-image: image-qemu-virt-arm64 # the image that tests/qemu boots
 
-qemu-image-armhf: # the same for the 32-bit board, which only the long form boots
-	$(MAKE) --no-print-directory $(if $(wildcard build/deb/skerry_*+bookworm_armhf.deb),,deb) image-qemu-virt-armhf \
-	    TARGET=armhf-bookworm
+qemu-image-armhf: image-qemu-virt-armhf # the same for the 32-bit board, which only the long form boots
 
 lock: setup ## requirements/*.in -> *.txt, with hashes
 	tools/lock

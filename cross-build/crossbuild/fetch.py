@@ -77,11 +77,11 @@ def _bring(unit: Unit, wants: Mapping[str, tuple[str, ...]], into: Path, cache: 
         return
     said = read_lock(unit)
     if said["from"] == "debian":
-        apt = _apt(unit, said, cache)
+        apt = apt_of(unit, said, cache)
         try:
             _again(unit, [*apt, "download", *wants], into, 1)
         except FetchFailed:  # lists of another day may name files that are gone
-            _update(unit, apt)
+            update(unit, apt)
             _again(unit, [*apt, "download", *wants], into, FETCH_TRIES_MAX)
     else:
         asked = into / "wanted.txt"
@@ -118,14 +118,15 @@ def _pip(unit: Unit) -> list[str]:
     raise FetchFailed(lock_of(unit), "from", "pip is not on this machine", "Run: apt-get install python3-pip")
 
 
-def _apt(unit: Unit, said: dict[str, Any], cache: Path) -> list[str]:
+def apt_of(unit: Unit, said: dict[str, Any], cache: Path) -> list[str]:
     """apt-get for another architecture and suite, from this machine's own sources, with lists and state of its own."""
     if shutil.which("apt-get") is None:
         raise FetchFailed(
             lock_of(unit), "from", "apt-get is not on this machine", "Build on Debian, or use a filled store"
         )
     arch, suite = said["architecture"], said["suite"]
-    state = cache.resolve() / "apt" / f"{suite}-{arch}"
+    more = [*said.get("components", []), *said.get("pockets", [])]
+    state = cache.resolve() / "apt" / "-".join([suite, arch, *more])
     for folder in ("lists/partial", "cache/archives/partial", "parts"):
         (state / folder).mkdir(parents=True, exist_ok=True)
     (state / "status").touch()
@@ -135,7 +136,7 @@ def _apt(unit: Unit, said: dict[str, Any], cache: Path) -> list[str]:
     for file in [sources / "sources.list", *sources.glob("sources.list.d/*")]:
         text = file.read_text() if file.is_file() else ""
         if re.search(rf"\b{re.escape(here)}\b", text):
-            (state / "parts" / file.name).write_text(re.sub(rf"\b{re.escape(here)}\b", suite, text))
+            (state / "parts" / file.name).write_text(_sources(re.sub(rf"\b{re.escape(here)}\b", suite, text), said))
     options = {
         "APT::Architecture": arch,
         "APT::Architectures": arch,
@@ -150,7 +151,23 @@ def _apt(unit: Unit, said: dict[str, Any], cache: Path) -> list[str]:
     return ["apt-get", "-qq", *(word for key, value in options.items() for word in ("-o", f"{key}={value}"))]
 
 
-def _update(unit: Unit, apt: Sequence[str]) -> str:
+def _sources(text: str, said: Mapping[str, Any]) -> str:
+    """A source file with the components and pockets ("backports") that the lock asks for beyond the machine's."""
+    suite, lines = said["suite"], []
+    pockets = [f"{suite}-{pocket}" for pocket in said.get("pockets", [])]
+    for line in text.splitlines():
+        words = line.split()
+        if line.startswith("deb ") and suite in words:
+            lines += [" ".join(pocket if word == suite else word for word in words) for pocket in pockets]
+        if line.startswith("Components:") or (line.startswith("deb ") and re.search(rf" {suite}\b", line)):
+            line = " ".join(dict.fromkeys([*words, *said.get("components", [])]))
+        elif line.startswith("Suites:") and suite in words:
+            line = " ".join([*words, *pockets])
+        lines.append(line)
+    return "\n".join(lines) + "\n"
+
+
+def update(unit: Unit, apt: Sequence[str]) -> str:
     """Fetch the lists. What was wrong with some is told, not raised: those that could be read may do."""
     try:
         return _again(unit, [*apt, "update"], Path.cwd(), FETCH_TRIES_MAX)[:0]
@@ -160,8 +177,8 @@ def _update(unit: Unit, apt: Sequence[str]) -> str:
 
 def _candidates(unit: Unit, said: dict[str, Any], packages: list[str], store: Store, cache: Path) -> list[str]:
     """NAME=VERSION of each of `packages`, as the sources have it today."""
-    apt = _apt(unit, said, cache)
-    if wrong := _update(unit, apt):
+    apt = apt_of(unit, said, cache)
+    if wrong := update(unit, apt):
         store.say(f"{lock_of(unit)}: locked without the lists that could not be read: {wrong}")
     shown = _again(unit, ["apt-cache", *apt[2:], "show", "--no-all-versions", *packages], Path.cwd(), 1)
     versions = dict(re.findall(r"^Package: (\S+)$.*?^Version: (\S+)$", shown, re.MULTILINE | re.DOTALL))

@@ -9,6 +9,7 @@ The form of a lock (`crossbuild lock UNIT` writes the [[file]] tables):
     platforms = ["any"], python = "3.11"            # pip: wheels for elsewhere; "manylinux_2_36_armv7l": and all older
     source = 1                                      # pip: source archives instead of wheels
     architecture = "arm64", suite = "bookworm"      # debian
+    components = ["non-free-firmware"], pockets = ["backports"]     # debian: beyond what this machine's sources name
     [[file]]
     name, want, sha256              # want: "ziglang==0.17.1", "libc6=2.36-9"
 """
@@ -34,6 +35,8 @@ _KEYS: dict[str, type | tuple[type, ...]] = {
     "source": int,
     "architecture": str,
     "suite": str,
+    "components": list,
+    "pockets": list,
     "file": list,
 }
 _FILE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+~!%-]*")

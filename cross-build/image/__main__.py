@@ -11,24 +11,27 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from . import check, lock
-from .debs import Apt
-from .read import ROOT, Tree
+from . import check
+from .read import CONFIGS, ROOT, Tree
 from .refusal import Refusal, ToolFailed
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     args = _arguments().parse_args(argv)
-    tree = Tree(Path(args.top))
+    tree = Tree(Path(args.configs))
     try:
         if args.command == "check":
             print("\n".join(check.all_boards(tree)))
         elif args.command == "lock":
             lock_all(tree, args.only)
+        elif tree.board(args.board).boot == "l4t":
+            from . import l4t
+
+            print(l4t.overlay(tree, tree.board(args.board)))
         else:
             from . import build
 
-            build.image(tree, tree.board(args.board), args.deb)
+            build.image(tree, tree.board(args.board), args.out)
     except Refusal as why:
         print(f"image: {why}", file=sys.stderr)
         return 2
@@ -39,36 +42,30 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def lock_all(tree: Tree, only: str | None) -> None:
-    """Write the lock of each suite and architecture that a board uses, from the machine's apt sources of today."""
+    """Write the locks of each target that a board uses, from the machine's apt sources of today."""
+    from . import locking
+
     wanted: dict[tuple[str, str], tuple[set[str], set[str]]] = {}
     for board in tree.boards():
-        install, unpack = wanted.setdefault((board.suite, board.arch), (set(), set()))
-        install |= set(tree.packages(board))
-        unpack |= {*board.unpacked, *([board.kernel_package] if board.kernel_package else [])}
-    for (suite, arch), (install, unpack) in sorted(wanted.items()):
-        if only not in (None, f"{suite}-{arch}"):
-            continue
-        apt = Apt(suite, arch)
-        remark = apt.update()
-        pins = apt.resolve(sorted(install), sorted(unpack))
-        path = tree.lock_path(suite, arch)
-        path.parent.mkdir(exist_ok=True)
-        path.write_text(lock.written(pins, remark))
-        print(f"{path.relative_to(tree.top)}: {len(pins)} packages, {sum(p.bytes_count for p in pins) / 1e6:.0f} MB")
-        if remark:
-            print(f"  {remark}")
+        if board.boot != "l4t" and only in (None, board.target):
+            install, unpack = wanted.setdefault((board.target, board.arch), (set(), set()))
+            install |= set(tree.packages(board))
+            unpack |= set(board.unpack)
+    for (target, arch), (install, unpack) in sorted(wanted.items()):
+        pins = locking.lock(tree, target, arch, sorted(install), sorted(unpack))
+        print(f"{target}: {len(pins)} packages locked")
 
 
 def _arguments() -> argparse.ArgumentParser:
     top = argparse.ArgumentParser(prog="image", description=__doc__)
-    top.add_argument("--top", default=str(ROOT), help=argparse.SUPPRESS)
+    top.add_argument("--configs", default=str(ROOT / CONFIGS), help=argparse.SUPPRESS)
     commands = top.add_subparsers(dest="command", required=True)
     commands.add_parser("check", help="all boards, nothing written")
     locking = commands.add_parser("lock", help="pin the Debian packages")
-    locking.add_argument("only", nargs="?", metavar="SUITE-ARCH")
+    locking.add_argument("only", nargs="?", metavar="TARGET")
     build = commands.add_parser("build", help="a board's image")
     build.add_argument("board", metavar="VENDOR-BOARD")
-    build.add_argument("--deb", type=Path, help="skerry's own package; else the newest in build/deb/ for the board")
+    build.add_argument("--out", type=Path, default=ROOT / "build" / "images", help="[build/images]")
     return top
 
 

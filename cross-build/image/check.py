@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
-from . import debs, kernel, layers, layout
+from . import kernel, layers, layout
 from .lock import Pinned, chosen
 from .manifest import Board
 from .read import CACHE, Tree
 from .refusal import Refusal
 from .tool import run
+
+# The build engine's store of this machine: where a kernel lies that was fetched for a build.
+STORE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "skerry-builds"
 
 
 def all_boards(tree: Tree) -> list[str]:
@@ -24,15 +28,17 @@ def one(tree: Tree, board: Board) -> str:
     plan = layout.layout(board)
     left = layout.pods_mb(board)
     options = tree.options(board)
-    pins = packages(tree, board)
     inputs = tree.inputs(board)
     if board.kernel_package is None and board.kernel.partition(":")[2] not in {i.name for i in inputs}:
         raise Refusal(board.where, "kernel", f"{board.kernel} is not declared", "declare it in inputs.toml beside")
-    config = kernel_config(board, pins)
+    pins = packages(tree, board) if board.boot != "l4t" else []
+    config = kernel_config(pins)
     if config is not None:
         lacking = kernel.lacking(options, config)
         if lacking:
             raise Refusal(board.where, "kernel", "; ".join(lacking), "take another kernel or drop what needs them")
+    if board.boot != "l4t":
+        _has_unit(tree, board)
     seen = f"{len(options)} kernel options" + (" checked" if config is not None else " (kernel not fetched)")
     outside = f", {len(inputs)} outside input(s)" if inputs else ""
     return (
@@ -42,22 +48,32 @@ def one(tree: Tree, board: Board) -> str:
 
 
 def packages(tree: Tree, board: Board) -> list[Pinned]:
-    """All that is locked for this board: what it installs, and what it unpacks. Raises Refusal."""
-    where, pins = tree.locked(board)
-    chosen(where, pins, "install", tree.packages(board))
-    names = [*board.unpacked, *([board.kernel_package] if board.kernel_package else [])]
-    return [*(p for p in pins if p.use == "install"), *chosen(where, pins, "unpack", names)]
+    """All that is locked for this board: what its target configures, and what it unpacks. Raises Refusal."""
+    where, configured = tree.locked(board)
+    chosen(where, configured, tree.packages(board))
+    where, unpacked = tree.locked(board, unpacked=True)
+    return [*configured, *chosen(where, unpacked, board.unpack)]
 
 
-def kernel_config(board: Board, pins: list[Pinned]) -> str | None:
-    """The kernel's /boot/config, from its package in .cache/debs/; None when that was not fetched."""
-    pin = next((p for p in pins if p.use == "unpack" and p.name == board.kernel_package), None)
-    if pin is None or not debs.path_of(pin).is_file():
-        return None
-    kept: Path = CACHE / "kernel-config" / pin.sha256
-    if not kept.is_file():
-        tar = 'dpkg-deb --fsys-tarfile "$1" | tar -xO --wildcards "./boot/config-*"'
-        text = run(["bash", "-c", f"set -o pipefail; {tar}", "bash", debs.path_of(pin)])
-        kept.parent.mkdir(parents=True, exist_ok=True)
-        kept.write_text(text)
-    return kept.read_text()
+def kernel_config(pins: list[Pinned]) -> str | None:
+    """The kernel's configuration, from whichever of its packages has it; None when that was not fetched."""
+    for pin in pins:
+        deb, kept = STORE / "cas" / pin.sha256, CACHE / "kernel-config" / pin.sha256
+        if not pin.name.startswith(("linux-image-", "linux-base-")):
+            continue
+        if not kept.is_file() and deb.is_file():
+            tar = 'dpkg-deb --fsys-tarfile "$1" | tar -xO --wildcards "./boot/config-*" "./usr/lib/modules/*/config"'
+            text = run(["bash", "-c", f"{tar} || true", "bash", deb])
+            kept.parent.mkdir(parents=True, exist_ok=True)
+            kept.write_text(text)
+        if kept.is_file() and (text := kept.read_text()):
+            return text
+    return None
+
+
+def _has_unit(tree: Tree, board: Board) -> None:
+    """The build engine finds a board by a file among its targets."""
+    path, line = tree.unit_target(board), f'target = "{board.target}"\n'
+    if not path.is_file() or path.read_text() != line:
+        where = f"firmware-configs/targets/{path.name}"
+        raise Refusal(where, "target", f"is not as {board.where} says", f"write one line: {line.strip()}")

@@ -7,6 +7,7 @@ there, the kernel's panic= decides what follows.
 
 from __future__ import annotations
 
+import lzma
 import os
 import shutil
 from collections.abc import Sequence
@@ -14,7 +15,8 @@ from pathlib import Path
 
 from .tool import run
 
-ALWAYS = ("crc32c_generic", "ext4", "overlay")
+ALWAYS = ("ext4", "overlay")
+ONCE = "crc32c_generic"  # ext4 asks for it by name; later kernels have it built in
 SCRIPT = """#!/busybox sh
 # Root by label, read-only, with a layer of memory over it; the read-only side is kept at /run/root/ro.
 b=/busybox
@@ -55,9 +57,11 @@ def write(
     shutil.copyfile(busybox, tree / "busybox")
     (tree / "init").write_text(SCRIPT % {"overlay_mb": overlay_mb})
     order = []
-    for path in needed(modules, version, [*names, *ALWAYS]):
-        shutil.copyfile(path, tree / "m" / path.name)
-        order.append(path.name)
+    for path in needed(modules, version, [*names, *([ONCE] if _is_module(modules, version, ONCE) else []), *ALWAYS]):
+        # Debian 13 compresses modules; busybox hands them to the kernel as they are.
+        content = lzma.decompress(path.read_bytes()) if path.suffix == ".xz" else path.read_bytes()
+        order.append(path.name.removesuffix(".xz"))
+        (tree / "m" / order[-1]).write_bytes(content)
     (tree / "m" / "order").write_text("".join(f"{name}\n" for name in order))
     for path in sorted([tree, *tree.rglob("*")]):
         path.chmod(0o755 if path.is_dir() or path.name in ("init", "busybox") else 0o644)
@@ -75,3 +79,7 @@ def needed(modules: Path, version: str, names: Sequence[str]) -> list[Path]:
             if line.startswith("insmod "):
                 found[Path(line.split()[1])] = None
     return list(found)
+
+
+def _is_module(modules: Path, version: str, name: str) -> bool:
+    return any((modules / "lib/modules" / version).rglob(f"{name}.ko*"))

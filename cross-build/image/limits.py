@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 MANIFEST_BYTES_MAX: Final = 16 * 1024
+LOCK_BYTES_MAX: Final = 256 * 1024
 FILE_BYTES_MAX: Final = 1024 * 1024  # a file of an overlay; larger things are inputs with a digest
 PATH_CHARS_MAX: Final = 255
 
@@ -26,7 +27,7 @@ PODS_MB_MIN: Final = 96
 OVERLAY_SHARE: Final = 8  # the memory of the writable layer over the root: 1/8 of the board's, within
 OVERLAY_MB_MIN, OVERLAY_MB_MAX = 48, 256
 
-FETCH_TRIES_MAX: Final = 4
-FETCH_PAUSE_S: Final = 3.0
 TOOL_TIMEOUT_S: Final = 1800.0
 OUTPUT_CHARS_MAX: Final = 3000
+
+EPOCH: Final = 1_767_225_600  # 2026-01-01: the times in an image, and the clock's floor

@@ -9,14 +9,13 @@ from typing import Any
 
 from . import limits
 from .refusal import Refusal
+from .targets import TARGETS, suite_of
 
-ARCHITECTURES = ("arm64", "armhf")
-SUITES = ("bookworm", "trixie")
 BOOTS = ("extlinux", "raspberry-pi", "l4t")
 KERNEL_INPUT = "input:"  # a kernel that Debian does not carry: the name of a declared input follows
 
 _PACKAGE = re.compile(r"[a-z0-9][a-z0-9+.-]*")
-_WORD = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
+_WORD = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+-]*")
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,8 +25,7 @@ class Board:
     where: str
     ident: str
     name: str
-    arch: str
-    suite: str
+    target: str
     kernel: str
     boot: str
     memory_mb: int
@@ -47,6 +45,20 @@ class Board:
         return self.ident.replace("/", "-")
 
     @property
+    def arch(self) -> str:
+        """Debian's name of the architecture."""
+        return TARGETS[self.target]
+
+    @property
+    def suite(self) -> str:
+        return suite_of(self.target)
+
+    @property
+    def unpack(self) -> tuple[str, ...]:
+        """The packages that are unpacked and never configured: kernel and firmware."""
+        return (*([self.kernel_package] if self.kernel_package else []), *self.unpacked)
+
+    @property
     def kernel_package(self) -> str | None:
         return None if self.kernel.startswith(KERNEL_INPUT) else self.kernel
 
@@ -64,8 +76,7 @@ class Key:
 
 KEYS: dict[str, Key] = {
     "name": Key(str),
-    "arch": Key(str, choices=ARCHITECTURES),
-    "suite": Key(str, choices=SUITES),
+    "target": Key(str, choices=tuple(TARGETS)),
     "kernel": Key(str),
     "boot": Key(str, choices=BOOTS),
     "memory_mb": Key(int, low=limits.MEMORY_MB_MIN, high=limits.MEMORY_MB_MAX),
@@ -117,7 +128,7 @@ def _words(where: str, name: str, value: list[Any]) -> tuple[str, ...]:
     """Names of modules, packages and fragments; `replaces` has paths, which layers.py judges."""
     for word in value:
         if not isinstance(word, str) or (name != "replaces" and not _WORD.fullmatch(word)):
-            raise Refusal(where, name, f"{word!r} is no name", "letters, digits, dot, dash and underscore")
+            raise Refusal(where, name, f"{word!r} is no name", "letters, digits and . + - _")
         if value.count(word) > 1:
             raise Refusal(where, name, f"{word} stands there twice", "name it once")
     return tuple(value)

@@ -1,27 +1,15 @@
-"""The root file system: Debian's packages configured, the layers laid over them, the kernel's modules, our package.
-
-The configured packages are kept in .cache/ by what they were made from, since configuring them under emulation is the
-slow part. Configures no kernel: that would build an initrd under emulation, for a quarter of an hour.
-"""
+"""A board's root file system: the target's configured packages (configure.py), and over them the kernel's modules, our
+package, the merged layers."""
 
 from __future__ import annotations
 
-import hashlib
 import os
 import shutil
-from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from . import debs
-from .layers import Entry
-from .lock import Pinned
-from .manifest import Board
-from .read import CACHE
-from .refusal import Refusal, ToolFailed
+from .refusal import Refusal
 from .tool import run
 
-HOOKS = "/usr/share/mmdebstrap/hooks/merged-usr"
-QUIET = ("/usr/share/man", "/usr/share/doc", "/usr/share/locale", "/usr/share/info", "/usr/share/lintian")
 # What a board may need of the kernel's modules; graphics, sound and other people's disks are not among it.
 MODULES = (
     "net", "lib", "crypto", "arch", "fs/ext4", "fs/jbd2", "fs/overlayfs", "fs/squashfs", "fs/fat", "fs/nls", "fs/fuse",
@@ -41,52 +29,6 @@ NOT_MODULES = (
     "drivers/net/wireless/ath", "drivers/net/wireless/intel", "drivers/net/wireless/mediatek",
     "drivers/net/wireless/ti", "drivers/net/wireless/marvell/mwifiex", "drivers/net/wireless/realtek",
 )  # fmt: skip
-
-
-def configured(board: Board, pins: Sequence[Pinned], epoch: int) -> Path:
-    """A tar of all packages configured, from .cache/ when it was made before. Raises ToolFailed, Refusal."""
-    options = _mmdebstrap(board, pins)
-    said = [board.arch, board.suite, str(epoch), *options, *(f"{p.name} {p.sha256}" for p in pins)]
-    key = hashlib.sha256("\n".join(said).encode()).hexdigest()[:24]
-    kept = CACHE / "image-root" / f"{board.suite}-{board.arch}-{key}.tar"
-    if kept.is_file():
-        return kept
-    emulation(board.arch)
-    kept.parent.mkdir(parents=True, exist_ok=True)
-    archive, part = kept.with_suffix(".repository"), kept.with_suffix(".part")
-    shutil.rmtree(archive, ignore_errors=True)
-    try:
-        debs.repository(archive, pins, board.suite, board.arch)
-        source = f"deb [trusted=yes] copy:{archive} ./"
-        argv = ["mmdebstrap", *options, "--format=tar", board.suite, part, source]
-        run(argv, env={"SOURCE_DATE_EPOCH": str(epoch)})
-        part.replace(kept)
-    finally:
-        shutil.rmtree(archive, ignore_errors=True)
-        part.unlink(missing_ok=True)
-    return kept
-
-
-def _mmdebstrap(board: Board, pins: Sequence[Pinned]) -> list[str]:
-    return [
-        f"--architectures={board.arch}", "--variant=essential", f"--mode={'root' if os.geteuid() == 0 else 'unshare'}",
-        "--skip=check/qemu", f"--hook-dir={HOOKS}", '--aptopt=Acquire::Languages "none"',
-        '--aptopt=APT::Install-Recommends "false"', "--dpkgopt=force-unsafe-io",
-        *(f"--dpkgopt=path-exclude={path}/*" for path in QUIET), f"--include={','.join(p.name for p in pins)}",
-    ]  # fmt: skip
-
-
-def emulation(arch: str) -> None:
-    """Whether this machine runs programs of `arch`: its own, or by binfmt and qemu-user. Raises ToolFailed."""
-    machine = {"arm64": "aarch64", "armhf": "arm"}[arch]
-    handler = Path(f"/proc/sys/fs/binfmt_misc/qemu-{machine}")
-    if os.uname().machine == machine or handler.is_file():
-        return
-    if os.geteuid() == 0:
-        run(["mount", "-t", "binfmt_misc", "binfmt_misc", "/proc/sys/fs/binfmt_misc"], codes=(0, 32))
-        run(["update-binfmts", "--enable", f"qemu-{machine}"], codes=(0, 2))
-    if not handler.is_file():
-        raise ToolFailed(f"this machine cannot run {arch} programs; run tools/setup image as root")
 
 
 def unpacked(tar: Path, root: Path) -> None:
@@ -111,28 +53,32 @@ def install_deb(root: Path, deb: Path) -> None:
         policy.unlink()
 
 
-def lay_over(root: Path, top: Path, files: Mapping[str, Entry]) -> None:
-    """The merged layers over the tree."""
-    for path, entry in files.items():
-        target = root / path
+def lay_over(root: Path, files: Path, leave_out: str = "") -> None:
+    """The merged layers, which are a tree of their own, over the tree of packages; not their folder `leave_out`."""
+    for path in sorted(files.rglob("*")):
+        if (path.is_dir() and not path.is_symlink()) or path.relative_to(files).parts[0] == leave_out:
+            continue
+        target = root / path.relative_to(files)
         target.parent.mkdir(parents=True, exist_ok=True)
         if target.is_symlink() or target.exists():
             target.unlink()
-        if entry.link is not None:
-            target.symlink_to(entry.link)
+        if path.is_symlink():
+            target.symlink_to(path.readlink())
         else:
-            shutil.copyfile(top / entry.source, target)
-            target.chmod(entry.mode)
+            shutil.copyfile(path, target)
+            target.chmod(0o755 if path.stat().st_mode & 0o100 else 0o644)
 
 
 def modules(root: Path, kernel: Path) -> str:
     """The kernel's modules that a board may need, into the root; returns the kernel's version. Raises Refusal."""
-    versions = [p.name for p in (kernel / "lib" / "modules").iterdir()] if (kernel / "lib/modules").is_dir() else []
-    if len(versions) != 1:
-        raise Refusal("kernel", "lib/modules", f"has {len(versions)} versions", "a kernel package has one")
-    version = versions[0]
+    folders = [path for top in ("lib/modules", "usr/lib/modules") for path in (kernel / top).glob("*/kernel")]
+    if len(folders) != 1:
+        raise Refusal("kernel", "lib/modules", f"has {len(folders)} versions", "a kernel's packages have one")
+    source = folders[0].parent
+    version, target = source.name, root / "usr/lib/modules" / source.name
+    if not (kernel / "lib/modules").exists():  # depmod looks there
+        (kernel / "lib").symlink_to("usr/lib")
     run(["depmod", "-b", kernel, version])
-    source, target = kernel / "lib/modules" / version, root / "usr/lib/modules" / version
     for name in sorted(kept((source / "modules.dep").read_text())):
         (target / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(source / name, target / name)

@@ -4,45 +4,36 @@ from __future__ import annotations
 
 import datetime
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from urllib.parse import quote
 
 from .layout import identity
-from .lock import Pinned
 from .manifest import Board
 
 
-@dataclass(frozen=True, slots=True)
-class Own:
-    """A part that is no Debian package of the lock: our .deb or a declared input."""
-
-    name: str
-    version: str
-    sha256: str
-
-
-def bill(board: Board, pins: Sequence[Pinned], own: Sequence[Own], image_sha256: str, epoch: int) -> str:
-    """The JSON text; the same for the same content."""
+def bill(
+    board: Board, debian: Sequence[Mapping[str, str]], own: Sequence[Mapping[str, str]], image_sha256: str, epoch: int
+) -> str:
+    """The JSON text; the same for the same content. Parts are as debs.described() has them; `own` are not Debian's."""
     parts = [
         {
             "type": "library",
-            "bom-ref": f"{pin.name}@{pin.version}",
-            "name": pin.name,
-            "version": pin.version,
-            "purl": f"pkg:deb/debian/{pin.name}@{quote(pin.version, safe='')}?arch={pin.arch}&distro={board.suite}",
-            "hashes": [{"alg": "SHA-256", "content": pin.sha256}],
-            "properties": [{"name": "skerry:use", "value": pin.use}],
+            "bom-ref": f"{part['Package']}@{part['Version']}",
+            "name": part["Package"],
+            "version": part["Version"],
+            "purl": f"pkg:deb/debian/{part['Package']}@{quote(part['Version'], safe='')}"
+            f"?arch={part['Architecture']}&distro={board.suite}",
+            "hashes": [{"alg": "SHA-256", "content": part["SHA256"]}],
         }
-        for pin in sorted(pins)
+        for part in sorted(debian, key=lambda part: part["Package"])
     ]
     parts += [
         {
             "type": "application",
-            "bom-ref": f"{part.name}@{part.version}",
-            "name": part.name,
-            "version": part.version,
-            "hashes": [{"alg": "SHA-256", "content": part.sha256}],
+            "bom-ref": f"{part['Package']}@{part['Version']}",
+            "name": part["Package"],
+            "version": part["Version"],
+            "hashes": [{"alg": "SHA-256", "content": part["SHA256"]}],
         }
         for part in own
     ]

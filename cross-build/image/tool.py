@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import subprocess
 from collections.abc import Mapping, Sequence
@@ -37,3 +38,11 @@ def run(
         tail = (done.stdout + done.stderr)[-limits.OUTPUT_CHARS_MAX :]
         raise ToolFailed(f"{said[0]} ended with {done.returncode}:\n{tail}")
     return done.stdout
+
+
+def sha256_of(path: Path) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()

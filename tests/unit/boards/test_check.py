@@ -3,13 +3,14 @@ and nothing is written."""
 
 from __future__ import annotations
 
+import hashlib
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from image import check
+from image import check, read
 from image.__main__ import main
 from image.read import ROOT, Tree, present
 from image.refusal import Refusal
@@ -56,7 +57,7 @@ def test_every_board_of_the_repository_is_right() -> None:
 
 def test_every_manifest_has_about_twelve_lines() -> None:
     lines = {p: p.read_text().count("\n") for p in (ROOT / "firmware-configs" / "boards").glob("*/*/board.toml")}
-    assert [p for p, count in lines.items() if not 12 <= count <= 14] == []
+    assert [p for p, count in lines.items() if not 11 <= count <= 13] == []
 
 
 @pytest.mark.parametrize(
@@ -78,10 +79,17 @@ def test_every_manifest_has_about_twelve_lines() -> None:
             edit(f"{BOARD}/board.toml", '"virt-watchdog"]', '"virt-watchdg"]'),
             [f"{BOARD}/board.toml", "fragments", "virt-watchdg.config"],
         ),
-        (add("firmware-configs/base/packages", "cowsay\n"), ["locks/bookworm-arm64.lock", "cowsay", "make lock-image"]),
         (
-            edit("firmware-configs/boards/raspberrypi/5/inputs.toml", "sha256", "sha"),
-            ["raspberrypi/5/inputs.toml", "linux-rpi-2712"],
+            add("firmware-configs/base/packages", "cowsay\n"),
+            ["root/locks/aarch64-bookworm.toml", "cowsay", "make lock-image"],
+        ),
+        (
+            edit("firmware-configs/boards/nvidia/orin-nano/inputs.toml", "sha256", "sha"),
+            ["nvidia/orin-nano/inputs.toml", "l4t"],
+        ),
+        (
+            edit("firmware-configs/targets/raspberrypi-5.toml", "trixie", "bookworm"),
+            ["targets/raspberrypi-5.toml", "raspberrypi/5/board.toml", 'target = "aarch64-trixie"'],
         ),
     ],
 )
@@ -90,7 +98,7 @@ def test_what_is_wrong_is_named_with_its_file(
 ) -> None:
     change(top)
     before = listing(top)
-    assert main(["--top", str(top), "check"]) == 2
+    assert main(["--configs", str(top / "firmware-configs"), "check"]) == 2
     told = capsys.readouterr().err
     assert [word for word in said if word not in told] == [], told
     assert told.count("\n") == 1
@@ -98,22 +106,42 @@ def test_what_is_wrong_is_named_with_its_file(
 
 
 def test_a_kernel_without_what_a_board_needs_is_refused(top: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(check, "kernel_config", lambda board, pins: "CONFIG_VETH=m\n")
-    tree = Tree(top)
+    monkeypatch.setattr(check, "kernel_config", lambda pins: "CONFIG_VETH=m\n")
+    tree = Tree(top / "firmware-configs")
     with pytest.raises(Refusal) as told:
         check.one(tree, tree.board("qemu-virt-arm64"))
     assert told.value.key == "kernel"
     assert "CONFIG_OVERLAY_FS: firmware-configs/fragments/containers.config wants m, the kernel has n" in told.value.why
 
 
-@pytest.mark.parametrize("ident", ["raspberrypi-5", "nvidia/orin-nano"])
-def test_an_input_that_cannot_be_had_says_where_to_put_it(ident: str) -> None:
-    tree = Tree()
-    (declared,) = tree.inputs(tree.board(ident))
-    with pytest.raises(Refusal) as told:
-        present(declared)
-    assert told.value.where.endswith("inputs.toml")
-    assert f".cache/inputs/{declared.file}" in told.value.cure
+def test_an_input_that_cannot_be_had_says_where_to_put_it_and_how_it_is_pinned(
+    top: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    inputs = "firmware-configs/boards/nvidia/orin-nano/inputs.toml"
+    monkeypatch.setattr(read, "INPUTS", tmp_path / "inputs")
+
+    def refused() -> Refusal:
+        tree = Tree(top / "firmware-configs")
+        (declared,) = tree.inputs(tree.board("nvidia-orin-nano"))
+        with pytest.raises(Refusal) as told:
+            present(declared)
+        assert told.value.where == inputs
+        return told.value
+
+    assert ".cache/inputs/l4t-root.tar" in refused().cure
+    assert "Jetson Linux" in refused().cure
+    (tmp_path / "inputs").mkdir()
+    (tmp_path / "inputs/l4t-root.tar").write_bytes(b"L4T")
+    line = f'sha256 = "{hashlib.sha256(b"L4T").hexdigest()}"'
+    unpinned = refused()
+    assert unpinned.key == "l4t.sha256"
+    assert line in unpinned.cure
+    edit(inputs, 'sha256 = ""', line)(top)
+    tree = Tree(top / "firmware-configs")
+    (declared,) = tree.inputs(tree.board("nvidia-orin-nano"))
+    assert present(declared) == tmp_path / "inputs/l4t-root.tar"
+    (tmp_path / "inputs/l4t-root.tar").write_bytes(b"another")
+    assert "another digest" in refused().why
 
 
 def test_an_unknown_board_is_told_which_there_are() -> None:

@@ -11,7 +11,7 @@ from image.refusal import Refusal
 
 WHERE = "firmware-configs/boards/acme/one/board.toml"
 GOOD: dict[str, Any] = {
-    "name": "Acme One", "arch": "arm64", "suite": "bookworm", "kernel": "linux-image-6.1.0-1-arm64",
+    "name": "Acme One", "target": "aarch64-bookworm", "kernel": "linux-image-6.1.0-1-arm64",
     "boot": "extlinux", "memory_mb": 512, "medium_mb": 4096, "boot_mb": 128, "root_mb": 704, "data_mb": 256,
     "initrd": ["virtio_blk"], "fragments": ["containers"],
 }  # fmt: skip
@@ -22,6 +22,7 @@ def test_twelve_lines_make_a_board() -> None:
     assert (made.short, made.kernel_package, made.initrd) == (
         "acme-one", "linux-image-6.1.0-1-arm64", ("virtio_blk",),
     )  # fmt: skip
+    assert (made.arch, made.suite) == ("arm64", "bookworm")
     assert made.packages == made.unpacked == made.replaces == ()
 
 
@@ -32,10 +33,10 @@ def test_a_kernel_may_be_a_declared_input() -> None:
 @pytest.mark.parametrize(
     ("change", "key"),
     [
-        ({"memry_mb": 1}, "memry_mb"), ({"arch": "riscv64"}, "arch"), ({"memory_mb": 64}, "memory_mb"),
+        ({"memry_mb": 1}, "memry_mb"), ({"target": "riscv64-sid"}, "target"), ({"memory_mb": 64}, "memory_mb"),
         ({"memory_mb": "512"}, "memory_mb"), ({"memory_mb": True}, "memory_mb"), ({"boot": "grub"}, "boot"),
         ({"initrd": ["a b"]}, "initrd"), ({"initrd": ["a", "a"]}, "initrd"), ({"fragments": "containers"}, "fragments"),
-        ({"kernel": "../vmlinuz"}, "kernel"), ({"name": ""}, "name"), ({"suite": "sid"}, "suite"),
+        ({"kernel": "../vmlinuz"}, "kernel"), ({"name": ""}, "name"),
         ({"data_mb": 1}, "data_mb"),
     ],
 )  # fmt: skip
