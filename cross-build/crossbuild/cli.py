@@ -1,4 +1,4 @@
-"""The command line: `python3 -m crossbuild build|explain|lock|reproduce|serve|gc`. Reads words, prints results."""
+"""The command line: `python3 -m crossbuild build|explain|lock|reproduce|gc`. Reads words, prints results."""
 
 from __future__ import annotations
 
@@ -18,8 +18,7 @@ from crossbuild.build import BUILT, SOURCE, Build, Done, plan
 from crossbuild.declare import Fetch, read_units
 from crossbuild.errors import BuildError
 from crossbuild.keys import differences, digest_of
-from crossbuild.serve import server
-from crossbuild.store import Folder, Layer, Remote, Store
+from crossbuild.store import Folder, Remote, Store
 
 HOME = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "skerry-builds"
 
@@ -119,14 +118,6 @@ def _reproduce(said: argparse.Namespace) -> int:
     return reproduce.run(said.root, said.unit, units, said.cache, print)
 
 
-def _serve(said: argparse.Namespace) -> int:
-    (host, port), folder = said.listen, said.folder
-    with server(folder, host, port, writable=said.writable) as serving:
-        print(f"serving {folder} at {host}:{serving.server_address[1]}", flush=True)
-        serving.serve_forever()
-    return 0
-
-
 def _gc(said: argparse.Namespace) -> int:
     files, size = gc.collect(said.cache, time.time(), said.days * 86400, int(said.gigabytes * 1e9))
     print(f"{files} files, {size / 1e6:.1f} MB removed")
@@ -139,21 +130,16 @@ def _started(said: argparse.Namespace, names: list[str], terminal: Terminal) -> 
 
 
 def _store(said: argparse.Namespace, terminal: Terminal) -> Store:
-    remote: Layer | None = None
-    temporary = said.cache / "tmp"
-    temporary.mkdir(parents=True, exist_ok=True)
-    if said.remote:
-        http = said.remote.startswith(("http://", "https://"))
-        remote = Remote(said.remote, temporary, terminal.say) if http else Folder(Path(said.remote))
-    seal = said.seal.read_bytes() if said.seal else b""
-    return Store(said.cache, remote, said.push, seal, terminal.say)
-
-
-def _address(text: str) -> tuple[str, int]:
-    host, _, port = text.rpartition(":")
-    if not host or not port.isdecimal() or int(port) > 65535:
-        raise argparse.ArgumentTypeError(f"{text!r} is no HOST:PORT")
-    return host, int(port)
+    store = Store(said.cache, said.seal.read_bytes() if said.seal else b"", terminal.say)
+    if said.remote and said.remote.startswith(("http://", "https://")):
+        store.layers.append(Remote(said.remote, store.temporary, terminal.say))
+    elif said.remote:
+        store.layers.append(Folder(Path(said.remote)))
+    if said.push:
+        if not isinstance(store.layers[-1], Folder) or not said.remote:
+            raise BuildError("--push", "", "what is built can be pushed to a folder", "Write --remote DIR")
+        store.pushed_to = store.layers[-1]
+    return store
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -168,7 +154,7 @@ def _parser() -> argparse.ArgumentParser:
             words.add_argument("unit", nargs=unit, help="workspace:unit or workspace:unit@target")
             words.add_argument("--root", type=Path, default=Path(), help="folder of the root workspace [.]")
             words.add_argument("--remote", metavar="URL|DIR", help="another store to read from")
-            words.add_argument("--push", action="store_true", help="write to it too")
+            words.add_argument("--push", action="store_true", help="write to that DIR too")
             words.add_argument("--seal", type=Path, metavar="FILE", help="secret that entries are sealed with")
         return words
 
@@ -180,10 +166,6 @@ def _parser() -> argparse.ArgumentParser:
     words.add_argument("--against", metavar="KEY", help="what differs from the entry KEY")
     verb("lock", "pin what fetch units want, all or these, as it is today", _lock, "*")
     verb("reproduce", "build twice in two places and compare", _reproduce, "+")
-    words = verb("serve", "serve a store over HTTP", _serve, None)
-    words.add_argument("folder", type=Path)
-    words.add_argument("--listen", type=_address, default="127.0.0.1:0", metavar="HOST:PORT", help="port 0: a free one")
-    words.add_argument("--writable", action="store_true", help="take PUT")
     words = verb("gc", "remove what was not used lately, or does not fit", _gc, None)
     words.add_argument("--days", type=float, default=30.0)
     words.add_argument("--gigabytes", type=float, default=10.0)

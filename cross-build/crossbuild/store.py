@@ -1,4 +1,5 @@
-"""The store of outputs: `ac/<key>` says what came out of a key, `cas/<sha256>` holds the bytes. A folder or HTTP.
+"""The store of outputs: `ac/<key>` says what came out of a key, `cas/<sha256>` holds the bytes. A folder, and read over
+HTTP from whatever serves its files.
 
 Everything read is verified: a blob by its name; an entry by the value its key is the digest of, by its outputs, and
 by a seal. Without a seal's secret the seal only finds damage; with one (--seal FILE) nobody without it can plant an
@@ -38,9 +39,6 @@ class Layer(Protocol):
     def open(self, kind: str, name: str) -> AbstractContextManager[IO[bytes] | None]:
         """The bytes, from the start and seekable, or None when absent or out of reach."""
 
-    def put(self, kind: str, name: str, file: Path) -> None:
-        """Keep a copy of `file`; afterwards the whole of it is there, or nothing."""
-
     def drop(self, kind: str, name: str) -> None:
         """Remove what was refused, where that is ours to do."""
 
@@ -62,6 +60,7 @@ class Folder:
                 yield file
 
     def put(self, kind: str, name: str, file: Path) -> None:
+        """Keep a copy of `file`; afterwards the whole of it is there, or nothing."""
         with file.open("rb") as source, new_file(self.root / kind / name) as to:
             shutil.copyfileobj(source, to, CHUNK_BYTES)
 
@@ -81,38 +80,30 @@ class Remote:
     @contextmanager
     def open(self, kind: str, name: str) -> Iterator[IO[bytes] | None]:
         with tempfile.TemporaryFile(dir=self.temporary) as spare:
-            request = urllib.request.Request(f"{self.name}/{kind}/{name}")  # noqa: S310
-            yield spare if self._ask(request, spare) else None
-
-    def put(self, kind: str, name: str, file: Path) -> None:
-        with file.open("rb") as body:
-            url, length = f"{self.name}/{kind}/{name}", str(file.stat().st_size)
-            request = urllib.request.Request(url, body, {"Content-Length": length}, method="PUT")  # noqa: S310
-            self._ask(request, None)
+            yield spare if self._get(f"{self.name}/{kind}/{name}", spare) else None
 
     def drop(self, kind: str, name: str) -> None:
         """Not ours."""
 
-    def _ask(self, request: urllib.request.Request, into: IO[bytes] | None) -> bool:
+    def _get(self, url: str, into: IO[bytes]) -> bool:
         """Whether it answered well; the answer's body is then in `into`."""
         if self.away:
             return False
         try:
-            with urllib.request.urlopen(request, timeout=REMOTE_TIMEOUT_S) as answer:  # noqa: S310
+            with urllib.request.urlopen(url, timeout=REMOTE_TIMEOUT_S) as answer:  # noqa: S310
                 left = BLOB_BYTES_MAX
-                while into and left > 0 and (chunk := answer.read(CHUNK_BYTES)):
+                while left > 0 and (chunk := answer.read(CHUNK_BYTES)):
                     left -= into.write(chunk)
         except urllib.error.HTTPError as e:
             e.close()
             if e.code != 404:
-                self.say(f"remote {self.name}: {request.get_method()} answered {e.code}")
+                self.say(f"remote {self.name}: GET answered {e.code}")
             return False
         except (OSError, http.client.HTTPException) as e:
             self.away = True
             self.say(f"remote {self.name}: {e}; going on without it")
             return False
-        if into:
-            into.seek(0)
+        into.seek(0)
         return True
 
 
@@ -128,16 +119,18 @@ class Entry:
 
 
 class Store:
-    """The cache of this machine, and behind it another store to read from and, with `push`, to write to."""
+    """The cache of this machine; behind it may be more `layers` to read from, and one that is `pushed_to` as well."""
 
-    def __init__(self, cache: Path, remote: Layer | None, push: bool, seal: bytes, say: Callable[[str], None]) -> None:
-        self.local, self.remote, self.push, self.seal, self.say = Folder(cache), remote, push, seal, say
+    def __init__(self, cache: Path, seal: bytes, say: Callable[[str], None]) -> None:
+        self.local, self.seal, self.say = Folder(cache), seal, say
+        self.layers: list[Layer] = [self.local]
+        self.pushed_to: Folder | None = None
         self.temporary = cache / "tmp"
         self.temporary.mkdir(parents=True, exist_ok=True)
 
     def entry(self, key: str) -> Entry | None:
         """The verified entry of `key`, or None."""
-        for layer in self._layers():
+        for layer in self.layers:
             with layer.open("ac", key) as file:
                 said = None if file is None else file.read(ENTRY_BYTES_MAX + 1)
             if said is None:
@@ -158,13 +151,13 @@ class Store:
     def keep_entry(self, entry: Entry) -> None:
         with new_file(self.local.root / "ac" / entry.key) as file:
             file.write(write_entry(entry, self.seal))
-        if self.push and self.remote:
-            self.remote.put("ac", entry.key, self.local.root / "ac" / entry.key)
+        if self.pushed_to:
+            self.pushed_to.put("ac", entry.key, self.local.root / "ac" / entry.key)
 
     def blob(self, sha256: str) -> Path:
         """The verified bytes of `sha256`, in the cache of this machine. Raises EntryRefused: nowhere to be had."""
         here = self.local.root / "cas" / sha256
-        for layer in self._layers():
+        for layer in self.layers:
             with layer.open("cas", sha256) as file:
                 if file is None:
                     continue
@@ -182,8 +175,8 @@ class Store:
 
     def keep_blob(self, file: Path, sha256: str) -> None:
         self.local.put("cas", sha256, file)
-        if self.push and self.remote:
-            self.remote.put("cas", sha256, file)
+        if self.pushed_to:
+            self.pushed_to.put("cas", sha256, file)
 
     @contextmanager
     def alone(self, name: str) -> Iterator[None]:
@@ -193,9 +186,6 @@ class Store:
         with file.open("w") as held:
             fcntl.flock(held, fcntl.LOCK_EX)
             yield
-
-    def _layers(self) -> list[Layer]:
-        return [self.local, self.remote] if self.remote else [self.local]
 
     def _refuse(self, layer: Layer, kind: str, name: str, why: str) -> None:
         layer.drop(kind, name)
@@ -223,15 +213,7 @@ def write_entry(entry: Entry, seal: bytes) -> bytes:
 
 
 def read_entry(key: str, said: bytes, seal: bytes) -> Entry:
-    """Raises EntryRefused: what readable_entry refuses, and an entry that is sealed otherwise."""
-    entry, value, claimed = readable_entry(key, said)
-    if not isinstance(claimed, str) or not hmac.compare_digest(claimed, _seal(value, seal)):
-        raise EntryRefused("its seal is broken, or of another secret")
-    return entry
-
-
-def readable_entry(key: str, said: bytes) -> tuple[Entry, dict[str, Any], object]:
-    """An entry, what was sealed of it, and the seal. Raises EntryRefused: damaged, of another key, odd outputs."""
+    """Raises EntryRefused: damaged, of another key, odd outputs, sealed otherwise."""
     try:
         value = json.loads(said)
         claimed = value.pop("seal")
@@ -245,7 +227,9 @@ def readable_entry(key: str, said: bytes) -> tuple[Entry, dict[str, Any], object
     # Declared paths are in the key and were checked when declared: they stay inside the unit's folder.
     if odd or [o.path for o in entry.outputs] != declared:
         raise EntryRefused(f"its outputs are not those that its unit declares {odd or ''}")
-    return entry, value, claimed
+    if not isinstance(claimed, str) or not hmac.compare_digest(claimed, _seal(value, seal)):
+        raise EntryRefused("its seal is broken, or of another secret")
+    return entry
 
 
 def _seal(value: dict[str, Any], secret: bytes) -> str:

@@ -70,7 +70,7 @@ def built(unit: str, root: Path, cache: Path, *words: str) -> tuple[float, list[
 def figures(unit: str, root: Path, second: Path, url: str, place: Path) -> Figures:
     """Raises SystemExit: the unit does not build, or another checkout had to build something."""
     _, said = built(unit, root, HOME)
-    store = Store(HOME, None, push=False, seal=b"", say=print)
+    store = Store(HOME, b"", print)
     entries = [store.entry(one["key"]) for one in said if one["status"] != "source"]
     cached_s, _ = built(unit, root, HOME)
     second_s, again = built(unit, second, HOME)

@@ -56,7 +56,7 @@ def test_two_builds_of_one_unit_run_it_once_and_both_get_it(at: NewPlace) -> Non
 
 
 def test_a_key_is_held_by_one_at_a_time_and_let_go_on_failure(at: NewPlace, tmp_path: Path) -> None:
-    store = Store(tmp_path, None, push=False, seal=b"", say=print)
+    store = Store(tmp_path, b"", print)
     order: list[str] = []
 
     def second() -> None:

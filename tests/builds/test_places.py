@@ -5,8 +5,6 @@ from __future__ import annotations
 import os
 import shutil
 import threading
-import urllib.error
-import urllib.request
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -70,35 +68,9 @@ def test_a_poisoned_remote_is_refused_named_and_not_used(at: NewPlace) -> None:
 
 def test_what_is_pushed_is_found_by_the_next(at: NewPlace, tmp_path: Path) -> None:
     one, two = at("a"), at("b")
-    with served(tmp_path / "shared", "--writable") as url:
-        outputs(one, "--remote", url, "--push")
+    outputs(one, "--remote", str(tmp_path / "shared"), "--push")
+    with served(tmp_path / "shared") as url:
         assert two.build("consumer", "consumer:list", "--remote", url).built == set()
-
-
-def test_a_server_takes_nothing_unless_told_and_never_what_is_wrong(at: NewPlace, tmp_path: Path) -> None:
-    one = at("a")
-    outputs(one)
-    blob, entry = (sorted((one.cache / kind).iterdir())[0] for kind in ("cas", "ac"))
-
-    def put(url: str, path: str, body: bytes) -> int:
-        request = urllib.request.Request(f"{url}/{path}", body, method="PUT")
-        try:
-            with urllib.request.urlopen(request) as answer:
-                return int(answer.status)
-        except urllib.error.HTTPError as e:
-            with e:
-                return e.code
-
-    with served(tmp_path / "closed") as url:
-        assert put(url, f"cas/{blob.name}", blob.read_bytes()) == 403
-    with served(tmp_path / "open", "--writable") as url:
-        assert put(url, f"cas/{blob.name}", blob.read_bytes() + b"!") == 422
-        assert put(url, f"ac/{entry.name}", b"{}") == 422
-        assert put(url, f"ac/{'0' * 64}", entry.read_bytes()) == 422
-        assert put(url, "tools/../../etc", b"x") == 404
-        assert put(url, f"cas/{blob.name}", blob.read_bytes()) == 201
-        assert put(url, f"ac/{entry.name}", entry.read_bytes()) == 201
-    assert blobs(tmp_path / "open", "cas") == {blob.name}
 
 
 def test_a_remote_that_is_away_is_said_once_and_the_build_goes_on(at: NewPlace) -> None:
@@ -130,7 +102,7 @@ def test_a_remote_that_breaks_off_stops_no_build(at: NewPlace) -> None:
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (("serve", ".", "--listen", "nowhere"), "'nowhere' is no HOST:PORT"),
+        (("build", "native:header", "--root", "toy/native", "--push"), "can be pushed to a folder. Write --remote DIR"),
         (("build", "native:header", "--root", "toy/native", "--seal", "no-such-file"), "no-such-file"),
         (("build", "native:header", "--root", "no-such-folder"), "no-such-folder/build.toml: cannot be read"),
         (("lock", "native:header", "--root", "toy/native"), "native:header: is no fetch unit"),
