@@ -7,6 +7,7 @@ That they are equal twice is `make reproduce`.
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -45,7 +46,7 @@ def test_the_agent_works_on_an_emulated_board(target: str, tmp_path: Path) -> No
 def test_the_hub_works_on_an_emulated_machine(target: str, tmp_path: Path) -> None:
     said = (built(f"tests:hub-emulated@{target}", tmp_path) / f"hub-emulated-{target}.txt").read_text()
     assert "usage: skerry-hub" in said
-    assert "'compiled': " in said
+    assert re.search(r"^\d+ modules, [1-9]\d* native, ", said)
 
 
 @pytest.mark.skipif(shutil.which("lintian") is None, reason="needs the Debian package lintian")
