@@ -4,7 +4,8 @@
 
 Runs in the sandbox of a unit (tests/build.toml), from the folder of the tests. User-mode QEMU with the target's own
 Python and libraries, pytest and hypothesis from the wheels in `--check`, without which the tests are left out: it
-shows function, never speed. Ubuntu's Python 3.10 for ARM is in no Debian suite; that target's package is only checked by check_elf.
+shows function, never speed. Ubuntu's Python 3.10 for ARM is in no Debian suite; that target's package is only checked
+by check_elf.
 """
 
 from __future__ import annotations
