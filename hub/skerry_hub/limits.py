@@ -67,6 +67,19 @@ BUSY_RETRY_MS = 2_000  # a device that sent more than its credit is asked to com
 BROKER_STEADY_S = 10.0  # a connection that lived this long lets the back-off start anew
 CRASH_BACKOFF_S = (1.0, 300.0)  # a session's task that failed; a bug, so it is counted
 
+# --- metrics, kubectl top and the fleet's page -------------------------------------------------------------------------
+DEVICES_SHOWN_MAX = 10_000  # devices that have metrics with their name
+TOP_AGE_S = 15.0  # what kubectl top shows is asked for anew when it is older
+TOP_FETCH_S = 10.0  # a device that has not told its figures by then is left out
+TOP_FETCHES_MAX = 64  # devices asked at the same time
+TOP_BYTES_MAX = 4 * 1024 * 1024  # one device's figures
+FLEET_VIEWERS_MAX = 16  # pages open at the same time
+FLEET_COALESCE_S = 0.25  # changes of the fleet closer than this reach a page together
+FLEET_BATCH_ROWS = 250  # devices in one event
+FLEET_PING_S = 10.0  # a page hears something at least this often
+FLEET_COUNTERS_S = 2.0  # a hub's counters are read this often, while a page is open
+FLEET_TEXT_CHARS_MAX = 300  # of a device's last error
+
 # --- skerry-hub up ----------------------------------------------------------------------------------------------------
 CHILD_BACKOFF_S = (0.5, 30.0)  # a child that ended is started again after this
 CHILD_STEADY_S = 60.0
