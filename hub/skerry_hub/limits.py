@@ -67,7 +67,7 @@ BUSY_RETRY_MS = 2_000  # a device that sent more than its credit is asked to com
 BROKER_STEADY_S = 10.0  # a connection that lived this long lets the back-off start anew
 CRASH_BACKOFF_S = (1.0, 300.0)  # a session's task that failed; a bug, so it is counted
 
-# --- metrics, kubectl top and the fleet's page -------------------------------------------------------------------------
+# --- metrics, kubectl top and the page of the fleet -------------------------------------------------------------------
 DEVICES_SHOWN_MAX = 10_000  # devices that have metrics with their name
 TOP_AGE_S = 15.0  # what kubectl top shows is asked for anew when it is older
 TOP_FETCH_S = 10.0  # a device that has not told its figures by then is left out
