@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import signal
 import sys
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -29,7 +29,8 @@ from skerry.loops.streams import Dials, ReadStats, Targets, streams_loop
 from skerry.loops.watch import watch_loop
 from skerry.model.desired import Kind
 from skerry.mux import StreamCounts
-from skerry.ports import Clock, Entropy, Host, Link, Runtime, RuntimeStreams, StreamLink
+from skerry.model.streams import Logs
+from skerry.ports import Clock, Duplex, Entropy, Host, Link, Runtime, RuntimeStreams, StreamLink
 from skerry.wire.session import DeviceSession, Identity, State
 
 if TYPE_CHECKING:
@@ -101,6 +102,8 @@ def _seams(config: Config) -> tuple[Clock, Entropy, Host, Runtime, Link | None]:
         log_dir=config.log_dir,
         clock=clock,
         memory_cgroup=host.memory_cgroup,
+        exec_dir=config.run_dir / "exec",
+        open_log=_open_log,
     )
     if not config.broker_host:
         return clock, SystemEntropy(), host, runtime, None
@@ -187,6 +190,13 @@ def _status(journal: Journal, session: DeviceSession | None) -> str:
     hub = "the hub is there" if session is not None and session.state is State.LIVE else "the hub is away"
     hub = hub if session is not None else "no hub is set"
     return f"{pods} pods, generation {journal.desired.generation}; {runtime}, {hub}"
+
+
+async def _open_log(path: Path, request: Logs, runs: Callable[[], Awaitable[bool]]) -> Duplex:
+    """Imported by the first log that is read."""
+    from skerry.world.logs import open_log
+
+    return await open_log(path, request, runs)
 
 
 def journal_folder(config: Config) -> Path:

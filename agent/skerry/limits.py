@@ -64,6 +64,12 @@ STREAM_IDLE_S = 4 * 3_600.0  # a stream without a byte either way is closed, as 
 COMMAND_BYTES_MAX = 64 * KIB  # of an exec, all arguments together
 COMMAND_ARGS_MAX = 1_024
 
+# --- processes and ports of containers (containerd/) ------------------------------------------------------------------
+DIAL_TIMEOUT_S = 10.0  # to connect to a port of a pod, or to containerd's streaming server
+ATTACH_HEAD_BYTES_MAX = 16 * KIB  # of the HTTP answer of that server
+EXEC_HANGUP_S = 1.0  # from SIGHUP to SIGKILL, for a process whose stream was closed
+EXEC_END_S = 10.0  # longest wait for its end; and longest pause between two tries to hear of one
+
 # --- container logs (world/logs, loops/rotate) ------------------------------------------------------------------------
 CONTAINER_LOG_BYTES_MAX = 5 * MIB  # a log that has grown so far is rotated (the default of config.container_log_bytes)
 CONTAINER_LOG_FILES_MAX = 3  # of one container, the one that is written among them

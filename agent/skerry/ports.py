@@ -162,7 +162,32 @@ class RuntimeEvent:
     pod_uid: str
 
 
-class Runtime(Protocol):
+class RuntimeStreams(Protocol):
+    """The part of a Runtime that people use from afar. Which container is meant was decided before (plan.streams). A
+    Duplex is made once it works: what refuses it raises here."""
+
+    async def logs(self, container_id: str, request: Logs) -> Duplex:
+        """The container's log on STDOUT, of this very container: `request.previous` is not looked at. With `follow`, on
+        until the container has ended and all is read, or its log was removed. Nothing can be written to it.
+        Raises StreamBroken (NOT_FOUND: it or its log is gone), RuntimeFailed or RuntimeAway."""
+
+    async def exec(self, container_id: str, request: Exec) -> Duplex:
+        """Start the command in a running container. Its end is a Status on Channel.ERROR, then the end of the Duplex.
+        Raises RuntimeFailed or RuntimeAway."""
+
+    async def attach(self, container_id: str, request: Attach) -> Duplex:
+        """The container's own stdin, stdout and stderr from now on. Closing it leaves the container alone.
+        Raises RuntimeFailed or RuntimeAway."""
+
+    async def port_forward(self, sandbox_id: str, port: int) -> Duplex:
+        """Connect to 127.0.0.1:port (else [::1]) in the sandbox's network namespace; STDIN goes there, STDOUT comes.
+        Raises RuntimeFailed (UNAVAILABLE when nothing listens) or RuntimeAway."""
+
+    async def reopen_container_log(self, container_id: str) -> None:
+        """After its log was renamed: write into a new file. Raises RuntimeFailed or RuntimeAway."""
+
+
+class Runtime(RuntimeStreams, Protocol):
     """A CRI-shaped container runtime. Calls are idempotent: what is already so is success, stopping or removing what
     does not exist is success. It may be away (RuntimeAway), slow, refuse (RuntimeFailed), or lie by omission in a
     listing. Only pods that skerry made are shown. Names (pod uid, container name, attempt) are unique: making one
@@ -199,31 +224,6 @@ class Runtime(Protocol):
     async def stop_pod_sandbox(self, sandbox_id: str) -> None: ...
 
     async def remove_pod_sandbox(self, sandbox_id: str) -> None: ...
-
-
-class RuntimeStreams(Protocol):
-    """The part of a Runtime that people use from afar. Which container is meant was decided before (plan.streams). A
-    Duplex is made once it works: what refuses it raises here."""
-
-    async def logs(self, container_id: str, request: Logs) -> Duplex:
-        """The container's log on STDOUT, of this very container: `request.previous` is not looked at. With `follow`, on
-        until the container has ended and all is read, or its log was removed. Nothing can be written to it.
-        Raises StreamBroken (NOT_FOUND: it or its log is gone), RuntimeFailed or RuntimeAway."""
-
-    async def exec(self, container_id: str, request: Exec) -> Duplex:
-        """Start the command in a running container. Its end is a Status on Channel.ERROR, then the end of the Duplex.
-        Raises RuntimeFailed or RuntimeAway."""
-
-    async def attach(self, container_id: str, request: Attach) -> Duplex:
-        """The container's own stdin, stdout and stderr from now on. Closing it leaves the container alone.
-        Raises RuntimeFailed or RuntimeAway."""
-
-    async def port_forward(self, sandbox_id: str, port: int) -> Duplex:
-        """Connect to 127.0.0.1:port (else [::1]) in the sandbox's network namespace; STDIN goes there, STDOUT comes.
-        Raises RuntimeFailed (UNAVAILABLE when nothing listens) or RuntimeAway."""
-
-    async def reopen_container_log(self, container_id: str) -> None:
-        """After its log was renamed: write into a new file. Raises RuntimeFailed or RuntimeAway."""
 
 
 @dataclass(frozen=True, slots=True)

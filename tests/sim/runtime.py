@@ -10,13 +10,15 @@ from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from typing import TypeVar
 
+from sim import streams
 from sim.engine import Engine
 from sim.world import World
-from skerry.errors import ImagePullFailed, RuntimeAway, RuntimeFailed
+from skerry.errors import ImagePullFailed, RuntimeAway, RuntimeFailed, StreamBroken
 from skerry.limits import PULL_TIMEOUT_S, RUNTIME_CALL_TIMEOUT_S
 from skerry.model.observed import PodSeen
 from skerry.model.pod import Pod, Resources
-from skerry.ports import ContainerSpec, RuntimeEvent
+from skerry.model.streams import Attach, CloseCode, Exec, Logs
+from skerry.ports import ContainerSpec, Duplex, RuntimeEvent
 
 T = TypeVar("T")
 CALL_S = (0.001, 0.03)
@@ -120,6 +122,35 @@ class SimRuntime:
     async def remove_pod_sandbox(self, sandbox_id: str) -> None:
         await self._call(f"RemovePodSandbox {sandbox_id}", lambda: self._engine.remove_pod_sandbox(sandbox_id), 0.02)
 
+    # --- streams: the answer to the call is told by its weather, what comes after it is not --------------------------
+
+    async def logs(self, container_id: str, request: Logs) -> Duplex:
+        if not await self._call("Logs", lambda: container_id in self._engine.containers):
+            raise StreamBroken(CloseCode.NOT_FOUND, f"container {container_id} has no log here")
+        return streams.log(self._engine, container_id, request.follow)
+
+    async def exec(self, container_id: str, request: Exec) -> Duplex:
+        await self._call(f"Exec {container_id}", lambda: self._must_run("Exec", container_id))
+        return streams.process(self._engine, container_id, request)
+
+    async def attach(self, container_id: str, request: Attach) -> Duplex:
+        await self._call(f"Attach {container_id}", lambda: self._must_run("Attach", container_id))
+        return streams.attached(self._engine, container_id)
+
+    async def port_forward(self, sandbox_id: str, port: int) -> Duplex:
+        def dial() -> None:
+            if sandbox_id not in self._engine.sandboxes:
+                raise RuntimeFailed("PortForward", "NOT_FOUND", sandbox_id)
+            if not streams.listens(self._engine, sandbox_id, port):
+                raise RuntimeFailed("PortForward", "UNAVAILABLE", "connection refused")
+
+        await self._call(f"PortForward {sandbox_id} {port}", dial)
+        return streams.echo()
+
+    async def reopen_container_log(self, container_id: str) -> None:
+        what = "ReopenContainerLog"
+        await self._call(f"{what} {container_id}", lambda: self._must_run(what, container_id))
+
     # --- private ------------------------------------------------------------------------------------------------------
 
     async def _call(self, what: str, do: Callable[[], T], seconds: float = 0.0) -> T:
@@ -138,6 +169,10 @@ class SimRuntime:
         if hangs:
             self._world.after(timeout, call.times_out)
         return await answer
+
+    def _must_run(self, call: str, container_id: str) -> None:
+        if not streams.running(self._engine, container_id):
+            raise RuntimeFailed(call, "NOT_FOUND", f"{container_id} does not run")
 
     def _seen(self) -> dict[str, PodSeen]:
         hidden = self._weather.hidden
@@ -178,7 +213,7 @@ class Call:
         weather, engine = self.runtime._weather, self.runtime._engine
         answer = self.answer
         assert isinstance(answer, asyncio.Future)
-        quiet = self.what in ("List", "Version", "ImageStatus")
+        quiet = self.what in ("List", "Version", "ImageStatus", "Logs")
         if answer.done() and not self.effect:
             return  # cancelled in time
         if weather.away or ((self.fails or self.hangs) and not self.effect):

@@ -7,6 +7,7 @@ their meaning in channel.py, events come from events.py. Protobuf goes no furthe
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from pathlib import Path
 from typing import TypeVar
@@ -15,29 +16,42 @@ from skerry.containerd import convert, logs
 from skerry.containerd.channel import IMAGES, Connection, cut, nonsense
 from skerry.containerd.events import Owner, listen
 from skerry.containerd.stubs import cri
-from skerry.errors import ImagePullFailed, RuntimeAway, RuntimeFailed
+from skerry.errors import ImagePullFailed, RuntimeAway, RuntimeFailed, StreamBroken
 from skerry.limits import CONTAINERS_SEEN_MAX, LOOK_CALLS_MAX, PULL_TIMEOUT_S, RUNTIME_CALL_TIMEOUT_S
 from skerry.model.observed import ContainerSeen, PodSeen, SandboxSeen, pods_seen
 from skerry.model.pod import Pod, Resources
-from skerry.ports import Clock, ContainerSpec, RuntimeEvent
+from skerry.model.streams import Attach, CloseCode, Exec, Logs
+from skerry.ports import Clock, ContainerSpec, Duplex, RuntimeEvent
 
 T = TypeVar("T")
+OpenLog = Callable[[Path, Logs, Callable[[], Awaitable[bool]]], Awaitable[Duplex]]  # as world.logs.open_log
 NOT_FOUND = "NOT_FOUND"
 
 
 class Containerd:
     """ports.Runtime. Connects at the first call and again whenever the connection broke; needs no closing but to be
-    tidy. `cgroup_parent` is the control group of all containers, `log_dir` gets one folder for each pod; without
-    `memory_cgroup` containers get no memory limit."""
+    tidy. `cgroup_parent` is the control group of all containers, `log_dir` gets one folder for each pod, `exec_dir` one
+    for each exec; without `memory_cgroup` containers get no memory limit. `open_log` reads logs, which are files."""
 
     def __init__(
-        self, socket: Path, *, cgroup_parent: str, log_dir: Path, clock: Clock, memory_cgroup: bool = True
+        self,
+        socket: Path,
+        *,
+        cgroup_parent: str,
+        log_dir: Path,
+        clock: Clock,
+        memory_cgroup: bool = True,
+        exec_dir: Path = Path("/run/skerry/exec"),
+        open_log: OpenLog | None = None,
     ) -> None:
         self._connection = Connection(socket)
         self._cgroup_parent = cgroup_parent
         self._log_dir = log_dir
         self._memory_cgroup = memory_cgroup
         self._clock = clock
+        self._exec_dir = exec_dir
+        self._open_log = open_log
+        self._sweeping: asyncio.Future[None] | None = None  # kept, or it could be collected under way
         self._owners: dict[str, Owner] = {}  # of each sandbox and container that was seen or made
 
     async def close(self) -> None:
@@ -63,6 +77,7 @@ class Containerd:
         )
         self._owners.update((box.id, Owner(box.pod_uid, sandbox=True)) for box in sandboxes)
         self._owners.update((c.id, Owner(c.pod_uid, sandbox=False)) for c in containers)
+        self._sweep()
         return pods_seen(sandboxes, containers)
 
     def events(self) -> AsyncIterator[RuntimeEvent]:
@@ -159,7 +174,72 @@ class Containerd:
         await _or_gone(self._connection.cri("RemovePodSandbox", request, cri.RemovePodSandboxResponse))
         self._owners.pop(sandbox_id, None)
 
+    # --- streams; what they need is imported by the first that is asked for ------------------------------------------
+
+    async def logs(self, container_id: str, request: Logs) -> Duplex:
+        status = await self._status(container_id)
+        log = Path(status.log_path) if status is not None else Path()
+        if self._log_dir not in log.parents or ".." in log.parts or self._open_log is None:
+            raise StreamBroken(CloseCode.NOT_FOUND, f"container {cut(container_id)} has no log here")
+
+        async def runs() -> bool:
+            now = await self._status(container_id)
+            return now is not None and now.state in (cri.CONTAINER_CREATED, cri.CONTAINER_RUNNING)
+
+        return await self._open_log(log, request, runs)
+
+    async def exec(self, container_id: str, request: Exec) -> Duplex:
+        from skerry.containerd import execs
+
+        return await execs.start(self._connection, self._exec_dir, container_id, request)
+
+    async def attach(self, container_id: str, request: Attach) -> Duplex:
+        from skerry.containerd import attach
+
+        told = await self._connection.cri(
+            "Attach",
+            cri.AttachRequest(
+                container_id=container_id,
+                stdin=request.stdin,
+                tty=request.tty,
+                stdout=request.stdout,
+                stderr=request.stderr and not request.tty,
+            ),
+            cri.AttachResponse,
+        )
+        return await attach.attach(told.url, await self._connection.peer_pid(), request)
+
+    async def port_forward(self, sandbox_id: str, port: int) -> Duplex:
+        from skerry.containerd import execs, forward, netns, processes
+
+        pid = await execs.Task(self._connection, sandbox_id, "").pid()
+        inside = await asyncio.to_thread(processes.locate, sandbox_id, pid)
+        if inside is None:
+            raise RuntimeFailed("PortForward", "UNAVAILABLE", f"sandbox {cut(sandbox_id)} does not run")
+        try:
+            return forward.Forward(await netns.dial(inside.pid, port))
+        except OSError as error:
+            problem = f"failed to connect to localhost:{port} inside the pod: {error.strerror or error}"
+            raise RuntimeFailed("PortForward", "UNAVAILABLE", problem) from error
+
+    async def reopen_container_log(self, container_id: str) -> None:
+        request = cri.ReopenContainerLogRequest(container_id=container_id)
+        await self._connection.cri("ReopenContainerLog", request, cri.ReopenContainerLogResponse)
+
     # --- private ------------------------------------------------------------------------------------------------------
+
+    def _sweep(self) -> None:
+        """End the processes that an agent left which died, once in this one's life, beside all else."""
+
+        async def sweep() -> None:
+            with contextlib.suppress(OSError):
+                if await asyncio.to_thread(lambda: self._exec_dir.is_dir() and any(self._exec_dir.iterdir())):
+                    from skerry.containerd import execs
+
+                    await execs.sweep(self._connection, self._exec_dir)
+
+        if self._sweeping is None:
+            self._sweeping = asyncio.ensure_future(sweep())
 
     async def _sandboxes(self, pod_uid: str | None) -> list[cri.PodSandbox]:
         request = cri.ListPodSandboxRequest(filter=cri.PodSandboxFilter(label_selector=convert.selector(pod_uid)))

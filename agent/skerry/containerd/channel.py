@@ -9,6 +9,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
+from socket import SO_PEERCRED, SOL_SOCKET
+from struct import Struct
 from typing import Any, TypeVar
 
 from google.protobuf.message import Message
@@ -25,6 +27,7 @@ M = TypeVar("M", bound=Message)
 
 RUNTIME = "/runtime.v1.RuntimeService/"
 IMAGES = "/runtime.v1.ImageService/"
+_UCRED = Struct("iII")  # pid, uid, gid: unix(7)
 
 # gRPC's own words for "cannot be reached or did not answer in time"; every other status is a refusal.
 AWAY = frozenset({Status.UNAVAILABLE, Status.DEADLINE_EXCEEDED, Status.CANCELLED})
@@ -42,11 +45,18 @@ class Connection:
         self._channel: Channel | None = None
 
     async def call(
-        self, service: str, method: str, request: Message, reply: type[M], timeout_s: float = RUNTIME_CALL_TIMEOUT_S
+        self,
+        service: str,
+        method: str,
+        request: Message,
+        reply: type[M],
+        timeout_s: float | None = RUNTIME_CALL_TIMEOUT_S,
+        metadata: dict[str, str] | None = None,
     ) -> M:
-        """One request, one answer, within `timeout_s` seconds including the connecting."""
+        """One request, one answer, within `timeout_s` seconds including the connecting. None: whenever it comes."""
+        kind = Cardinality.UNARY_UNARY
         try:
-            async with self._open(service + method, Cardinality.UNARY_UNARY, request, reply, timeout_s) as stream:
+            async with self._open(service + method, kind, request, reply, timeout_s, metadata) as stream:
                 await stream.send_message(request, end=True)
                 answer = await stream.recv_message()
         except Exception as error:
@@ -57,6 +67,18 @@ class Connection:
 
     async def cri(self, method: str, request: Message, reply: type[M], timeout_s: float = RUNTIME_CALL_TIMEOUT_S) -> M:
         return await self.call(RUNTIME, method, request, reply, timeout_s)
+
+    async def peer_pid(self) -> int:
+        """The process that serves the socket, as this process's pid namespace numbers it; 0 if it cannot be told."""
+        try:
+            _, writing = await asyncio.wait_for(asyncio.open_unix_connection(str(self._socket)), RUNTIME_CALL_TIMEOUT_S)
+        except (OSError, asyncio.TimeoutError) as error:
+            raise failure("connect", error, self._socket) from error
+        try:
+            peer = writing.get_extra_info("socket").getsockopt(SOL_SOCKET, SO_PEERCRED, _UCRED.size)
+            return int(_UCRED.unpack(peer)[0])
+        finally:
+            writing.close()
 
     async def subscribe(
         self, path: str, request: Message, reply: type[M], metadata: dict[str, str] | None = None

@@ -21,7 +21,7 @@ STUBS = ROOT / "agent" / "skerry" / "containerd" / "stubs"
 def test_tools_proto_makes_these_stubs(tmp_path: Path) -> None:
     subprocess.run([ROOT / "tools" / "proto", tmp_path], env={**os.environ, "PYTHON": sys.executable}, check=True)
     made = sorted(path.name for path in tmp_path.iterdir())
-    assert made == ["cri.py", "cri.pyi", "events.py", "events.pyi"]
+    assert made == ["cri.py", "cri.pyi", "events.py", "events.pyi", "tasks.py", "tasks.pyi"]
     assert {name: (tmp_path / name).read_text() for name in made} == {name: (STUBS / name).read_text() for name in made}
 
 
