@@ -9,12 +9,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
 
 from sim.world import SimClock, World
 from skerry.errors import RuntimeFailed
 from skerry.model.observed import ContainerSeen, ContainerState, PodSeen, SandboxSeen, pods_seen
 from skerry.model.pod import Pod, Resources
 from skerry.ports import ContainerSpec
+
+if TYPE_CHECKING:
+    from sim.streams import SimDuplex
 
 START_S = (0.01, 0.2)
 POLITE_S = 0.5  # a polite program ends within this after SIGTERM
@@ -42,6 +46,7 @@ class Engine:
     listeners: list[Callable[[str], None]] = field(default_factory=list)
     stopping: Callable[[Made, str], None] = lambda made, how: None  # told before a running container is stopped by us
     starts: int = 0
+    streams: list[SimDuplex] = field(default_factory=list)  # those that were opened; closed ones for a while
     _made: int = 0
 
     # --- looking ------------------------------------------------------------------------------------------------------

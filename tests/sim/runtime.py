@@ -55,12 +55,16 @@ class SimRuntime:
 
     def __init__(self, world: World, engine: Engine, weather: Weather) -> None:
         self._world, self._engine, self._weather = world, engine, weather
+        self._left = list(engine.streams)
         self._random = world.rng(f"runtime/{engine.name}/{weather.calls}")
 
     async def version(self) -> str:
         return await self._call("Version", lambda: "simulated://1.0")
 
     async def look(self, pod_uid: str | None = None) -> dict[str, PodSeen]:
+        for stream in self._left:  # by an agent that died
+            stream.end()
+        self._left = []
         seen = await self._call("List", self._seen)
         return seen if pod_uid is None else {uid: pod for uid, pod in seen.items() if uid == pod_uid}
 
@@ -145,7 +149,7 @@ class SimRuntime:
                 raise RuntimeFailed("PortForward", "UNAVAILABLE", "connection refused")
 
         await self._call(f"PortForward {sandbox_id} {port}", dial)
-        return streams.echo()
+        return streams.echo(self._engine)
 
     async def reopen_container_log(self, container_id: str) -> None:
         what = "ReopenContainerLog"

@@ -1,5 +1,5 @@
 """Streams of a simulated engine: a process, an attached container, a port, a log. Programs are those of the contract
-suite (contract.streams); everything that came is kept until it is read, so that a test says what a reader is late for.
+suite (contract.streams). The engine remembers what is open: processes outlive the agent that asked for them.
 """
 
 from __future__ import annotations
@@ -17,7 +17,8 @@ from skerry.model.streams import Channel, CloseCode, Exec, Piece
 class SimDuplex:
     """ports.Duplex of which the other half is `hear` (what was written) and `say`."""
 
-    def __init__(self, hear: Callable[[SimDuplex, Piece], None] = lambda stream, piece: None) -> None:
+    def __init__(self, engine: Engine, hear: Callable[[SimDuplex, Piece], None] = lambda stream, piece: None) -> None:
+        engine.streams = [*(stream for stream in engine.streams if not stream.closed), self]
         self._hear = hear
         self._said: deque[Piece] = deque()
         self._over = False
@@ -41,6 +42,9 @@ class SimDuplex:
             self._hear(self, piece)
 
     async def close(self, code: CloseCode = CloseCode.DONE, detail: str = "") -> None:
+        self.end()
+
+    def end(self) -> None:
         self.closed = self._over = True
         self._changed.set()
 
@@ -49,11 +53,11 @@ def process(engine: Engine, container_id: str, request: Exec) -> SimDuplex:
     """A command: `cat`, one that exits, or one that runs until its container or its stream ends."""
     words = request.command
     if words == ("/bin/cat",):
-        stream = SimDuplex(_cat)
+        stream = SimDuplex(engine, _cat)
         if not request.stdin:
             stream.say(Piece(Channel.ERROR, exited(0), end=True), over=True)
     else:
-        stream = SimDuplex()
+        stream = SimDuplex(engine)
         if words[:2] == ("/bin/sh", "-c") and len(words) == 4:
             stream.say(Piece(Channel.ERROR, exited(int(words[3])), end=True), over=True)
     _ends_with(engine, container_id, stream, Piece(Channel.ERROR, exited(137), end=True))
@@ -61,7 +65,7 @@ def process(engine: Engine, container_id: str, request: Exec) -> SimDuplex:
 
 
 def attached(engine: Engine, container_id: str) -> SimDuplex:
-    stream = SimDuplex()
+    stream = SimDuplex(engine)
     _ends_with(engine, container_id, stream)
     return stream
 
@@ -70,7 +74,7 @@ def log(engine: Engine, container_id: str, follow: bool) -> SimDuplex:
     made = engine.containers[container_id]
     words = " ".join((*made.spec.command, *made.spec.args))
     text = words.partition("echo ")[2].partition(";")[0]
-    stream = SimDuplex()
+    stream = SimDuplex(engine)
     if text and made.seen.started_ns:
         stream.say(Piece(Channel.STDOUT, f"{text}\n".encode()))
     if follow and running(engine, container_id):
@@ -80,11 +84,11 @@ def log(engine: Engine, container_id: str, follow: bool) -> SimDuplex:
     return stream
 
 
-def echo() -> SimDuplex:
+def echo(engine: Engine) -> SimDuplex:
     def hear(stream: SimDuplex, piece: Piece) -> None:
         stream.say(Piece(Channel.STDOUT, piece.data, end=piece.end), over=piece.end)
 
-    return SimDuplex(hear)
+    return SimDuplex(engine, hear)
 
 
 def listens(engine: Engine, sandbox_id: str, port: int) -> bool:
