@@ -186,11 +186,9 @@ class Build:
         p = self.plans[name]
         work = p.unit.work
         assert isinstance(work, Command)
-        if work.root and os.geteuid() != 0:
-            why, cure = (
-                "this unit is in no store, and building it takes root",
-                "Build it as root, or use a store that has it",
-            )
+        if work.root and (refused := sandbox.why_not_root()):
+            why = f"this unit is in no store, and building it takes root ({refused})"
+            cure = "Build as root, or use a store that has it, or install uidmap and grant this user ids in /etc/subuid"
             raise ToolMissing(p.unit.file, f"{p.unit.key}.root", why, cure)
         needs = {alias: self._needed(need) for alias, need in p.unit.needs.items()}
         with self._tools_lock:

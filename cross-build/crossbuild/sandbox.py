@@ -5,12 +5,14 @@ The command sees: its inputs in /build, its needs below /needs, the files of its
 locale C.UTF-8, time zone UTC, SOURCE_DATE_EPOCH, and no other environment. bubblewrap does it, as root or not.
 Not hidden: the kernel's version, the number of cores, the real clock.
 
-A command that asks for root is uid 0 with the capabilities of ROOT, and device nodes work below /build and /tmp; all
-else is as above. It needs the real root, since no user namespace may make device nodes; it is no wall against malice.
+A command that asks for root is uid 0 with the capabilities of ROOT; all else is as above. The real root gives it device
+nodes below /build and /tmp, and it is then no wall against malice. Another user gives it a user namespace with the ids
+that /etc/subuid and /etc/subgid grant: it may chroot, mount and chown there, and make no device nodes.
 """
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 from collections.abc import Mapping, Sequence
@@ -38,6 +40,9 @@ ROOT = (  # what chroot, mount, mknod, dpkg and mmdebstrap need
     "CHOWN", "DAC_OVERRIDE", "FOWNER", "FSETID", "KILL", "MKNOD", "SETFCAP", "SETGID", "SETPCAP", "SETUID", "SYS_ADMIN",
     "SYS_CHROOT",
 )  # fmt: skip
+
+# newuidmap and newgidmap map the ids; unshare asks them for all that this user was granted.
+OWN_IDS = ("unshare", "--user", "--map-root-user", "--map-auto", "--")
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,17 +74,28 @@ def run(
     tmp.chmod(0o1777)
     for name, text in ETC.items():
         (etc / name).write_text((ROOT_ETC.get(name, "") if root else "") + text)
+    ids = OWN_IDS if root and os.geteuid() != 0 else ()
     log = folder.parent / "log"
     with log.open("wb") as said:
         try:
             code = subprocess.run(
-                [bwrap, *_options(environment, folder, needs, tools, etc, root), "--", *argv],
+                [*ids, bwrap, *_options(environment, folder, needs, tools, etc, root), "--", *argv],
                 stdin=subprocess.DEVNULL, stdout=said, stderr=subprocess.STDOUT, env={}, umask=0o022,
                 timeout=timeout_s, check=False,
             ).returncode  # fmt: skip
         except subprocess.TimeoutExpired:  # the child is killed, and with it (--die-with-parent) all it started
             code = None
+    if ids:  # what is left there belongs to the granted ids: only they may give it back, to be read and removed
+        subprocess.run([*ids, "chown", "-R", "0:0", str(folder), str(tmp)], check=False, capture_output=True)
     return Ended(code, log.read_text(errors="replace"))
+
+
+def why_not_root() -> str:
+    """Why this user can give no command root, as unshare tells it; nothing when it can."""
+    if os.geteuid() == 0:
+        return ""
+    done = subprocess.run([*OWN_IDS, "true"], capture_output=True, text=True, check=False)
+    return done.stderr.strip() if done.returncode != 0 else ""
 
 
 def _options(

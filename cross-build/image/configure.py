@@ -36,13 +36,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def configure(packages: Sequence[Path], arch: str, suite: str, work: Path, out: Path, mode: str = "root") -> None:
+def configure(packages: Sequence[Path], arch: str, suite: str, work: Path, out: Path) -> None:
     """Write the tar of a root with `packages`, by way of an archive of just them in the new folder `work`."""
     debs.repository(work, packages, suite, arch)
     run(
-        ["mmdebstrap", f"--architectures={arch}", "--variant=essential", f"--mode={mode}", "--skip=check/qemu",
-         f"--hook-dir={HOOKS}", '--aptopt=Acquire::Languages "none"', '--aptopt=APT::Install-Recommends "false"',
-         "--dpkgopt=force-unsafe-io", *(f"--dpkgopt=path-exclude={path}/*" for path in QUIET),
+        # No /sys in the chroot: nothing that is installed asks for it, and a user namespace may not mount it.
+        ["mmdebstrap", f"--architectures={arch}", "--variant=essential", "--mode=root",
+         "--skip=check/qemu,chroot/mount/sys", f"--hook-dir={HOOKS}", "--dpkgopt=force-unsafe-io",
+         '--aptopt=Acquire::Languages "none"', '--aptopt=APT::Install-Recommends "false"',
+         *(f"--dpkgopt=path-exclude={path}/*" for path in QUIET),
          # Where the archive lay on the building machine is nobody's business, and another place each time.
          '--customize-hook=rm -f "$1/etc/apt/sources.list"',
          f"--include={','.join(path.name.partition('_')[0] for path in packages)}",

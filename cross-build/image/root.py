@@ -32,10 +32,10 @@ NOT_MODULES = (
 
 
 def unpacked(tar: Path, root: Path) -> None:
-    """The tree of the tar, fresh."""
+    """The tree of the tar, fresh, without device nodes: the kernel makes those, and only the real root could."""
     shutil.rmtree(root, ignore_errors=True)
     root.mkdir(parents=True)
-    run(["tar", "--numeric-owner", "--xattrs", "-xpf", tar, "-C", root])
+    run(["tar", "--numeric-owner", "--xattrs", "--exclude=./dev/*", "-xpf", tar, "-C", root])
 
 
 def install_deb(root: Path, deb: Path) -> None:

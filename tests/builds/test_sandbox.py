@@ -158,7 +158,7 @@ def test_another_user_is_told_that_root_is_needed_and_may_use_what_root_built(at
         edit(place.root / "probe/build.toml", "outputs", "root = true\noutputs")
     refused = theirs.build("probe", "probe:look")
     assert refused.code == 1
-    assert "unit.look.root: this unit is in no store, and building it takes root. " in refused.said
+    assert "unit.look.root: this unit is in no store, and building it takes root (" in refused.said
     assert ours.build("probe", "probe:look").built == {"probe:look"}
     assert theirs.build("probe", "probe:look", "--remote", str(ours.cache)).units == {"probe:look": "cached"}
 
