@@ -1,0 +1,260 @@
+"""The hub's real client and edge controller before an API server in a bad mood, with the rights that hub/deploy gives.
+
+One story holds everything that the hub asks of a cluster. It is told once in every mood, and once without each of the
+rights: then something must be refused, else the right is not needed and must not be shipped.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import subprocess
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from rig.site import kubectl
+from skerry.model.report import ContainerStatus, Event, Life, NodeFacts, OutboxItem, Phase, PodStatus
+from skerry.wire.report import KIND_OF, Reported, encode_report
+from skerry_hub.cli import _arguments
+from skerry_hub.edgecontroller import identity, replicas
+from skerry_hub.edgecontroller.controller import EdgeController
+from skerry_hub.edgecontroller.registration import ARCH_LABEL
+from skerry_hub.edgecontroller.replicas import Replicas
+from skerry_hub.edgecontroller.tolerations import lasting
+from skerry_hub.join import join
+from skerry_hub.kube.client import KubeClient
+from skerry_hub.kube.config import Access, load
+from skerry_hub.kubelet.access import Reviews
+from skerry_hub.ports import CONFIG_MAPS, EVENTS, LEASES, NODES, PODS, ClusterError, NotFound, Obj
+from unit.apiserver.serving import running
+from unit.hub.fakes import Dice
+from unit.hub.hostile_api import RBAC, HostileApi, Rule, shipped, without
+
+WAIT_S = 120.0
+FASTER = 10.0  # than the wall: a silent watch is noticed after 9 s
+RULES = shipped()
+FACTS = NodeFacts(4000, 512 << 20, 110, "arm64", "linux", "rock", "6.1", "boot", "machine", "containerd://1.7", "0.1.0")
+
+
+class FastClock:
+    def now(self) -> float:
+        return time.monotonic() * FASTER
+
+    def wall(self) -> float:
+        return time.time()
+
+    async def sleep_until(self, when: float) -> None:
+        await asyncio.sleep(max(0.0, when - self.now()) / FASTER)
+
+
+class Refused(Exception):
+    """The API server did not allow something."""
+
+
+class Story:
+    """`admin` is the administrator, straight at the API; the hub goes through the hostile one."""
+
+    def __init__(self, hostile: HostileApi, admin: KubeClient, hub: KubeClient) -> None:
+        self.hostile, self.admin = hostile, admin
+        clock = FastClock()
+        self.replicas = Replicas(hub, clock, Dice(1), print, "hub-0")
+        self.reviews = Reviews(hub, clock)
+        where = {"pi": ("10.0.0.1", 10350)}
+        self.controller = EdgeController(hub, clock, Dice(2), print, replicas=self.replicas, endpoint_of=where.get)
+        self.seq = 0
+
+    async def until(self, condition: Callable[[], Awaitable[Any]], what: str) -> Any:
+        deadline = time.monotonic() + WAIT_S
+        while True:
+            if self.hostile.refused:
+                raise Refused(self.hostile.refused[0])
+            try:
+                if found := await condition():
+                    return found
+            except NotFound:
+                pass
+            assert time.monotonic() < deadline, f"not in time: {what}; trouble: {dict(self.hostile.trouble)}"
+            await asyncio.sleep(0.05)
+
+    async def report(self, *said: Reported) -> None:
+        """As a session does: return once it is stored."""
+        items = []
+        for value in said:
+            self.seq += 1
+            subject = value.uid if isinstance(value, PodStatus) else ""
+            items.append(OutboxItem(self.seq, KIND_OF[type(value)], subject, encode_report(value)))
+        storing = asyncio.ensure_future(self.controller.store_reports("pi", items))
+        await self.until(lambda: _true(storing.done()), f"{type(said[0]).__name__} to be stored")
+
+    async def node(self) -> Obj:
+        return await self.admin.get(NODES, "", "pi")
+
+    async def pod(self) -> Obj:
+        return await self.admin.get(PODS, "default", "web")
+
+    # --- the story ----------------------------------------------------------------------------------------------------
+
+    async def told(self) -> None:
+        await join(self.admin, "pi")
+        made = await self.admin.create(PODS, "default", _pod())
+        uid = made["metadata"]["uid"]
+        await self.until(self._follows, "the hub to follow")
+        self.controller.presence("pi", True)
+        await self.until(self._node_is_ready, "the node to be Ready and lead to the hub")
+        await self.until(lambda: self.admin.get(LEASES, "kube-node-lease", "pi"), "the node's Lease")
+        first = await self.admin.get(LEASES, "kube-node-lease", "pi")
+        await self.until(self._stays, "the pod's tolerations to lose their end")
+        await self.report(FACTS)
+        await self.until(self._has_labels, "the label of the architecture")
+        running = PodStatus(uid, "default", "web", Phase.RUNNING, (ContainerStatus("main", Life.RUNNING),))
+        await self.report(running)
+        assert (await self.pod())["status"]["phase"] == "Running"
+        for _ in range(2):
+            await self.report(Event(uid, "default", "web", "Pulled", "here", False, 0, "e1"))
+        events = [e for e in (await self.admin.list(EVENTS)).items if e["reason"] == "Pulled"]
+        assert len(events) == 1, "a repeat is shown once"
+        await self.until(lambda: self._renewed(first), "the Lease to be renewed")
+        await self._ends(uid, running)
+        await self._other_things()
+
+    async def _ends(self, uid: str, running: PodStatus) -> None:
+        """A deletion is finished by the device, and only of this very pod."""
+        await self.admin.delete(PODS, "default", "web")
+        assert (await self.pod())["metadata"]["deletionTimestamp"]
+        await self.until(self._knows_deletion, "the hub to know")
+        await self.report(PodStatus(uid, "default", "web", Phase.SUCCEEDED, running.containers, gone=True))
+        with pytest.raises(NotFound):
+            await self.pod()
+
+    async def _other_things(self) -> None:
+        target = self.controller.target("pi")
+        old = identity.epoch_of(await self.admin.get(CONFIG_MAPS, identity.NAMESPACE, identity.NAME))
+        assert target is None or target.epoch == old
+        self.controller.open_epoch("pi", 1 << 40)
+        await self.until(lambda: self._epoch_is_not(old), "a new epoch")
+        who = None
+        while who is None and not self.hostile.refused:
+            who = await self.reviews.identify(None, "Bearer good")
+        assert who is None or who.user == "ops"
+        if who is not None:
+            await self.until(lambda: self._may(who), "the review of rights")
+        await self.replicas.leave()
+        await self.until(lambda: _true(True), "nothing refused")
+
+    async def _follows(self) -> bool:
+        return self.controller.ready.is_set() and self.replicas.mine("pi")
+
+    async def _knows_deletion(self) -> bool:
+        known = self.controller.informers[PODS].objects.get(("default", "web"))
+        return known is None or "deletionTimestamp" in known["metadata"]
+
+    async def _may(self, who: Any) -> bool:
+        try:
+            return await self.reviews.allowed(who, "get", "log", "pi")
+        except ClusterError:
+            return False
+
+    async def _node_is_ready(self) -> bool:
+        status = (await self.node()).get("status") or {}
+        ready = [c for c in status.get("conditions") or () if (c["type"], c["status"]) == ("Ready", "True")]
+        port = ((status.get("daemonEndpoints") or {}).get("kubeletEndpoint") or {}).get("Port")
+        internal = [a["address"] for a in status.get("addresses") or () if a["type"] == "InternalIP"]
+        return bool(ready) and (internal, port) == (["10.0.0.1"], 10350)
+
+    async def _stays(self) -> bool:
+        return lasting((await self.pod())["spec"]) is None
+
+    async def _has_labels(self) -> bool:
+        node = await self.node()
+        return bool(node["metadata"]["labels"].get(ARCH_LABEL) == "arm64" and node["status"]["capacity"]["cpu"] == "4")
+
+    async def _renewed(self, first: Obj) -> bool:
+        now = await self.admin.get(LEASES, "kube-node-lease", "pi")
+        return bool(now["spec"]["renewTime"] > first["spec"]["renewTime"])
+
+    async def _epoch_is_not(self, old: str) -> bool:
+        return identity.epoch_of(await self.admin.get(CONFIG_MAPS, identity.NAMESPACE, identity.NAME)) not in ("", old)
+
+
+def _pod() -> Obj:
+    containers = [{"name": "main", "image": "busybox:1"}]
+    meta = {"name": "web", "namespace": "default"}
+    return {"apiVersion": "v1", "kind": "Pod", "metadata": meta, "spec": {"nodeName": "pi", "containers": containers}}
+
+
+async def _true(value: bool) -> bool:
+    return value
+
+
+@asynccontextmanager
+async def story(tmp_path: Path, rules: list[Rule], moody: bool) -> AsyncIterator[Story]:
+    with running(tmp_path / "api") as behind:
+        hostile = HostileApi(behind, rules, moody)
+        async with (
+            KubeClient(load(behind.at.kubeconfig)) as admin,
+            hostile.serve() as api,
+            KubeClient(Access(api.url, token="hub")) as hub,
+        ):
+            told = Story(hostile, admin, hub)
+            task = asyncio.ensure_future(told.controller.run())
+            try:
+                yield told
+            finally:
+                task.cancel()
+                (end,) = await asyncio.gather(task, return_exceptions=True)
+                assert isinstance(end, asyncio.CancelledError), f"the hub ended: {end!r}"
+
+
+async def test_the_shipped_rights_are_enough(tmp_path: Path) -> None:
+    async with story(tmp_path, RULES, moody=False) as it:
+        await it.told()
+
+
+@pytest.mark.parametrize("gone", RULES, ids=str)
+async def test_one_right_fewer_is_missed(tmp_path: Path, gone: Rule) -> None:
+    async with story(tmp_path, without(RULES, gone), moody=False) as it:
+        with pytest.raises(Refused) as why:
+            await it.told()
+        assert f"{gone.verb} {gone.resource} " in str(why.value)
+
+
+async def test_every_mood_at_once_changes_nothing_in_the_end(tmp_path: Path) -> None:
+    async with story(tmp_path, RULES, moody=True) as it:
+        await it.told()
+        assert it.hostile.refused == []
+        assert {"409", "429", "410", "closed", "silent"} <= set(it.hostile.trouble), it.hostile.trouble
+
+
+async def test_what_a_later_api_says_more_stays_and_reaches_the_device(tmp_path: Path) -> None:
+    """A field that the hub does not know travels, so that the device refuses it by name."""
+    async with story(tmp_path, RULES, moody=False) as it:
+        await it.told()
+        await it.admin.create(PODS, "default", _pod())
+
+        async def set_of_the_device() -> bytes:
+            target = it.controller.target("pi")
+            return b"".join(target.bodies.values()) if target is not None else b""
+
+        body = await it.until(set_of_the_device, "the pod in the device's set")
+        assert b"futureField" in body
+
+
+def test_the_replicas_leases_are_where_their_role_is() -> None:
+    assert {r.namespace for r in RULES if r.resource == "leases"} == {replicas.NAMESPACE, "kube-node-lease"}
+
+
+def test_kubectl_builds_what_is_shipped() -> None:
+    built = subprocess.run([kubectl(), "kustomize", str(RBAC.parent)], capture_output=True, text=True, check=True)
+    kinds = Counter(document["kind"] for document in yaml.safe_load_all(built.stdout))
+    assert kinds["Deployment"] == kinds["ConfigMap"] == kinds["ServiceAccount"] == kinds["Namespace"] == 1
+    assert kinds["Role"] == kinds["RoleBinding"] == 2
+    (hub,) = [d for d in yaml.safe_load_all(built.stdout) if d["kind"] == "Deployment"]
+    (container,) = hub["spec"]["template"]["spec"]["containers"]
+    read = _arguments().parse_args(container["args"])
+    assert (read.command, read.replica, read.broker) == ("run", "$(POD_NAME)", "$(BROKER)")
