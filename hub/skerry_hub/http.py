@@ -84,9 +84,15 @@ class Reply:
 
     async def drain(self, stall_s: float | None = None) -> None:
         """Waits until the client has read enough. Raises asyncio.TimeoutError after `stall_s`, HTTP_WRITE_STALL_S if
-        it is None."""
+        it is None, and ConnectionResetError when the client has gone: a cancellation at that very moment can get lost
+        in `wait_for`."""
+        if self._connection.unsettled_bytes > limits.WRITE_HIGH_BYTES:  # a loop that tells only later that it is full
+            self._connection.unsettled_bytes = 0
+            await asyncio.sleep(0)
         if not self._connection.writable.is_set():
             await asyncio.wait_for(self._connection.writable.wait(), stall_s or limits.HTTP_WRITE_STALL_S)
+        if self._connection.gone:
+            raise ConnectionResetError("the client has gone")
 
     def end(self) -> None:
         self._connection.finish()
@@ -118,7 +124,17 @@ class Connections:
         self.refused = 0
 
     def new(self) -> asyncio.Protocol:
-        return Connection(self)
+        return Connection(self, self.app)
+
+    def serving(self, app: App) -> Callable[[], asyncio.Protocol]:
+        """Like `new`, for a listener that has its own application."""
+        return lambda: Connection(self, app)
+
+    def full(self) -> bool:
+        """Whether there is no room for one more; upgraded connections count."""
+        if len(self.open) + len(self.upgraded) >= limits.HTTP_CONNECTIONS_MAX:
+            self.upgraded = {t for t in self.upgraded if not t.is_closing()}
+        return len(self.open) + len(self.upgraded) >= limits.HTTP_CONNECTIONS_MAX
 
     async def close(self) -> None:
         """Ends streams and idle connections at once, gives running requests SHUTDOWN_S, then cuts the rest."""
@@ -139,8 +155,8 @@ class Connections:
 class Connection(asyncio.Protocol):
     """One client. A state at a time: waiting, reading a head, reading a body, answering."""
 
-    def __init__(self, owner: Connections) -> None:
-        self._owner = owner
+    def __init__(self, owner: Connections, app: App) -> None:
+        self._owner, self._app = owner, app
         self._h11 = h11.Connection(h11.SERVER, max_incomplete_event_size=limits.HTTP_HEAD_BYTES_MAX)
         self._head: h11.Request | None = None
         self._body = bytearray()
@@ -150,12 +166,18 @@ class Connection(asyncio.Protocol):
         self._closing = False
         self._last = False  # the server ends: no request after this one
         self.streaming = False
+        self.unsettled_bytes = 0  # written since the event loop last had its turn
         self.writable = asyncio.Event()
         self.writable.set()
 
+    @property
+    def gone(self) -> bool:
+        """Nothing more can be sent."""
+        return self._closing
+
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
-        if len(self._owner.open) >= limits.HTTP_CONNECTIONS_MAX:
+        if self._owner.full():
             self._owner.refused += 1
             self._transport.abort()
             return
@@ -254,7 +276,7 @@ class Connection(asyncio.Protocol):
     async def _answer(self, request: Request) -> None:
         reply = Reply(self)
         try:
-            await self._owner.app(request, reply)
+            await self._app(request, reply)
         except asyncio.CancelledError:
             if self.streaming:  # the server ends: the stream ends well
                 self.finish()
@@ -276,6 +298,7 @@ class Connection(asyncio.Protocol):
         self._transport.write(self._h11.send(h11.Response(status_code=status, headers=wire)) or b"")
 
     def push(self, data: bytes) -> None:
+        self.unsettled_bytes += len(data)
         if data and not self._closing and (self._head is None or self._head.method != b"HEAD"):
             self._transport.write(self._h11.send(h11.Data(data=data)) or b"")
 
@@ -321,7 +344,7 @@ class Connection(asyncio.Protocol):
         self._disarm()
         self._closing = True
         self._owner.open.discard(self)
-        self._owner.upgraded = {t for t in self._owner.upgraded if not t.is_closing()} | {self._transport}
+        self._owner.upgraded.add(self._transport)
         protocol = factory()
         self._transport.set_protocol(protocol)
         protocol.connection_made(self._transport)

@@ -30,6 +30,7 @@ class Transport(asyncio.Protocol):
         self.ended = True  # the peer sends no more, or the connection is gone
         self.lost = True
         self.read_bytes = self.written_bytes = 0
+        self._unsettled = 0  # bytes written since the event loop last had its turn
 
     @classmethod
     async def dial(cls, host: str, port: int, tls: ssl.SSLContext | None, server_name: str | None = None) -> Transport:
@@ -58,10 +59,14 @@ class Transport(asyncio.Protocol):
         """Queue bytes, in call order. Nothing once the connection is gone. To be followed by `drain`."""
         if self._wire is not None and not self.lost and data:
             self.written_bytes += len(data)
+            self._unsettled += len(data)
             self._wire.write(data)
 
     async def drain(self) -> None:
         """Return once there is room for more. Raises ConnectionResetError when the connection is gone."""
+        if self._unsettled > limits.WRITE_HIGH_BYTES:  # a loop that tells only later that it is full
+            self._unsettled = 0
+            await asyncio.sleep(0)
         await self._writable.wait()
         if self.lost:
             raise ConnectionResetError("the connection is gone")

@@ -13,6 +13,7 @@ from skerry_hub.http import Reply, Request
 
 from . import authn, decode, discovery, metrics, openapi, reads, verbs, views
 from .normalize import WrongType, normalise
+from .proxy import SUBRESOURCES, NodeProxy
 from .requests import Target, delete_options, list_options, target, truth, write_options
 from .status import ApiError, bad_request, internal, method_not_allowed, no_such_path
 from .store import Store
@@ -30,8 +31,8 @@ _HEALTH = ("/healthz", "/livez", "/readyz")
 class Api:
     """The application behind the connections."""
 
-    def __init__(self, store: Store, watchers: Watchers, token: str) -> None:
-        self._store, self._watchers, self._token = store, watchers, token.encode()
+    def __init__(self, store: Store, watchers: Watchers, token: str, nodes: NodeProxy) -> None:
+        self._store, self._watchers, self._token, self._nodes = store, watchers, token.encode(), nodes
         self.requests = 0
 
     async def __call__(self, request: Request, reply: Reply) -> None:
@@ -41,6 +42,8 @@ class Api:
             await self._dispatch(request, reply)
         except ApiError as why:
             self._fail(reply, why)
+        except ConnectionError:
+            reply.abort()
         except Exception:
             log.exception("%s %s failed", request.method, request.path)
             self._fail(reply, internal("unexpected failure, see the server's log"))
@@ -61,7 +64,9 @@ class Api:
             reply.send(200, headers, body)
             return
         where = target(request.path)
-        if request.method == "GET":
+        if where.resource.id == "pods" and where.subresource in SUBRESOURCES and where.name and not where.watch:
+            await self._nodes.serve(request, reply, where)
+        elif request.method == "GET":
             await self._read(request, reply, where)
         elif request.method == "DELETE":
             await self._delete(request, reply, where)
@@ -74,6 +79,8 @@ class Api:
             "requests_total": self.requests,
             "watches_total": watches.counters.opened,
             "watches_ended_slow_total": watches.counters.ended_slow,
+            "node_requests_total": self._nodes.opened,
+            "node_requests_failed_total": self._nodes.failed,
         }
         gauges = {
             "watches": watches.open,

@@ -1,4 +1,5 @@
-"""The data folder's keys: authority, serving certificate, the administrator's certificate, token and kubeconfig.
+"""The data folder's keys: authority, serving certificate, the administrator's certificate, token and kubeconfig; for
+the way to the nodes, the server's own client certificate and a serving certificate for the kubelet endpoint.
 
 Decides which files there are and when one is made anew. Refuses to know what is served.
 """
@@ -43,6 +44,8 @@ def prepare(data: Path, host: str) -> Credentials:
     names = tuple(name for name in names if name and name not in ("0.0.0.0", "::") and name.isascii())  # noqa: S104
     server = _pair(data, "server", authority, "kubernetes", (), names)
     admin = _pair(data, "admin", authority, "admin", ("system:masters",), ())
+    _pair(data, "node-client", authority, "kube-apiserver-kubelet-client", ("system:masters",), ())
+    _pair(data, "kubelet", authority, "system:node:skerry-hub", ("system:nodes",), names)
     return Credentials(authority, server, admin, _token(data / "admin.token"))
 
 
@@ -82,6 +85,16 @@ def tls_context(data: Path) -> ssl.SSLContext:
         raise pki.PkiError(f"{data}: the serving certificate cannot be used: {why.strerror or why}") from None
     context.verify_mode = ssl.CERT_OPTIONAL
     context.set_alpn_protocols(["http/1.1"])
+    return context
+
+
+def node_context(data: Path) -> ssl.SSLContext:
+    """TLS towards the nodes' endpoints: our client certificate; theirs must be of our authority and name the host."""
+    try:
+        context = ssl.create_default_context(cafile=str(data / "ca.crt"))
+        context.load_cert_chain(data / "node-client.crt", data / "node-client.key")
+    except OSError as why:  # ssl.SSLError is one
+        raise pki.PkiError(f"{data}: the node client certificate cannot be used: {why.strerror or why}") from None
     return context
 
 

@@ -31,7 +31,14 @@ PODS = Resource(
     row_conditions=rows.pod_conditions,
     short_names=("po",),
     categories=("all",),
-    subresources=(Subresource("binding", "Binding", ("create",)), Subresource("status", "Pod", _STATUS)),
+    subresources=(
+        Subresource("attach", "PodAttachOptions", ("create", "get")),
+        Subresource("binding", "Binding", ("create",)),
+        Subresource("exec", "PodExecOptions", ("create", "get")),
+        Subresource("log", "Pod", ("get",)),
+        Subresource("portforward", "PodPortForwardOptions", ("create", "get")),
+        Subresource("status", "Pod", _STATUS),
+    ),
     selectable={
         "spec.nodeName": "", "spec.restartPolicy": "", "spec.schedulerName": "", "spec.serviceAccountName": "",
         "spec.hostNetwork": "false", "status.phase": "", "status.podIP": "", "status.nominatedNodeName": "",

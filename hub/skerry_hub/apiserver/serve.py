@@ -24,6 +24,7 @@ from . import credentials, events, kinds
 from .api import Api
 from .errors import DatabaseError, DataError, DataInUse, ListenError
 from .namespaces import NamespaceDrain, bootstrap
+from .proxy import NodeProxy
 from .status import ApiError
 from .store import Store
 from .watch import Watchers
@@ -73,7 +74,9 @@ async def _serve(
         await bootstrap(store)
     except ApiError as why:
         raise DatabaseError(f"{data / DATABASE}: cannot be written: {why}") from None
-    connections = Connections(Api(store, Watchers(store), found.token))
+    connections = Connections(
+        Api(store, Watchers(store), found.token, NodeProxy(store, credentials.node_context(data)))
+    )
     loop = asyncio.get_running_loop()
     try:
         server = await loop.create_server(

@@ -64,7 +64,7 @@ def test_a_path_names_its_object(path: str, key: tuple[str, str, str], sub: str)
         "/api/v1/nope",
         "/api/v1/pods/p",
         "/api/v1/namespaces/n/nodes",
-        "/api/v1/namespaces/n/pods/p/exec",
+        "/api/v1/namespaces/n/pods/p/eviction",
         "/api/v1/namespaces/n/pods/p/status/x",
         "/apis/apps/v1/deployments",
         "/x/y/z/w",
