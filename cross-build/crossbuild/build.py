@@ -87,7 +87,6 @@ class Build:
     def __init__(self, plans: Mapping[str, Plan], store: Store, cache: Path, tell: Callable[[Done], None]) -> None:
         self.plans, self.store, self.cache, self.tell = plans, store, cache, tell
         self.done: dict[str, Done] = {}
-        self.running: dict[str, float] = {}  # unit → when its command started, for progress
         self._locks = {name: threading.RLock() for name in plans}
         self._tools_lock = threading.Lock()
 
@@ -193,7 +192,8 @@ class Build:
         needs = {alias: self._needed(need) for alias, need in p.unit.needs.items()}
         with self._tools_lock:
             tools = tree_of(p.tools, self.cache / "tools")
-        started = self.running[name] = time.monotonic()
+        self.store.say(f"{'runs':8} {'':9}  {name}")
+        started = time.monotonic()
         with tempfile.TemporaryDirectory(dir=self.store.temporary, prefix="build-") as place:
             folder = Path(place) / "build"
             folder.mkdir()
@@ -202,7 +202,6 @@ class Build:
             if ended.code != 0:
                 raise _failed(p.unit, ended, work.timeout_s)
             outputs = tuple(self._keep(p.unit, folder, path, Path(place), ended.said) for path in p.unit.outputs)
-        del self.running[name]
         entry = Entry(digest_of(made), name, made, outputs, round(time.monotonic() - started, 3))
         self.store.keep_entry(entry)
         return entry

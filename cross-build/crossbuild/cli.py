@@ -6,12 +6,10 @@ import argparse
 import json
 import os
 import sys
-import threading
 import time
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import TextIO
 
 from crossbuild import fetch, gc, reproduce
 from crossbuild.build import BUILT, SOURCE, Build, Done, plan
@@ -24,29 +22,17 @@ HOME = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "skerr
 
 
 class Terminal:
-    """What a person sees: a line per unit that is finished, and on a terminal one line of what runs."""
+    """What a person sees: a line per unit, when its command starts and when it is finished."""
 
     def __init__(self, quiet: bool) -> None:
-        self.quiet, self._lock = quiet, threading.Lock()
-        self._live = sys.stderr.isatty() and not quiet
+        self.quiet = quiet
 
     def done(self, done: Done) -> None:
         if not self.quiet and done.status != SOURCE:
-            self.say(f"{done.status:8} {done.seconds:7.2f} s  {done.unit}", sys.stdout)
+            print(f"{done.status:8} {done.seconds:7.2f} s  {done.unit}", flush=True)
 
-    def say(self, line: str, to: TextIO | None = None) -> None:
-        with self._lock:
-            print("\r\033[K" * self._live + line, file=to or sys.stderr, flush=True)
-
-    def follow(self, build: Build, over: threading.Event) -> None:
-        """Show what runs until `over`; on a terminal only."""
-        while self._live and not over.wait(0.2):
-            running = [f"{name} {time.monotonic() - since:.0f} s" for name, since in list(build.running.items())]
-            with self._lock:
-                line = f"{len(build.done)}/{len(build.plans)}  {' · '.join(running)}"
-                print(f"\r\033[K{line[:110]}", end="", file=sys.stderr, flush=True)
-        if self._live:
-            print("\r\033[K", end="", file=sys.stderr, flush=True)
+    def say(self, line: str) -> None:
+        print(line, file=sys.stderr, flush=True)
 
 
 def main(words: Sequence[str] | None = None) -> int:
@@ -63,16 +49,9 @@ def main(words: Sequence[str] | None = None) -> int:
 def _build(said: argparse.Namespace) -> int:
     terminal = Terminal(said.output == "json")
     build = _started(said, said.unit, terminal)
-    over = threading.Event()
-    follower = threading.Thread(target=terminal.follow, args=(build, over))
-    follower.start()
     started = time.monotonic()
-    try:
-        done = build.all(said.jobs)
-        written = [path for name in said.unit for path in (build.export(name, said.out) if said.out else ())]
-    finally:
-        over.set()
-        follower.join()
+    done = build.all(said.jobs)
+    written = [path for name in said.unit for path in (build.export(name, said.out) if said.out else ())]
     if said.output == "json":
         print(json.dumps([asdict(done[name]) for name in sorted(done)], indent=1))
     else:

@@ -74,6 +74,7 @@ UNIT_KEYS: dict[str, type] = {
     "command": list, "environment": dict, "fetch": str, "inputs": list, "needs": dict, "outputs": list,
     "root": bool, "targets": list, "timeout_s": int, "tools": list,
 }  # fmt: skip
+KIND_KEYS = {"command": UNIT_KEYS.keys() - {"fetch"}, "fetch": {"fetch"}, "inputs": {"inputs"}}
 WORKSPACE_KEYS: dict[str, type] = {"name": str, "needs": list, "targets": str}
 
 
@@ -96,9 +97,8 @@ def read_units(root: Path) -> dict[str, Unit]:
     except graphlib.CycleError as e:
         cycle = e.args[1]
         unit = units[cycle[0]]
-        raise DeclarationInvalid(
-            unit.file, f"{unit.key}.needs", f"a cycle: {' ← '.join(cycle)}", "Remove one of these needs"
-        ) from e
+        what, cure = f"a cycle: {' ← '.join(cycle)}", "Remove one of these needs"
+        raise DeclarationInvalid(unit.file, f"{unit.key}.needs", what, cure) from e
     return units
 
 
@@ -153,18 +153,16 @@ def _units_of(file: Path, table: dict[str, Any]) -> Iterator[Unit]:
         for target in wanted:
             if target is not None and target not in targets:
                 raise DeclarationInvalid(file, f"{key}.targets", f"no target {target}", f"There are {sorted(targets)}")
-            unit = _unit(file, f"{about['name']}:{name}", titled, said, target, targets.get(target or "", {}))
+            unit = _Said(file, titled, said, target, targets.get(target or "", {})).unit(f"{about['name']}:{name}")
             if unit.id in seen:
-                raise DeclarationInvalid(
-                    file, key, f"{unit.id} is declared twice", "Take it out of the other's targets"
-                )
+                cure = "Take it out of the other's targets"
+                raise DeclarationInvalid(file, key, f"{unit.id} is declared twice", cure)
             seen.add(unit.id)
             for output in unit.outputs:
                 for other in [o for o in written if _inside(output, o) or _inside(o, output)]:
-                    raise DeclarationInvalid(
-                        file, f"{key}.outputs", f"{unit.id} and {written[other]} both write {output.rstrip('/')}",
-                        "Give each its own path, for targets by {target}",
-                    )  # fmt: skip
+                    what = f"{unit.id} and {written[other]} both write {output.rstrip('/')}"
+                    cure = "Give each its own path, for targets by {target}"
+                    raise DeclarationInvalid(file, f"{key}.outputs", what, cure)
                 written[output] = unit.id
             yield unit
 
@@ -184,82 +182,70 @@ def _targets(folder: Path) -> dict[str, dict[str, Any]]:
     return targets
 
 
-def _unit(file: Path, name: str, table: str, said: dict[str, Any], target: str | None, facts: dict[str, Any]) -> Unit:
-    key = f"unit.{table}"
-    needs = {
-        alias: _filled(file, f"{key}.needs.{alias}", need, target, facts, None)
-        for alias, need in said.get("needs", {}).items()
-    }
+@dataclass(frozen=True, slots=True)
+class _Said:
+    """What one table says of a unit, read for one target or none; `facts` are the target's values."""
 
-    def filled(part: str, text: str) -> str:
-        sees_needs = needs if part in ("command", "environment") else None
-        return _filled(file, f"{key}.{part}", text, target, facts, sees_needs)
+    file: Path
+    table: str
+    said: dict[str, Any]
+    target: str | None
+    facts: dict[str, Any]
 
-    lists = {
-        part: tuple(filled(part, text) for text in said.get(part, []))
-        for part in ("command", "inputs", "outputs", "tools")
-    }
-    for part in ("inputs", "outputs"):
-        for path in lists[part]:
+    def wrong(self, part: str, what: str, cure: str) -> DeclarationInvalid:
+        return DeclarationInvalid(self.file, f"unit.{self.table}.{part}", what, cure)
+
+    def filled(self, part: str, text: str) -> str:
+        """`text` with {target}, {target.KEY} and, in commands, {needs.NAME} replaced; other braces stay."""
+        needs = self.said.get("needs", {}) if part in ("command", "environment") else ()
+
+        def one(found: re.Match[str]) -> str:
+            what, name = found.groups()
+            if what == "needs" and name in needs:
+                return f"{NEEDS}/{name}"
+            if what == "target" and self.target and (name is None or isinstance(self.facts.get(name), str | int)):
+                return self.target if name is None else str(self.facts[name])
+            raise self.wrong(part, f"{found[0]} stands for nothing here", "Declare it, or spell it otherwise")
+
+        return _BRACES.sub(one, text)
+
+    def list(self, part: str) -> tuple[str, ...]:
+        return tuple(self.filled(part, text) for text in self.said.get(part, []))
+
+    def paths(self, part: str) -> tuple[str, ...]:
+        paths = self.list(part)
+        for path in paths:
             if path.lstrip("!").startswith("/") or ".." in PurePosixPath(path).parts or not path.strip("/"):
-                raise DeclarationInvalid(
-                    file, f"{key}.{part}", f"{path!r} leaves the unit's folder", "Import it by a need"
-                )
-    work = _work(
-        file, key, said, lists, {k: filled("environment", v) for k, v in said.get("environment", {}).items()}, filled
-    )
-    at = f"@{target}" if target else ""
-    return Unit(f"{name}{at}", file, lists["inputs"], needs, lists["outputs"], work, table)
+                raise self.wrong(part, f"{path!r} leaves the unit's folder", "Import it by a need")
+        return paths
 
+    def unit(self, name: str) -> Unit:
+        needs = {alias: self.filled(f"needs.{alias}", need) for alias, need in self.said.get("needs", {}).items()}
+        at = f"@{self.target}" if self.target else ""
+        inputs, outputs = self.paths("inputs"), self.paths("outputs")
+        return Unit(f"{name}{at}", self.file, inputs, needs, outputs, self.work(), self.table)
 
-def _work(
-    file: Path,
-    key: str,
-    said: dict[str, Any],
-    lists: dict[str, tuple[str, ...]],
-    environment: dict[str, str],
-    filled: Any,
-) -> Command | Files | Fetch:
-    """Which of the three kinds of unit this is, and that it says no key of another kind."""
-    if "command" in said:
-        kind, other = "command", {"fetch"}
-    elif "fetch" in said:
-        kind, other = "fetch", {"environment", "inputs", "needs", "outputs", "root", "timeout_s", "tools"}
-    else:
-        kind, other = "inputs", {"environment", "needs", "outputs", "root", "timeout_s", "tools"}
-    if wrong := sorted(other & said.keys()):
-        raise DeclarationInvalid(file, f"{key}.{wrong[0]}", f"does not go with {kind}", "Remove one of the two")
-    if not said.get(kind) or (kind == "command" and not lists["outputs"]):
-        missing = "outputs" if kind == "command" and said.get(kind) else kind
-        raise DeclarationInvalid(
-            file, f"{key}.{missing}", "is missing or empty", "A unit has command and outputs, or fetch, or inputs"
-        )
-    if kind == "fetch":
-        return Fetch(file.parent / filled("fetch", said["fetch"]))
-    if kind == "inputs":
-        return Files()
-    timeout_s = float(said.get("timeout_s", COMMAND_TIMEOUT_S))
-    if not 0 < timeout_s <= COMMAND_TIMEOUT_S_MAX:
-        raise DeclarationInvalid(file, f"{key}.timeout_s", f"{timeout_s} s", f"At most {COMMAND_TIMEOUT_S_MAX:.0f} s")
-    # No Debian package has an underscore in its name: binutils-{target.triple} is binutils-x86-64-linux-gnu.
-    tools = tuple(sorted({tool.replace("_", "-") for tool in lists["tools"]}))
-    return Command(lists["command"], environment, tools, timeout_s, said.get("root", False))
-
-
-def _filled(
-    file: Path, key: str, text: str, target: str | None, facts: dict[str, Any], needs: Mapping[str, str] | None
-) -> str:
-    """`text` with {target}, {target.KEY} and {needs.NAME} replaced; other braces stay."""
-
-    def one(found: re.Match[str]) -> str:
-        what, name = found.groups()
-        if what == "target" and target is not None and (name is None or isinstance(facts.get(name), str | int)):
-            return target if name is None else str(facts[name])
-        if what == "needs" and needs is not None and name in needs:
-            return f"{NEEDS}/{name}"
-        raise DeclarationInvalid(file, key, f"{found[0]} stands for nothing here", "Declare it, or spell it otherwise")
-
-    return _BRACES.sub(one, text)
+    def work(self) -> Command | Files | Fetch:
+        """Which of the three kinds of unit this is, and that it says no key of another kind."""
+        said = self.said
+        kind = next((kind for kind in ("command", "fetch") if kind in said), "inputs")
+        if wrong := sorted(said.keys() - KIND_KEYS[kind] - {"targets"}):
+            raise self.wrong(wrong[0], f"does not go with {kind}", "Remove one of the two")
+        for part in (kind, "outputs") if kind == "command" else (kind,):
+            if not said.get(part):
+                cure = "A unit has command and outputs, or fetch, or inputs"
+                raise self.wrong(part, "is missing or empty", cure)
+        if kind == "fetch":
+            return Fetch(self.file.parent / self.filled("fetch", said["fetch"]))
+        if kind == "inputs":
+            return Files()
+        timeout_s = float(said.get("timeout_s", COMMAND_TIMEOUT_S))
+        if not 0 < timeout_s <= COMMAND_TIMEOUT_S_MAX:
+            raise self.wrong("timeout_s", f"{timeout_s} s", f"At most {COMMAND_TIMEOUT_S_MAX:.0f} s")
+        environment = {key: self.filled("environment", value) for key, value in said.get("environment", {}).items()}
+        # No Debian package has an underscore in its name: binutils-{target.triple} is binutils-x86-64-linux-gnu.
+        tools = tuple(sorted({tool.replace("_", "-") for tool in self.list("tools")}))
+        return Command(self.list("command"), environment, tools, timeout_s, said.get("root", False))
 
 
 def _known(file: Path, prefix: str, table: dict[str, Any], keys: dict[str, type]) -> None:
@@ -268,9 +254,8 @@ def _known(file: Path, prefix: str, table: dict[str, Any], keys: dict[str, type]
             raise DeclarationInvalid(file, prefix + key, "unknown key", f"Known are {', '.join(sorted(keys))}")
         inner = value if isinstance(value, list) else value.values() if isinstance(value, dict) and prefix else ()
         if not isinstance(value, keys[key]) or (prefix and not all(isinstance(v, str) for v in inner)):
-            raise DeclarationInvalid(
-                file, prefix + key, "has another type", f"Write a {keys[key].__name__} (of strings)"
-            )
+            cure = f"Write a {keys[key].__name__} (of strings)"
+            raise DeclarationInvalid(file, prefix + key, "has another type", cure)
 
 
 def _inside(path: str, folder: str) -> bool:
