@@ -37,6 +37,7 @@ KUBELET_CLOSE_S = 5.0  # how long a client that has all it asked for may take to
 REVIEW_CACHE_MAX = 1_024  # tokens, and answers about rights, each
 REVIEW_YES_S = 60.0  # how long an answer of the API is believed; a kubelet's own default is two to five minutes
 REVIEW_NO_S = 10.0
+SUMMARY_BYTES_MAX = 4 * 1024 * 1024  # a device's stats
 RESIZE_BYTES_MAX = 1_024  # one resize message
 CLIENT_WINDOW_BYTES = 256 * 1024  # of one stream, received and not yet taken by the device: then its connection waits
 PORT_FORWARDS_MAX = 128  # TCP connections of one client connection, those that have only one of their two streams too
