@@ -30,7 +30,7 @@ from skerry.loops.watch import watch_loop
 from skerry.model.desired import Kind
 from skerry.mux import StreamCounts
 from skerry.model.streams import Logs
-from skerry.ports import Clock, Duplex, Entropy, Host, Link, Runtime, RuntimeStreams, StreamLink
+from skerry.ports import Clock, Duplex, Entropy, Host, Link, Runtime, StreamLink
 from skerry.wire.session import DeviceSession, Identity, State
 
 if TYPE_CHECKING:
@@ -76,7 +76,7 @@ async def _main(config: Config, opened: Opened) -> int:
         journal = recovered.journal
         count, generation = len(journal.desired.objects), journal.desired.generation
         log(f"journal: {recovered.story}, generation {generation}, {count} objects")
-        return await serve(config.node, config.secret_env, journal, *seams, stop, log)
+        return await serve(config.node, config.secret_env, journal, *seams, stop, log, _streaming(config, seams[4]))
     except StoreBroken as why:
         log(f"journal: {why}; starting again")
         return EXIT_BROKEN
@@ -117,14 +117,19 @@ def _seams(config: Config) -> tuple[Clock, Entropy, Host, Runtime, Link | None]:
     return clock, SystemEntropy(), host, runtime, MqttLink(config.node, options)
 
 
+def _streaming(config: Config, link: Link | None) -> Streaming | None:
+    from skerry.world.link import MqttLink
+
+    return Streaming(link.for_streams(), None, config.insecure) if isinstance(link, MqttLink) else None
+
+
 @dataclass(frozen=True, slots=True)
 class Streaming:
     """What streams need beside the loops' own seams. `open_to_people`: whether exec, attach and port-forward are
     allowed."""
 
     link: StreamLink
-    runtime: RuntimeStreams
-    stats: ReadStats
+    stats: ReadStats | None
     open_to_people: bool
 
 
@@ -162,7 +167,7 @@ async def serve(
         talk = link_loop(link, journal, session, clock, entropy, log, counters, hub, dials.put)
         loops.append(asyncio.ensure_future(beating(hub, talk)))
         if streaming is not None:
-            targets = Targets(journal, runtime, streaming.runtime, streaming.stats, streaming.open_to_people)
+            targets = Targets(journal, runtime, streaming.stats, streaming.open_to_people)
             serving = streams_loop(dials, streaming.link, targets, clock, log, counters, StreamCounts())
             loops.append(asyncio.ensure_future(serving))
     log(f"skerry {__version__}: {node} is up" + ("" if link else "; no broker is set, so it has no hub"))

@@ -21,7 +21,7 @@ from skerry.model.pod import Pod
 from skerry.model.streams import Attach, CloseCode, Exec, Logs, PortForward, Stats, StreamRequest
 from skerry.mux import CONNECTION, Mux, MuxStream, StreamCounts, join
 from skerry.plan.streams import log_source, network_target, process_target
-from skerry.ports import Clock, Duplex, Runtime, RuntimeStreams, StreamLink
+from skerry.ports import Clock, Duplex, Runtime, StreamLink
 from skerry.wire import streams as wire
 from skerry.wire.codec import decode
 from skerry.wire.delta import full_name
@@ -61,11 +61,9 @@ class Opens(Protocol):
 class Targets:
     """Opens what a request asks for."""
 
-    def __init__(
-        self, journal: Journal, runtime: Runtime, streams: RuntimeStreams, stats: ReadStats, open_to_people: bool
-    ) -> None:
+    def __init__(self, journal: Journal, runtime: Runtime, stats: ReadStats | None, open_to_people: bool) -> None:
         """`open_to_people`: whether exec, attach and port-forward are allowed at all."""
-        self._journal, self._runtime, self._streams = journal, runtime, streams
+        self._journal, self._runtime = journal, runtime
         self._stats, self._open_to_people = stats, open_to_people
 
     async def open(self, request: StreamRequest) -> Duplex:
@@ -79,6 +77,8 @@ class Targets:
 
     async def _opened(self, request: StreamRequest) -> Duplex:
         if isinstance(request, Stats):
+            if self._stats is None:
+                raise StreamBroken(CloseCode.UNAVAILABLE, "this device counts nothing")
             return await self._stats()
         if not isinstance(request, Logs) and not self._open_to_people:
             raise StreamBroken(CloseCode.FORBIDDEN, INSECURE)
@@ -87,13 +87,13 @@ class Targets:
         match request:
             case Logs():
                 source = log_source(pod, seen, self._journal.statuses.get(pod.uid), request)
-                return await self._streams.logs(source, request)
+                return await self._runtime.logs(source, request)
             case Exec():
-                return await self._streams.exec(process_target(pod, seen, request), request)
+                return await self._runtime.exec(process_target(pod, seen, request), request)
             case Attach():
-                return await self._streams.attach(process_target(pod, seen, request), request)
+                return await self._runtime.attach(process_target(pod, seen, request), request)
             case PortForward():
-                return await self._streams.port_forward(network_target(pod, seen), request.port)
+                return await self._runtime.port_forward(network_target(pod, seen), request.port)
 
     def _pod(self, namespace: str, name: str) -> Pod:
         for (kind, _), obj in self._journal.desired.objects.items():

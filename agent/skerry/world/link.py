@@ -54,6 +54,10 @@ class MqttLink:
         self._life = 0  # which connection a handle belongs to
         self.counts = MqttCounts()
 
+    def for_streams(self) -> MqttStreamLink:
+        """The same device's other connection."""
+        return MqttStreamLink(self._node, self._options)
+
     async def connect(self) -> None:
         await self.close()
         self._life += 1
