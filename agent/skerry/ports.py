@@ -153,6 +153,9 @@ class ContainerSpec:
     env: tuple[tuple[str, str], ...]
     mounts: tuple[MountSpec, ...]
     resources: Resources
+    stdin: bool = False
+    stdin_once: bool = False
+    tty: bool = False
 
 
 @dataclass(frozen=True, slots=True)

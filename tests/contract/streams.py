@@ -40,10 +40,10 @@ def asking(**how: Any) -> Logs:
 
 async def told(stream: Duplex, wait_s: float = WAIT_S) -> dict[Channel, bytes]:
     """All that comes until the end, by channel."""
-    out: dict[Channel, bytes] = {}
+    out: dict[Channel, bytearray] = {}
     while (piece := await asyncio.wait_for(stream.read(), wait_s)) is not None:
-        out[piece.channel] = out.get(piece.channel, b"") + piece.data
-    return out
+        out.setdefault(piece.channel, bytearray()).extend(piece.data)
+    return {channel: bytes(data) for channel, data in out.items()}
 
 
 async def until_told(stream: Duplex, text: bytes) -> bytes:

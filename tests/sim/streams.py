@@ -17,13 +17,14 @@ from skerry.model.streams import Channel, CloseCode, Exec, Piece
 class SimDuplex:
     """ports.Duplex of which the other half is `hear` (what was written) and `say`."""
 
+    closed: bool = False
+
     def __init__(self, engine: Engine, hear: Callable[[SimDuplex, Piece], None] = lambda stream, piece: None) -> None:
         engine.streams = [*(stream for stream in engine.streams if not stream.closed), self]
         self._hear = hear
         self._said: deque[Piece] = deque()
         self._over = False
         self._changed = asyncio.Event()
-        self.closed = False
 
     def say(self, *pieces: Piece, over: bool = False) -> None:
         if not self._over:

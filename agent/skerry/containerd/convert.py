@@ -94,6 +94,9 @@ def container_config(pod: Pod, spec: ContainerSpec, memory: bool = True) -> cri.
         labels={**pod_labels(pod), CONTAINER_NAME: spec.name},
         annotations={FINGERPRINT: spec.fingerprint, ATTEMPT: str(spec.attempt)},
         log_path=f"{spec.name}/{spec.attempt}.log",
+        stdin=spec.stdin,
+        stdin_once=spec.stdin_once,
+        tty=spec.tty,
         linux=cri.LinuxContainerConfig(
             resources=resources(spec.resources, memory=memory),
             security_context=cri.LinuxContainerSecurityContext(

@@ -7,6 +7,7 @@ namespace in which it was made, and may be connected from anywhere.
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import socket
 import threading
@@ -33,7 +34,7 @@ async def dial(pid: int, port: int) -> socket.socket:
                 sock.close()
             if not isinstance(error, (OSError, asyncio.TimeoutError)):
                 raise
-            first = first or (error if isinstance(error, OSError) else TimeoutError("no answer"))
+            first = first or _plain(error)
     assert first is not None
     raise first
 
@@ -61,6 +62,12 @@ async def socket_in(pid: int, family: int) -> socket.socket:
 
     threading.Thread(target=go, name="netns", daemon=True).start()
     return await made
+
+
+def _plain(error: OSError | asyncio.TimeoutError) -> OSError:
+    """In the kernel's words: asyncio puts its own there."""
+    number = (error.errno if isinstance(error, OSError) else None) or errno.ETIMEDOUT
+    return OSError(number, os.strerror(number))
 
 
 def _make(pid: int, family: int) -> socket.socket:

@@ -66,7 +66,7 @@ POD_READ = frozenset(
 CONTAINER_READ = frozenset(
     {
         "name", "image", "imagePullPolicy", "command", "args", "workingDir", "env", "envFrom", "ports", "volumeMounts",
-        "resources",
+        "resources", "stdin", "stdinOnce", "tty",
         "terminationMessagePath", "terminationMessagePolicy",  # only their defaults, which need nothing
     }
 )  # fmt: skip
@@ -192,6 +192,9 @@ def _container(field: Field, volumes: set[str], secret_env: bool) -> Container:
         ports=tuple(_port(f) for f in field["ports"].each(ITEMS_MAX)),
         mounts=tuple(_mount(f, volumes) for f in mounts),
         resources=_resources(field["resources"]),
+        stdin=field["stdin"].flag(),
+        stdin_once=field["stdinOnce"].flag(),
+        tty=field["tty"].flag(),
     )
 
 

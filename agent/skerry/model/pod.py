@@ -95,6 +95,9 @@ class Container:
     ports: tuple[Port, ...] = ()
     mounts: tuple[Mount, ...] = ()
     resources: Resources = Resources()
+    stdin: bool = False  # kept open for whoever attaches; without it reading gives the end at once
+    stdin_once: bool = False  # the first who attaches and leaves closes it
+    tty: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -94,6 +95,9 @@ def test_a_container() -> None:
     assert made.log_path == "main/2.log"
     assert made.linux.security_context.namespace_options.pid == cri.CONTAINER
     assert "/proc/kcore" in made.linux.security_context.masked_paths
+    assert (made.stdin, made.stdin_once, made.tty) == (False, False, False)
+    asked = convert.container_config(pod(), replace(spec(), stdin=True, tty=True))
+    assert (asked.stdin, asked.stdin_once, asked.tty) == (True, False, True)
 
 
 @pytest.mark.parametrize(

@@ -142,6 +142,16 @@ def test_a_request_is_the_limit_where_it_is_not_said(resources: Any, means: Reso
     assert accepted(with_container(resources=resources)).containers[0].resources == means
 
 
+def test_who_may_attach_is_read() -> None:
+    def of(**fields: bool) -> tuple[bool, bool, bool]:
+        container = accepted(with_container(**fields)).containers[0]
+        return container.stdin, container.stdin_once, container.tty
+
+    assert of() == (False, False, False)
+    assert of(stdin=True, stdinOnce=True, tty=True) == (True, True, True)
+    assert of(tty=True, stdin=False) == (False, False, True)
+
+
 def test_deletion_is_read_from_the_metadata() -> None:
     manifest = small()
     assert not accepted(manifest).deleting
@@ -226,8 +236,7 @@ POD_REFUSED: dict[str, Any] = {
 CONTAINER_REFUSED: dict[str, Any] = {
     "lifecycle": {"preStop": {}}, "livenessProbe": {"exec": {}}, "readinessProbe": {"exec": {}},
     "startupProbe": {"exec": {}}, "resizePolicy": [{"resourceName": "cpu"}], "restartPolicy": "Always",
-    "securityContext": {"privileged": True}, "stdin": True, "stdinOnce": True, "tty": True,
-    "volumeDevices": [{"name": "x"}],
+    "securityContext": {"privileged": True}, "volumeDevices": [{"name": "x"}],
 }  # fmt: skip
 VOLUME_REFUSED = (
     "awsElasticBlockStore", "azureDisk", "azureFile", "cephfs", "cinder", "csi", "downwardAPI", "ephemeral", "fc",

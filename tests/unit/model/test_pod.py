@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -118,6 +119,12 @@ def test_absent_equals_default() -> None:
     spec["containers"][0]["volumeMounts"][0] |= {"readOnly": False, "mountPropagation": "None", "subPath": ""}
     spec |= {"restartPolicy": "Always", "terminationGracePeriodSeconds": 30, "dnsPolicy": "ClusterFirst"}
     assert marks(short) == marks(long)
+
+
+def test_how_a_container_is_attached_to_is_given_when_it_is_made() -> None:
+    plain = Container("a", "example.com/app:1")
+    asked = [replace(plain, **{field: True}) for field in ("stdin", "stdin_once", "tty")]
+    assert len({fingerprint(one, ()) for one in (plain, *asked)}) == 4
 
 
 def test_the_golden_fingerprints_of_the_first_release_still_hold() -> None:

@@ -35,6 +35,9 @@ CONTAINER = {
     "reason `NodePorts`, until it is free",
     "volumeMounts": "not `subPath`, not mount propagation",
     "resources": "cpu and memory, limits and requests; changed while the container runs",
+    "stdin": "kept open for `kubectl attach`",
+    "stdinOnce": "",
+    "tty": "",
     "terminationMessagePath": "only its default",
     "terminationMessagePolicy": "only `File`, its default",
 }
