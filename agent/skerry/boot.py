@@ -22,15 +22,15 @@ from skerry.journal.journal import Journal
 from skerry.journal.recovery import recover
 from skerry.loops.introduce import introduce_loop
 from skerry.loops.link import link_loop
+from skerry.loops.local import Local
 from skerry.loops.pulse import Pulse, beating, watchdog_loop
 from skerry.loops.report import Counters, Log
 from skerry.loops.steer import Steer
 from skerry.loops.streams import Dials, ReadStats, Targets, streams_loop
 from skerry.loops.watch import watch_loop
-from skerry.model.desired import Kind
 from skerry.mux import StreamCounts
 from skerry.model.streams import Logs
-from skerry.ports import Clock, Duplex, Entropy, Host, Link, Runtime, StreamLink
+from skerry.ports import Clock, Duplex, Entropy, Host, Link, Manifests, Runtime, StreamLink
 from skerry.wire.session import DeviceSession, Identity, State
 
 if TYPE_CHECKING:
@@ -76,7 +76,9 @@ async def _main(config: Config, opened: Opened) -> int:
         journal = recovered.journal
         count, generation = len(journal.desired.objects), journal.desired.generation
         log(f"journal: {recovered.story}, generation {generation}, {count} objects")
-        return await serve(config.node, config.secret_env, journal, *seams, stop, log, _streaming(config, seams[4]))
+        return await serve(
+            config.node, config.secret_env, journal, *seams, stop, log, _streaming(config, seams[4]), _manifests(config)
+        )
     except StoreBroken as why:
         log(f"journal: {why}; starting again")
         return EXIT_BROKEN
@@ -123,6 +125,12 @@ def _streaming(config: Config, link: Link | None) -> Streaming | None:
     return Streaming(link.for_streams(), None, config.insecure) if isinstance(link, MqttLink) else None
 
 
+def _manifests(config: Config) -> Manifests:
+    from skerry.world.manifests import ManifestFolder
+
+    return ManifestFolder(config.manifests_dir)
+
+
 @dataclass(frozen=True, slots=True)
 class Streaming:
     """What streams need beside the loops' own seams. `open_to_people`: whether exec, attach and port-forward are
@@ -145,6 +153,7 @@ async def serve(
     stop: asyncio.Event,
     log: Log,
     streaming: Streaming | None = None,
+    manifests: Manifests | None = None,
 ) -> int:
     """The loops, until `stop` or until one of them fails (which is a bug or a broken journal: the process ends).
     Without a link the device has not joined a hub: it runs what its journal holds. The simulator runs this very
@@ -155,6 +164,9 @@ async def serve(
     pulse = Pulse(clock, ("watch", "steer", "pods", *(["link"] if link else [])))
     watch, steer, pods, hub = (pulse.of(name) for name in ("watch", "steer", "pods", "link"))
     hands = Steer(runtime, host, journal, clock, entropy, log, counters, steer, pods, secret_env, booted)
+    local = Local(manifests, journal, node, secret_env, clock, entropy, log, counters) if manifests else None
+    if local is not None:
+        await local.look()
     status = partial(_status, journal, session if link is not None else None)
     loops = [
         asyncio.ensure_future(beating(watch, watch_loop(runtime, journal, clock, entropy, log, counters, watch))),
@@ -163,6 +175,8 @@ async def serve(
         asyncio.ensure_future(introduce_loop(journal, host, runtime, clock, entropy)),
         asyncio.ensure_future(stop.wait()),
     ]
+    if local is not None:
+        loops.append(asyncio.ensure_future(local.run()))
     if link is not None:
         talk = link_loop(link, journal, session, clock, entropy, log, counters, hub, dials.put)
         loops.append(asyncio.ensure_future(beating(hub, talk)))
@@ -190,7 +204,7 @@ async def serve(
 
 def _status(journal: Journal, session: DeviceSession | None) -> str:
     """One line for `systemctl status`."""
-    pods = sum(1 for kind, _ in journal.desired.objects if kind is Kind.POD)
+    pods = sum(1 for _ in journal.pods())
     runtime = "the runtime answers" if journal.runtime_up else "the runtime is away"
     hub = "the hub is there" if session is not None and session.state is State.LIVE else "the hub is away"
     hub = hub if session is not None else "no hub is set"

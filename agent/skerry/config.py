@@ -42,6 +42,7 @@ KEYS = (
     KeySpec("data_dir", str, "/var/lib/skerry", "path", "journal and volumes on disk"),
     KeySpec("run_dir", str, "/run/skerry", "path", "volumes in memory; emptied by a boot"),
     KeySpec("log_dir", str, "/var/log/pods", "path", "container logs, in CRI's layout"),
+    KeySpec("manifests_dir", str, "/etc/skerry/manifests", "path", "manifests to run without a hub; may be absent"),
     KeySpec("containerd_socket", str, "/run/containerd/containerd.sock", "path", "containerd's gRPC socket"),
     KeySpec("cgroup_parent", str, "/skerry", "cgroup", "parent of all pods' cgroups"),
     KeySpec("secret_env", bool, False, "", "allow Secrets as variables: containerd keeps them in clear on disk"),
@@ -60,6 +61,7 @@ class Config:
     data_dir: Path
     run_dir: Path
     log_dir: Path
+    manifests_dir: Path
     containerd_socket: Path
     cgroup_parent: str
     secret_env: bool
@@ -101,7 +103,7 @@ def parse(said: dict[str, Any], host_name: str = "") -> Config:
         raise ConfigInvalid("node", f"{whose}{node!r} is not a Kubernetes node name (RFC 1123)")
     broker = values.pop("broker")
     host, port = _broker(broker) if "broker" in said else ("", 0)
-    for name in ("data_dir", "run_dir", "log_dir", "containerd_socket"):
+    for name in ("data_dir", "run_dir", "log_dir", "manifests_dir", "containerd_socket"):
         if not values[name].startswith("/"):
             raise ConfigInvalid(name, "must be absolute")
         values[name] = Path(values[name])

@@ -87,6 +87,10 @@ class VolumeFailed(SkerryError):
         self.volume = volume
 
 
+class FolderFailed(SkerryError):
+    """The folder of manifests cannot be read or watched; nothing is known about what is in it."""
+
+
 # --- the journal ------------------------------------------------------------------------------------------------------
 
 

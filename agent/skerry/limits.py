@@ -100,6 +100,17 @@ PROBE_TIMEOUT_S = 60.0  # the child process that walks the journal at start
 QUARANTINE_ITEMS_MAX = 4  # damaged journals kept for a person
 QUARANTINE_BYTES_MAX = 64 * MIB
 
+# --- manifests in a folder of the device (loops/local, world/manifests) -----------------------------------------------
+LOCAL_FILES_MAX = 64  # manifest files that are read
+LOCAL_FILE_BYTES_MAX = 256 * KIB  # of one file
+LOCAL_PODS_MAX = 32  # pods that come from the folder; beside those of the hub
+LOCAL_OBJECTS_MAX = 128  # pods, ConfigMaps and Secrets together
+LOCAL_BYTES_MAX = 512 * KIB  # of all their bodies: the pods among them are told to the hub in one frame
+LOCAL_ITEMS_MAX = 20_000  # values in one file: stops aliases that multiply
+LOCAL_SETTLE_S = 0.5  # a folder that was quiet this long is read
+LOCAL_WRITING_S = 10.0  # a file that is open for writing is waited for this long
+LOCAL_RETRY_S = (5.0, 300.0)  # a folder that cannot be read or watched, a journal without room
+
 # --- steering ---------------------------------------------------------------------------------------------------------
 POD_WORKERS_MAX = 4  # pods acted upon at the same time
 RESTART_BACKOFF_S = (10.0, 300.0)  # kubelet's crash loop back-off; the first restart is immediate

@@ -249,6 +249,33 @@ class FilesVolume:
 ResolvedVolume = FilesVolume | EmptyDir | HostPath
 
 
+@dataclass(frozen=True, slots=True)
+class ManifestFile:
+    """A file of the folder of manifests. `problem`: why it could not be read; `data` is empty then."""
+
+    name: str
+    data: bytes
+    problem: str = ""
+
+
+class Manifests(Protocol):
+    """The folder of manifests on the device. May be absent, come and go; a file in it may be half-written."""
+
+    async def read(self) -> tuple[ManifestFile, ...]:
+        """Its manifest files in order of their names, none if there is no folder. What changes from now on ends
+        `changed`. Raises FolderFailed."""
+
+    async def parse(self, file: ManifestFile) -> tuple[object, ...]:
+        """The documents in it: what JSON can say, numbers with a point as text. Raises Malformed."""
+
+    async def changed(self) -> None:
+        """Return once something has changed since the last `read` and it is quiet again. Raises FolderFailed when that
+        cannot be told."""
+
+    def close(self) -> None:
+        """Idempotent; raises nothing."""
+
+
 class Host(Protocol):
     """The board: facts, folders, the service manager. Cheap; what may block runs off the event loop."""
 
@@ -286,6 +313,8 @@ __all__ = [
     "Host",
     "Inbound",
     "Link",
+    "ManifestFile",
+    "Manifests",
     "MountSpec",
     "ResolvedVolume",
     "Runtime",

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from sim.checks import head_of
 from sim.device import Device
 from sim.engine import Made, behaviour
+from sim.folder import Keeper
 from sim.people import LOST_IMAGE, NAMESPACE
 from skerry.journal import record
 from skerry.limits import RELIST_S, WATCHDOG_FEED_S
@@ -19,6 +20,7 @@ from skerry.model.observed import ContainerState
 from skerry.model.report import PodStatus, ReportKind
 from skerry.wire.codec import decode
 from skerry.wire.report import decode_report
+from skerry_hub.edgecontroller.mirrors import MIRROR, is_mirror
 from skerry_hub.edgecontroller.target import Refusal, config_object, pod_object, references
 from skerry_hub.ports import CONFIG_MAPS, NODES, PODS, SECRETS, Obj
 
@@ -32,7 +34,8 @@ QUIET_S = 3_600.0
 def calm_problems(life: Life) -> list[str]:
     out: list[str] = []
     for device, watching in zip(life.devices, life.watching, strict=True):
-        pods = {p["metadata"]["uid"]: p for p in life.etcd.all(PODS).values() if p["spec"]["nodeName"] == device.node}
+        shown = [p for p in life.etcd.all(PODS).values() if p["spec"]["nodeName"] == device.node]
+        pods = {p["metadata"]["uid"]: p for p in shown if not is_mirror(p)}
         if not device.running:
             out.append(f"[5] {device.node} does not run")
             continue
@@ -42,7 +45,11 @@ def calm_problems(life: Life) -> list[str]:
         out += [f"[6] {device.node} still has in its outbox {waiting}"] if waiting else []
         for uid, pod in pods.items():
             out += _pod(device, uid, pod)
-        out += _leftovers(device, pods)
+        local = {p["metadata"]["annotations"][MIRROR]: p for p in shown if is_mirror(p)}
+        out += _local(life.keepers[life.devices.index(device)], device, local)
+        for uid, pod in local.items():
+            out += _pod(device, uid, pod)
+        out += _leftovers(device, pods | local)
         out += _node(life, device)
     return out
 
@@ -52,6 +59,7 @@ def offline_problems(devices: list[Device]) -> list[str]:
     out = []
     for device in devices:
         objects = [decode(device.disk.records[k]) for k in device.disk.keys(record.OBJECT + b"\1")]
+        objects += [decode(decode(device.disk.records[k])[1]) for k in device.disk.keys(record.LOCAL + b"\1")]
         configs = {
             decode(device.disk.records[k])["metadata"]["name"]
             for kind in (b"\2", b"\3")
@@ -125,6 +133,18 @@ def _set(life: Life, device: Device, pods: dict[str, Obj]) -> list[str]:
     if have and head.digest != set_digest((k, o.digest) for k, o in have.items()):
         out.append(f"[7] {device.node}: the card's digest is not its objects'")
     return out
+
+
+def _local(keeper: Keeper, device: Device, mirrors: dict[str, Obj]) -> list[str]:
+    """The card holds what the folder asks for, and the API shows a mirror of each pod and no other."""
+    want = keeper.wanted()
+    held = (record.read_local(k, device.disk.records[k]).obj for k in device.disk.keys(record.LOCAL))
+    have = {o.key: o for o in held}
+    out = [f"[5] {device.node} lacks {uid} of its folder" for _, uid in want if (Kind.POD, uid) not in have]
+    out += [f"[5] {device.node} has another {uid}" for k, uid in have if have[k, uid] != want.get((k, uid))]
+    uids = {uid for _, uid in want}
+    out += [f"[5] the API shows no mirror of {uid}" for uid in sorted(uids - set(mirrors))]
+    return out + [f"[5] the API shows a mirror of {uid}, which is not" for uid in sorted(set(mirrors) - uids)]
 
 
 def _pod(device: Device, uid: str, pod: Obj) -> list[str]:

@@ -11,6 +11,7 @@ from typing import Any
 
 from sim.device import Device
 from sim.engine import Made
+from sim.folder import Keeper
 from sim.link import SimLink, down_topic
 from sim.people import MARK
 from sim.world import World
@@ -40,6 +41,7 @@ PROMISES = {
     "9": "9 bounds",
     "10": "10 idle",
     "11": "11 no latch",
+    "12": "12 streams leave nothing",
     "w": "wire contract",
 }
 
@@ -93,6 +95,7 @@ class Watching:
         self.unacked: dict[int, bytes] = {}  # frames handed to the agent
         self.reports_open: list[int] = []
         self.stops = 0
+        self.keeper: Keeper
         self.validating = world.rng("validate").random() < 0.1  # against the CDDL: it costs a fifth of the time
         self._decoded: dict[bytes, Any] = {}
         self.commits_at: list[float] = []
@@ -216,9 +219,14 @@ class Watching:
         self.stops += 1
         uid, name = made.seen.pod_uid, made.seen.name
         body = self.device.disk.records.get(record.object_key((Kind.POD, uid)))
+        local = self.device.disk.records.get(record.local_key((Kind.POD, uid)))
+        if local is not None:
+            body = decode(local)[1]
         where = f"{self.device.node}: {how} of {made.pod.full_name}/{name} ({made.seen.id})"
-        if body is None:
-            return  # not wanted any more
+        if body is None:  # not wanted any more
+            here = not self.device.folder.failing and (Kind.POD, uid) in self.keeper.wanted()
+            self.world.check(not here, PROMISES["3"], f"{where}, which is in the folder all the time")
+            return
         pod = decode(body)
         if pod["metadata"].get("deletionTimestamp") or name not in [c["name"] for c in pod["spec"]["containers"]]:
             return

@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 from sim.broker import Broker
 from sim.engine import Engine
+from sim.folder import Folder, SimManifests
 from sim.host import WATCHDOG_S, Board, SimHost
 from sim.link import Reach, SimLink
 from sim.loop import Process, State
@@ -32,6 +33,7 @@ class Device:
         self.disk = Disk(world, node)
         self.engine = Engine(world, node, self.clock)
         self.weather = Weather()
+        self.folder = Folder()
         self.board = Board(world, node)
         self.reach = Reach()
         self.process = Process(f"{node}/never")
@@ -88,6 +90,7 @@ class Device:
     async def _main(self) -> None:
         """boot._main on simulated seams."""
         why = "ended"
+        self.folder.watchers.clear()
         try:
             store = self.disk.open()
             entropy = SimEntropy(self.world.rng(f"entropy/{self.node}/{self.lives}"))
@@ -102,7 +105,7 @@ class Device:
             runtime = SimRuntime(self.world, self.engine, self.weather)
             await boot.serve(
                 self.node, False, self.journal, self.clock, entropy, self.host, runtime, self.link,
-                asyncio.Event(), self._log,
+                asyncio.Event(), self._log, manifests=SimManifests(self.folder),
             )  # fmt: skip
         except (StoreBroken, StoreFull) as broken:
             why = f"journal: {broken}"

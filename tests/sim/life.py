@@ -18,6 +18,7 @@ from sim.checks import PROMISES, Watching, event_name
 from sim.device import Device
 from sim.etcd import Change, Etcd
 from sim.faults import Faults, stock
+from sim.folder import Keeper
 from sim.hub import Hub
 from sim.loop import Asleep, Starved, bury
 from sim.people import Operator
@@ -57,6 +58,7 @@ class Life:
     people: Operator
     faults: Faults
     watching: list[Watching]
+    keepers: list[Keeper]
     shown: set[str]
     restores: list[float] = field(default_factory=list)
     calm_s: float = 0.0
@@ -76,7 +78,8 @@ def make(seed: int, verbose: bool = False) -> Life:
     faults = Faults(world, broker, etcd, hub, devices, people, world.rng("faults"))
     shown: set[str] = set()
     watching = [Watching(world, device, shown) for device in devices]
-    life = Life(world, random, broker, etcd, hub, devices, people, faults, watching, shown)
+    keepers = [Keeper(world, device.node, device.folder) for device in devices]
+    life = Life(world, random, broker, etcd, hub, devices, people, faults, watching, keepers, shown)
 
     def written(change: Change) -> None:
         meta = change.obj["metadata"]
@@ -86,7 +89,8 @@ def make(seed: int, verbose: bool = False) -> Life:
             life.deaths[meta["uid"]] = world.now
 
     etcd.written.append(written)
-    for watch, device in zip(watching, devices, strict=True):
+    for watch, device, keeper in zip(watching, devices, keepers, strict=True):
+        watch.keeper = keeper
         watch.pod_known = lambda event: pod_known(life, event)  # type: ignore[method-assign]
         stock(device)
     faults.tearing = lambda device: watching[devices.index(device)].torn()
@@ -108,6 +112,8 @@ async def live(life: Life) -> None:
     life.people.make_configs()
     for _ in range(random.randint(0, 4)):
         life.people.create_pod()
+    for keeper in life.keepers:
+        keeper.begin()
     for device in life.devices:
         device.start_later((0.0, 30.0))
     world.after(random.uniform(0, 30), life.hub.start)
@@ -143,6 +149,8 @@ async def storm(life: Life) -> None:
         if world.now >= next_wish:
             if not life.hub.weather.away:
                 life.people.wish()
+            for keeper in life.keepers:
+                keeper.wish()
             next_wish = world.now + random.expovariate(1 / wishes)
         if world.now >= next_fault and names:
             name = random.choices(names, [everything[n][0] for n in names])[0]
@@ -176,6 +184,8 @@ async def offline_boot(life: Life) -> None:
 async def calm(life: Life) -> None:
     """Promise 5, 6 and 8, within CALM_S."""
     world, began = life.world, life.world.now
+    for keeper in life.keepers:
+        keeper.mend()
     life.people.register_all()
     life.people.make_configs()
     problems: list[str] = ["not asked yet"]
@@ -221,6 +231,8 @@ async def outage(life: Life) -> None:
 async def quiet(life: Life) -> None:
     """Promise 10, for an hour."""
     life.people.end_restless()
+    for keeper in life.keepers:
+        keeper.end_restless()
     await asyncio.sleep(SETTLE_S)
     await calm(life)
     await asyncio.sleep(400)  # one relist and its consequences

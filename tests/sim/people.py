@@ -13,6 +13,7 @@ from typing import Any
 from sim.etcd import Etcd, copy
 from sim.world import World
 from skerry_hub.edgecontroller import identity
+from skerry_hub.edgecontroller.mirrors import is_mirror
 from skerry_hub.ports import CONFIG_MAPS, NODES, PODS, SECRETS, NotFound, Obj, PatchForm
 
 IMAGES = ("tide:1", "tide:2", "rock:1", "rock:latest")
@@ -71,7 +72,7 @@ class Operator:
         return f"label {pod['metadata']['name']} {color}"
 
     def delete_pod(self) -> str:
-        pod = self._some_pod()
+        pod = self._some_pod(mirrors=True)
         if pod is None:
             return ""
         grace = self.random.choice([None, None, 0 if self.random.random() < 0.2 else 5, 60])
@@ -79,7 +80,7 @@ class Operator:
         return f"delete {pod['metadata']['name']} grace {grace}"
 
     def force_delete(self) -> str:
-        pod = self._some_pod()
+        pod = self._some_pod(mirrors=True)
         if pod is None:
             return ""
         self.etcd.delete(PODS, NAMESPACE, pod["metadata"]["name"], 0)
@@ -143,7 +144,7 @@ class Operator:
 
     def end_restless(self) -> None:
         """Delete the pods that never come to rest, so that a quiet hour can be one."""
-        for pod in list(self.etcd.all(PODS).values()):
+        for pod in [p for p in self.etcd.all(PODS).values() if not is_mirror(p)]:
             words = [a for c in pod["spec"]["containers"] for a in c.get("args", [])]
             images = [c["image"] for c in pod["spec"]["containers"]]
             restless = any(w.startswith("exit:") for w in words) and pod["spec"].get("restartPolicy") != "Never"
@@ -156,10 +157,12 @@ class Operator:
         self.etcd.change(NODES, "", node, lambda n: n["metadata"].setdefault("annotations", {}).update(marks))
 
     def _pods(self, node: str) -> list[Obj]:
-        return [p for p in self.etcd.all(PODS).values() if p["spec"]["nodeName"] == node]
+        return [p for p in self.etcd.all(PODS).values() if p["spec"]["nodeName"] == node and not is_mirror(p)]
 
-    def _some_pod(self) -> Obj | None:
+    def _some_pod(self, mirrors: bool = False) -> Obj | None:
+        """A mirror pod only where `mirrors`."""
         pods = [p for _, p in sorted(self.etcd.all(PODS).items()) if not p["metadata"].get("deletionTimestamp")]
+        pods = [p for p in pods if mirrors or not is_mirror(p)]
         return self.random.choice(pods) if pods else None
 
     def _edit(self, pod: Obj, edit: Callable[[Obj], Any]) -> None:

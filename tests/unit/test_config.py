@@ -18,7 +18,7 @@ from skerry.errors import ConfigInvalid
 KEYS_MAX = 25
 PAGE = Path(__file__).parents[2] / "docs" / "configuration.md"
 LEAST = {"node": "pi", "broker": "mqtt://127.0.0.1:1884"}
-PATHS = ("data_dir", "run_dir", "log_dir", "containerd_socket")
+PATHS = ("data_dir", "run_dir", "log_dir", "manifests_dir", "containerd_socket")
 
 
 def wrong(**said: Any) -> ConfigInvalid:

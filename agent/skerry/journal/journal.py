@@ -5,9 +5,11 @@ A method that changes something durable returns after the commit; memory follows
 
 from __future__ import annotations
 
+import asyncio
 from collections import deque
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 
 from skerry.journal.bell import Bell
 from skerry.journal.outbox import Outbox
@@ -18,22 +20,32 @@ from skerry.journal.record import (
     NODE,
     OUTBOX_NEXT,
     Decision,
+    FileRead,
+    LocalObject,
+    file_key,
     history_key,
+    local_key,
+    names_in,
     object_key,
     outbox_key,
     status_key,
     write_copy,
     write_decision,
+    write_file,
     write_head,
+    write_local,
     write_outbox,
 )
 from skerry.limits import HISTORY_ITEMS_MAX
-from skerry.model.desired import Change, Desired, Kind
+from skerry.model.desired import Change, Desired, Key, Kind, Object
 from skerry.model.observed import PodSeen
-from skerry.model.report import Event, NodeFacts, OutboxItem, PodStatus, ReportKind
+from skerry.model.report import Event, LocalPod, LocalPods, NodeFacts, OutboxItem, PodStatus, ReportKind
 from skerry.ports import Store
 from skerry.wire.codec import encode
 from skerry.wire.report import encode_report
+
+EMPTY_LOCAL: Mapping[Key, LocalObject] = MappingProxyType({})
+NO_FILES: Mapping[str, FileRead] = MappingProxyType({})
 
 
 @dataclass(slots=True)
@@ -64,11 +76,19 @@ class Journal:
         dropped: int = 0,
         node: NodeFacts | None = None,
         stale: Iterable[int] = (),
+        local: Mapping[Key, LocalObject] = EMPTY_LOCAL,
+        files: Mapping[str, FileRead] = NO_FILES,
     ) -> None:
         self.store, self.journal_id, self.desired, self.statuses = store, journal_id, desired, statuses
         self.boot_id, self.dropped, self.node = boot_id, dropped, node
         self.owes_reports = False  # the hub asked for every status, and there was no room for them yet
+        self.local: Mapping[Key, LocalObject] = MappingProxyType(dict(local))  # what the device's own folder asks for
+        self.files: Mapping[str, FileRead] = MappingProxyType(dict(files))
         self.for_link, self.for_steer, self.for_watch, self.for_introduce = Bell(), Bell(), Bell(), Bell()
+        self.for_local = Bell()
+        self.local_changes = 0  # of what `local` holds, since the process started
+        self._local_names: tuple[Mapping[Key, LocalObject], Mapping[str, str]] = ({}, {})  # made of which `local`
+        self._local_turn = asyncio.Lock()  # what is told of the whole folder must be told in the order it became so
         self._outbox, self._history = outbox, list(history)
         self._noted: list[Decision] = []
         self._pending: deque[Pending] = deque()
@@ -97,6 +117,27 @@ class Journal:
         self._dirty.update(uid for _, uid in change.deletes)
         self.for_steer.ring()
 
+    def pods(self) -> Iterator[Object]:
+        """Every pod that should run: those of the device's folder, then the hub's."""
+        yield from (o.obj for (kind, _), o in self.local.items() if kind is Kind.POD)
+        yield from (o for (kind, _), o in self.desired.objects.items() if kind is Kind.POD)
+
+    def objects(self, local: bool) -> Iterable[tuple[Key, Object]]:
+        """Those of the device's folder, or of the hub's set."""
+        return ((key, o.obj) for key, o in self.local.items()) if local else self.desired.objects.items()
+
+    @property
+    def local_names(self) -> Mapping[str, str]:
+        """namespace/name of the folder's pods → file."""
+        if self._local_names[0] is not self.local:
+            names = {"/".join(names_in(o.obj)): o.file for (kind, _), o in self.local.items() if kind is Kind.POD}
+            self._local_names = (self.local, names)
+        return self._local_names[1]
+
+    def pod(self, uid: str) -> Object | None:
+        local = self.local.get((Kind.POD, uid))
+        return local.obj if local is not None else self.desired.objects.get((Kind.POD, uid))
+
     @property
     def outbox_first(self) -> int:
         return self._outbox.first
@@ -120,14 +161,8 @@ class Journal:
         """Put every present status, and the node's facts, into the outbox again: those that are being committed at this
         moment too, or an older one would be told after them. With StoreFull it stays owed."""
         self.owes_reports = True
-        said = [p.said for p in self._pending]
-        statuses = self.statuses | {s.uid: s for s in said if isinstance(s, PodStatus)}
-        node = next((s for s in reversed(said) if isinstance(s, NodeFacts)), self.node)
-        told: list[tuple[ReportKind, str, bytes]] = []
-        if node is not None:
-            told.append((ReportKind.NODE, "", encode_report(node)))
-        told += [(ReportKind.POD_STATUS, s.uid, encode_report(s)) for s in statuses.values()]
-        await self._commit({}, [], told)
+        async with self._local_turn:
+            await self._retell()
         self.owes_reports = False
 
     # --- steer: decisions and statuses --------------------------------------------------------------------------------
@@ -140,7 +175,10 @@ class Journal:
             body = encode_report(status)
             puts[status_key(status.uid)] = body
             told.append((ReportKind.POD_STATUS, status.uid, body))
-        await self._commit(puts, [], told, status)
+        if status is not None and status.gone and (Kind.POD, status.uid) in self.local:
+            await self._end_local((Kind.POD, status.uid), puts, told, status)
+        else:
+            await self._commit(puts, [], told, status)
         if status is not None:
             self.statuses[status.uid] = status
 
@@ -149,6 +187,26 @@ class Journal:
         body = encode_report(facts)
         await self._commit({BOOT_ID: boot_id.encode(), NODE: body}, [], [(ReportKind.NODE, "", body)], facts)
         self.node, self.boot_id = facts, boot_id
+
+    async def apply_local(
+        self,
+        puts: Iterable[LocalObject],
+        deletes: Iterable[Key],
+        files: Mapping[str, FileRead],
+        events: Iterable[Event] = (),
+    ) -> None:
+        """Make what the device's folder asks for durable; then it is what steer follows. `files` is all of them."""
+        changed, gone = {o.obj.key: o for o in puts}, set(deletes)
+        async with self._local_turn:
+            after = {key: o for key, o in {**self.local, **changed}.items() if key not in gone}
+            records = {local_key(key): write_local(o) for key, o in changed.items()}
+            records |= {file_key(name): write_file(name, r) for name, r in files.items() if self.files.get(name) != r}
+            lost = [file_key(name) for name in self.files if name not in files]
+            told = [(ReportKind.EVENT, "", encode_report(e)) for e in events]
+            told += [self._told_local(after)] if changed or gone else []
+            await self._commit(records, [*(local_key(key) for key in gone), *lost], told)
+            self.files = MappingProxyType(dict(files))
+            self._follow_local(after)
 
     async def forget(self, uid: str) -> None:
         """Nothing is left of a pod that is not wanted."""
@@ -199,7 +257,7 @@ class Journal:
             if not self._runtime_up:
                 self.for_introduce.ring()
             self._looking_at_all, self._runtime_up, self._runtime_trouble = False, True, ""
-            uids |= {uid for kind, uid in self.desired.objects if kind is Kind.POD} | set(self.statuses)
+            uids |= {o.uid for o in self.pods()} | set(self.statuses)
         self._dirty |= uids  # of a look at everything also what it does not show: the look that was due may have failed
         self.for_steer.ring()
 
@@ -237,6 +295,44 @@ class Journal:
             self._looking |= looks
 
     # --- private ------------------------------------------------------------------------------------------------------
+
+    async def _retell(self) -> None:
+        said = [p.said for p in self._pending]
+        statuses = self.statuses | {s.uid: s for s in said if isinstance(s, PodStatus)}
+        node = next((s for s in reversed(said) if isinstance(s, NodeFacts)), self.node)
+        told: list[tuple[ReportKind, str, bytes]] = []
+        if node is not None:
+            told.append((ReportKind.NODE, "", encode_report(node)))
+        told.append(self._told_local(self.local))
+        told += [(ReportKind.POD_STATUS, s.uid, encode_report(s)) for s in statuses.values()]
+        await self._commit({}, [], told)
+
+    @staticmethod
+    def _told_local(local: Mapping[Key, LocalObject]) -> tuple[ReportKind, str, bytes]:
+        pods = []
+        for (kind, uid), o in sorted(local.items()):
+            if kind is Kind.POD:
+                pods.append(LocalPod(uid, *names_in(o.obj), o.file, o.obj.body))
+        return (ReportKind.LOCAL_PODS, "", encode_report(LocalPods(tuple(pods))))
+
+    async def _end_local(
+        self, key: Key, puts: dict[bytes, bytes], told: list[tuple[ReportKind, str, bytes]], status: PodStatus
+    ) -> None:
+        """A pod of the folder whose deletion is complete leaves the journal: no hub will ask for that."""
+        async with self._local_turn:
+            left = {k: o for k, o in self.local.items() if k != key}
+            await self._commit(puts, [local_key(key)], [*told, self._told_local(left)], status)
+            self._follow_local(left)
+
+    def _follow_local(self, after: Mapping[Key, LocalObject]) -> None:
+        """The hub's pods too are thought about: one may have a name that the folder has taken or given back."""
+        before, self.local = self.local, MappingProxyType(dict(after))
+        self.local_changes += 1
+        self._dirty.update(uid for _, uid in [*before, *after])
+        if before.keys() != after.keys():
+            self._dirty.update(o.uid for o in self.pods())
+        self.for_steer.ring()
+        self.for_local.ring()
 
     async def _commit(
         self,

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from hashlib import sha256
 from typing import Any
 
 from skerry.errors import JournalNewer, Malformed
@@ -21,6 +22,7 @@ DROPPED = b"m/dropped"
 NODE = b"m/node"
 OUTBOX_NEXT = b"m/outbox-next"  # 8 bytes: a sequence is never given twice within a journal id
 OBJECT, STATUS, OUTBOX, HISTORY = b"o/", b"s/", b"x/", b"h/"
+LOCAL, FILE = b"l/", b"f/"  # what the folder of manifests asks for, beside the hub's set; and its files as last read
 FORMAT = 1
 
 
@@ -38,12 +40,67 @@ class Decision:
     outcome: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class LocalObject:
+    """An object that a manifest in the device's folder asks for."""
+
+    file: str
+    obj: Object
+
+
+@dataclass(frozen=True, slots=True)
+class FileRead:
+    """A manifest file as it was last read: what needs no reading again, and what a person should know of it."""
+
+    digest: bytes  # SHA-256 of its content
+    problem: str = ""  # why the content is not followed, so that an earlier one still is
+
+
 def object_key(key: Key) -> bytes:
     return OBJECT + bytes((key[0],)) + key[1].encode()
 
 
 def read_object(key: bytes, body: bytes) -> Object:
     return object_of(Kind(key[len(OBJECT)]), key[len(OBJECT) + 1 :].decode(), body)
+
+
+def local_key(key: Key) -> bytes:
+    return LOCAL + bytes((key[0],)) + key[1].encode()
+
+
+def write_local(local: LocalObject) -> bytes:
+    return encode([local.file, local.obj.body])
+
+
+def read_local(key: bytes, value: bytes) -> LocalObject:
+    """Raises Malformed or ValueError."""
+    file, body = _array(value, 2)
+    if not isinstance(file, str) or not isinstance(body, bytes):
+        raise Malformed("a local object is a file's name and bytes")
+    return LocalObject(file, object_of(Kind(key[len(LOCAL)]), key[len(LOCAL) + 1 :].decode(), body))
+
+
+def names_in(obj: Object) -> tuple[str, str]:
+    """Namespace and name of a local object, which were checked before it was journaled."""
+    meta = decode(obj.body)["metadata"]
+    return meta["namespace"], meta["name"]
+
+
+def file_key(name: str) -> bytes:
+    """Names of files may be longer than a key: told apart by their digest."""
+    return FILE + sha256(name.encode()).digest()
+
+
+def write_file(name: str, read: FileRead) -> bytes:
+    return encode([name, read.digest, read.problem])
+
+
+def read_file(value: bytes) -> tuple[str, FileRead]:
+    """Raises Malformed."""
+    name, digest, problem = _array(value, 3)
+    if not (isinstance(name, str) and isinstance(digest, bytes) and isinstance(problem, str)):
+        raise Malformed("a manifest file is its name, a digest and a problem")
+    return name, FileRead(digest, problem)
 
 
 def status_key(uid: str) -> bytes:

@@ -6,6 +6,7 @@ applied generation never goes back.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 
 from skerry.errors import Malformed
@@ -15,16 +16,22 @@ from skerry.journal.record import (
     BOOT_ID,
     DESIRED,
     DROPPED,
+    FILE,
     HISTORY,
     JOURNAL_ID,
+    LOCAL,
     NODE,
     OBJECT,
     OUTBOX,
     OUTBOX_NEXT,
     STATUS,
+    FileRead,
+    LocalObject,
     object_key,
     read_copy,
     read_desired,
+    read_file,
+    read_local,
     read_object,
     read_outbox,
     seq_of,
@@ -67,6 +74,7 @@ async def recover(store: Store, entropy: Entropy) -> Recovered:
         journal_id = journal_id or entropy.token(16)
         await _rewrite(store, journal_id, desired)
     outbox, damaged = _outbox(store)
+    local = _local(store)
     journal = Journal(
         store=store,
         journal_id=journal_id,
@@ -78,6 +86,8 @@ async def recover(store: Store, entropy: Entropy) -> Recovered:
         dropped=_dropped(store) + len(damaged),
         node=_node(store),
         stale=damaged,
+        local={o.obj.key: o for o in local if o is not None},
+        files=_files(store) if None not in local else {},
     )
     journal.owes_reports = journal.node is not None  # the process that died may have owed them: memory alone knew
     return Recovered(journal, story)
@@ -110,6 +120,27 @@ async def _rewrite(store: Store, journal_id: bytes, desired: Desired) -> None:
     stale = [k for k, _ in store.scan(OBJECT) if k not in wanted]
     head = {JOURNAL_ID: journal_id, DESIRED: write_head(desired)}
     await store.commit({**wanted, **head}, stale, write_copy(journal_id, desired))
+
+
+def _local(store: Store) -> list[LocalObject | None]:
+    """None stands for what cannot be read. Then every file is read again: the uid that it gives is the same, so what
+    runs is taken over."""
+    out: list[LocalObject | None] = []
+    for key, value in store.scan(LOCAL):
+        try:
+            out.append(read_local(key, value))
+        except (Malformed, ValueError, IndexError):
+            out.append(None)
+    return out
+
+
+def _files(store: Store) -> dict[str, FileRead]:
+    out = {}
+    for _, value in store.scan(FILE):
+        with suppress(Malformed):
+            name, read = read_file(value)
+            out[name] = read
+    return out
 
 
 def _statuses(store: Store) -> dict[str, PodStatus]:

@@ -10,6 +10,7 @@ import asyncio
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import groupby
 
 from skerry.errors import (
@@ -92,11 +93,12 @@ class Steer:
     _parsed: dict[str, tuple[Object, Pod | RefusedPod]] = field(default_factory=dict)
     _configs: dict[str, tuple[Object, ConfigData | None]] = field(default_factory=dict)
     _heavy: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(POD_WORKERS_MAX))
-    _generation: int = -1
+    _followed: tuple[int, int] = (-1, 0)  # the generation, and changes of the folder's objects
+    _twins: dict[str, tuple[Object, RefusedPod]] = field(default_factory=dict)  # hub's pods whose name is taken here
     _full: bool = False  # the journal had no room for the last status
 
     async def run(self) -> None:
-        pending: set[str] = {uid for kind, uid in self.journal.desired.objects if kind is Kind.POD}
+        pending: set[str] = {o.uid for o in self.journal.pods()}
         pending |= set(self.journal.statuses) | self.host.volume_pods()
         self.hands_beat.waits()
         if not self.host.memory_cgroup:
@@ -116,7 +118,7 @@ class Steer:
 
     def _begin(self, uid: str) -> bool:
         """Start a worker for a pod; False to ask again later."""
-        obj = self.journal.desired.objects.get((Kind.POD, uid))
+        obj = self.journal.pod(uid)
         worker = self._workers.get(uid)
         if worker is not None:
             if worker.yields and worker.obj is not obj:
@@ -141,10 +143,11 @@ class Steer:
         return due
 
     def _retry_missing(self) -> set[str]:
-        """Pods that waited for a ConfigMap or Secret, once the set changed."""
-        if self._generation == self.journal.desired.generation:
+        """Pods that waited for a ConfigMap or Secret, once the set or the folder's objects changed."""
+        follows = (self.journal.desired.generation, self.journal.local_changes)
+        if self._followed == follows:
             return set()
-        self._generation = self.journal.desired.generation
+        self._followed = follows
         waiting = {u for u, m in self._memories.items() if any(r == MISSING for r, _ in m.trouble.values())}
         for uid in waiting:
             self._memories[uid].hold = FREE
@@ -227,6 +230,19 @@ class Steer:
             except Malformed as why:
                 value = {"spec": str(why)}
             known = self._parsed[obj.uid] = (obj, read_pod(obj, value, self.secret_env))
+        return self._twin(obj, known[1]) or known[1]
+
+    def _twin(self, obj: Object, pod: Pod | RefusedPod) -> RefusedPod | None:
+        """The hub's pod as a refused one while a manifest on this device has its name: that one needs no hub, and goes
+        on."""
+        file = self.journal.local_names.get(f"{pod.namespace}/{pod.name}")
+        if file is None or (Kind.POD, obj.uid) in self.journal.local:
+            self._twins.pop(obj.uid, None)
+            return None
+        known = self._twins.get(obj.uid)
+        if known is None or known[0] is not obj:
+            why = Refused("metadata.name", f"manifest {file} on the device has a pod of this name", "NameTaken")
+            known = self._twins[obj.uid] = (obj, RefusedPod(obj.uid, pod.namespace, pod.name, why, pod.deleting))
         return known[1]
 
     def _port_taken(self, pod: Pod, seen: PodSeen, memory: PodMemory) -> bool:
@@ -242,11 +258,10 @@ class Steer:
 
     def _claims(self, besides: str) -> Iterator[tuple[Pod, Claim]]:
         """What the other pods' claims are worth; those that left the set count until they are forgotten."""
-        for (kind, _), obj in self.journal.desired.objects.items():
-            if kind is Kind.POD:
-                self._pod(obj)
+        for obj in self.journal.pods():
+            self._pod(obj)
         for uid, (_, pod) in self._parsed.items():
-            if uid != besides and isinstance(pod, Pod):
+            if uid != besides and isinstance(pod, Pod) and uid not in self._twins:
                 memory, seen = self._memories.get(uid), self.journal.seen.get(uid, PodSeen(uid))
                 yield pod, claim(self.journal.statuses.get(uid), seen, memory is not None and memory.granted)
 
@@ -314,7 +329,7 @@ class Steer:
         except StoreFull:
             self._wakes[uid] = self.clock.now() + full_jitter(STEP_BACKOFF_S, 6, self.entropy.uniform())
             return
-        for known in (self._memories, self._parsed, self._wakes):
+        for known in (self._memories, self._parsed, self._wakes, self._twins):
             known.pop(uid, None)
 
     # --- acting -------------------------------------------------------------------------------------------------------
@@ -322,7 +337,8 @@ class Steer:
     async def _act(self, uid: str, name: str, actions: tuple[Action, ...], memory: PodMemory) -> None:
         """Take the steps in order; stops of the same pod run at the same time. A failure ends the round, or of a step
         that is for one container, the round of that container."""
-        hands = Hands(self.runtime, self.host, self._lookup)
+        own = (Kind.POD, uid) in self.journal.local
+        hands = Hands(self.runtime, self.host, partial(self._lookup, own))
         failed: set[str] = set()
         for stops, group in groupby(actions, key=lambda a: isinstance(a, StopContainer)):
             steps = [a for a in group if not container_of(a) or container_of(a) not in failed]
@@ -382,10 +398,10 @@ class Steer:
             return
         memory.trouble[container] = (_reason(action, why, failures), str(why))
 
-    def _lookup(self, namespace: str, name: str, secret: bool) -> ConfigData | None:
-        """A ConfigMap or Secret of the desired set by name."""
+    def _lookup(self, local: bool, namespace: str, name: str, secret: bool) -> ConfigData | None:
+        """A ConfigMap or Secret by name: for a pod of the folder from the folder, for one of the hub from its set."""
         kind = Kind.SECRET if secret else Kind.CONFIG_MAP
-        for (of, uid), obj in self.journal.desired.objects.items():
+        for (of, uid), obj in self.journal.objects(local):
             if of is not kind:
                 continue
             known = self._configs.get(uid)

@@ -15,7 +15,6 @@ from skerry.errors import LinkLost, RuntimeAway, RuntimeFailed, StreamBroken
 from skerry.journal.journal import Journal
 from skerry.limits import STREAM_LINGER_S
 from skerry.loops.report import Counters, Log, Sparing
-from skerry.model.desired import Kind
 from skerry.model.manifest import RefusedPod, read_pod
 from skerry.model.pod import Pod
 from skerry.model.streams import Attach, CloseCode, Exec, Logs, PortForward, Stats, StreamRequest
@@ -96,8 +95,8 @@ class Targets:
                 return await self._runtime.port_forward(network_target(pod, seen), request.port)
 
     def _pod(self, namespace: str, name: str) -> Pod:
-        for (kind, _), obj in self._journal.desired.objects.items():
-            if kind is Kind.POD and full_name(obj.body) == f"{namespace}/{name}":
+        for obj in self._journal.pods():  # those of the device's own folder first: a hub's pod of that name is refused
+            if full_name(obj.body) == f"{namespace}/{name}":
                 pod = read_pod(obj, decode(obj.body), secret_env=True)  # whether it may run is not the question here
                 if isinstance(pod, RefusedPod):
                     raise StreamBroken(CloseCode.UNAVAILABLE, f'pod "{name}" is refused by this device')

@@ -95,12 +95,31 @@ class NodeFacts:
     problem: str = ""  # why the device cannot look after its pods now, in one line; empty: it can
 
 
+@dataclass(frozen=True, slots=True)
+class LocalPod:
+    """A pod that a manifest on the device asks for, not the hub. `uid` is the one that its status carries."""
+
+    uid: str
+    namespace: str
+    name: str
+    file: str  # the manifest's name in the folder
+    body: bytes  # the pod as the journal holds it, deterministic CBOR
+
+
+@dataclass(frozen=True, slots=True)
+class LocalPods:
+    """All pods from the device's folder of manifests: what the hub shows mirror pods of, and of no others."""
+
+    pods: tuple[LocalPod, ...]
+
+
 class ReportKind(IntEnum):
     """The number on the wire and in the outbox."""
 
     POD_STATUS = 1
     EVENT = 2
     NODE = 3
+    LOCAL_PODS = 4
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,5 @@
-"""Bodies of reports: PodStatus, Event and NodeFacts as CBOR maps with integer keys, on the wire and in the journal.
+"""Bodies of reports as CBOR maps with integer keys, on the wire and in the journal: PodStatus, Event, NodeFacts and
+LocalPods.
 
 A field that holds its default is left out; keys that this version does not know are passed over, so that an older hub
 still shows what it understands. Contract: docs/wire-protocol.cddl.
@@ -12,11 +13,21 @@ from enum import Enum
 from typing import Any
 
 from skerry.errors import Malformed
-from skerry.limits import CONTAINERS_MAX
-from skerry.model.report import ContainerStatus, Event, Life, NodeFacts, Phase, PodStatus, ReportKind
+from skerry.limits import CONTAINERS_MAX, LOCAL_PODS_MAX
+from skerry.model.report import (
+    ContainerStatus,
+    Event,
+    Life,
+    LocalPod,
+    LocalPods,
+    NodeFacts,
+    Phase,
+    PodStatus,
+    ReportKind,
+)
 from skerry.wire.codec import decode, encode
 from skerry.wire.fields import DETAIL as TEXT
-from skerry.wire.fields import FLAG, ID, NAME, UINT, Coder
+from skerry.wire.fields import FLAG, ID, NAME, UID, UINT, Coder, data
 
 ADDRESSES_MAX = 16
 INT_MAX = 1 << 31
@@ -99,6 +110,9 @@ CONTAINER = Table(
     },
 )
 CONTAINERS: Coder = _list((CONTAINER.write, CONTAINER.read), CONTAINERS_MAX)
+LOCAL_POD = Table(
+    LocalPod, {1: ("uid", UID), 2: ("namespace", NAME), 3: ("name", NAME), 4: ("file", TEXT), 5: ("body", data())}
+)
 TABLES = {
     ReportKind.POD_STATUS: Table(
         PodStatus,
@@ -146,9 +160,12 @@ TABLES = {
             13: ("problem", TEXT),
         },
     ),
+    ReportKind.LOCAL_PODS: Table(
+        LocalPods, {1: ("pods", _list((LOCAL_POD.write, LOCAL_POD.read), LOCAL_PODS_MAX))}
+    ),
 }
 KIND_OF = {table.cls: kind for kind, table in TABLES.items()}
-Reported = PodStatus | Event | NodeFacts
+Reported = PodStatus | Event | NodeFacts | LocalPods
 
 
 def encode_report(value: Reported) -> bytes:

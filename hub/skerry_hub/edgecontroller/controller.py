@@ -19,6 +19,7 @@ from skerry_hub.edgecontroller import identity, status, tolerations
 from skerry_hub.edgecontroller.identity import ADOPT, Identity
 from skerry_hub.edgecontroller.index import Index
 from skerry_hub.edgecontroller.leases import Leases
+from skerry_hub.edgecontroller.mirrors import Mirrors, is_mirror
 from skerry_hub.edgecontroller.nodes import EndpointOf, Nodes
 from skerry_hub.edgecontroller.registration import DEVICE_LABEL
 from skerry_hub.edgecontroller.replicas import Replicas
@@ -101,8 +102,14 @@ class EdgeController:
         self._refusals = Work(self._write_refusals, NODE_WRITERS_MAX, clock, entropy, log, "events of node")
         self._store = Work(self._write_identity, 1, clock, entropy, log, "store")
         self._told: dict[str, Mapping[str, str]] = {}  # node → refusals (pod uid → problem) that are told
+        self._pictures = Work(self._write_mirrors, NODE_WRITERS_MAX, clock, entropy, log, "mirror pods of node")
+        self._mirrors = Mirrors(
+            cluster, log, named=self._index.named, of_node=self._index.mirrors_of, node=self.node, era=self.era,
+            later=self._pictures.add,
+        )  # fmt: skip
         self.reports = Reports(
             cluster, clock, entropy, log, pod=self._index.pod, node=self.node, era=self.era, learn=self.learn,
+            mirrors=self._mirrors,
         )  # fmt: skip
 
     def listen(self, audience: Audience) -> None:
@@ -111,7 +118,7 @@ class EdgeController:
     async def run(self) -> None:
         """Never returns; only a bug ends it."""
         loops = [i.run() for i in self.informers.values()]
-        loops += [w.run() for w in (self._nodes, self.leases, self._stays, self._refusals, self._store)]
+        loops += [w.run() for w in (self._nodes, self.leases, self._stays, self._refusals, self._store, self._pictures)]
         loops += [self._replicas.run()] if self._replicas is not None else []
         tasks = [asyncio.ensure_future(loop) for loop in loops]
         self._store.add(IDENTITY)
@@ -176,9 +183,11 @@ class EdgeController:
     # --- informers' changes -------------------------------------------------------------------------------------------
 
     def _handler(self, resource: Resource) -> Callable[[Name, Obj | None, Obj | None], None]:
-        def pod(name: Name, _before: Obj | None, now: Obj | None) -> None:
+        def pod(name: Name, before: Obj | None, now: Obj | None) -> None:
             self._index.pod_changed(name, now)
-            if now is not None:
+            if (node := self._mirrors.concerns(name, before, now)) in self._own:
+                self._pictures.add(node)
+            if now is not None and not is_mirror(now):
                 self._keep(now)
 
         def config_map(name: Name, _before: Obj | None, now: Obj | None) -> None:
@@ -275,6 +284,7 @@ class EdgeController:
             self._nodes.forget(node)
             self.leases.live(node, False)
             self._told.pop(node, None)
+            self._mirrors.forget(node)
         if self._audience is not None:
             self._audience.nodes(self._own)
 
@@ -293,6 +303,7 @@ class EdgeController:
     def _take_over(self, node: str) -> None:
         """What may have been left undone for a device."""
         self._nodes.look(node)
+        self._pictures.add(node)
         for pod in self._index.pods_of(node):
             self._keep(pod)
 
@@ -358,6 +369,10 @@ class EdgeController:
         self.learn(PODS, now, era)
         if tolerations.lasting(now.get("spec") or {}):
             raise ClusterError("the API does not keep its tolerations")
+
+    async def _write_mirrors(self, node: str) -> None:
+        if self.ready.is_set():  # else when it is: see _take_over
+            await self.reports.write_mirrors(node)
 
     async def _write_refusals(self, node: str) -> None:
         """Events on the pods that do not fit."""

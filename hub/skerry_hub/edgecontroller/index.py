@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
 from skerry.model.desired import Kind, Object
+from skerry_hub.edgecontroller.mirrors import is_mirror
 from skerry_hub.edgecontroller.target import (
     Chosen,
     Reference,
@@ -43,7 +44,8 @@ class Index:
         self._changed, self._configs = changed, configs
         self._pods: dict[Name, PodEntry] = {}
         self._uids: dict[str, Name] = {}
-        self._nodes: dict[str, set[Name]] = {}
+        self._nodes: dict[str, set[Name]] = {}  # the pods that the node should run
+        self._mirrors: dict[str, set[Name]] = {}  # those that only show what it runs by itself
         self._users: dict[Reference, set[Name]] = {}
         self._parts: dict[Reference, Object | Refusal] = {}  # only of objects that a pod names
 
@@ -51,6 +53,15 @@ class Index:
         """The API's pod of this uid, on any node."""
         name = self._uids.get(uid)
         return self._pods[name].obj if name is not None else None
+
+    def named(self, name: Name) -> Obj | None:
+        """The API's pod of this name, on any node."""
+        entry = self._pods.get(name)
+        return entry.obj if entry is not None else None
+
+    def mirrors_of(self, node: str) -> Iterator[Obj]:
+        for name in sorted(self._mirrors.get(node, ())):
+            yield self._pods[name].obj
 
     def pods_of(self, node: str) -> Iterator[Obj]:
         for name in sorted(self._nodes.get(node, ())):
@@ -69,6 +80,14 @@ class Index:
         if obj is None or not (obj.get("spec") or {}).get("nodeName"):
             if before is not None:
                 self._remove(name, before)
+            return
+        if before is not None and is_mirror(before.obj) != is_mirror(obj):
+            self._remove(name, before)
+            before = None
+        if is_mirror(obj):
+            self._pods[name] = PodEntry(obj, str(obj["spec"]["nodeName"]), Refusal("is a mirror"), ())
+            self._uids[obj["metadata"]["uid"]] = name
+            self._mirrors.setdefault(str(obj["spec"]["nodeName"]), set()).add(name)
             return
         wanted, refs = _read_pod(obj)
         node = str(obj["spec"]["nodeName"])
@@ -119,10 +138,11 @@ class Index:
     def _remove(self, name: Name, entry: PodEntry) -> None:
         del self._pods[name]
         self._uids.pop(entry.obj["metadata"]["uid"], None)
-        names = self._nodes[entry.node]
-        names.discard(name)
-        if not names:
-            del self._nodes[entry.node]
+        for place in (self._nodes, self._mirrors):
+            names = place.get(entry.node, set())
+            names.discard(name)
+            if not names:
+                place.pop(entry.node, None)
         for ref in entry.refs:
             self._unuse(ref, name)
         self._changed(entry.node)

@@ -9,14 +9,16 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine, Sequence
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from typing import Any
 
 from skerry.errors import Malformed
-from skerry.model.report import Event, NodeFacts, OutboxItem, PodStatus
+from skerry.model.report import Event, LocalPods, NodeFacts, OutboxItem, PodStatus
 from skerry.ports import Clock, Entropy
 from skerry.wire.report import Reported, decode_report
 from skerry_hub.edgecontroller import status
+from skerry_hub.edgecontroller.mirrors import Mirrors, is_mirror
 from skerry_hub.edgecontroller.work import delay_after
 from skerry_hub.limits import API_WRITES_MAX, DEVICE_WRITES_MAX
 from skerry_hub.ports import (
@@ -64,25 +66,38 @@ class Reports:
         node: Callable[[str], Obj | None],
         era: Callable[[Resource], int],
         learn: Callable[[Resource, Obj, int], None],
+        mirrors: Mirrors,
     ) -> None:
         """`pod` finds the API's pod by uid, `node` a node by name; both as the informers have them. `learn` tells the
         informers what a write has answered that began in that `era`, so that no comparison takes an older state for
         the present one."""
         self._cluster, self._clock, self._entropy, self._log = cluster, clock, entropy, log
         self._pod, self._node, self._era, self._learn = pod, node, era, learn
+        self._mirrors = mirrors
         self._room = asyncio.Semaphore(API_WRITES_MAX)
         self.counts = ReportCounts()
 
     async def store(self, node: str, items: Sequence[OutboxItem]) -> None:
         """Return once all of it is at the API. Waits as long as the API is away; raises nothing."""
         own = asyncio.Semaphore(DEVICE_WRITES_MAX)
-        writes = [self._until_stored(node, said, own) for said in self._latest(items)]
-        tasks = [asyncio.ensure_future(write) for write in writes]
+        latest = self._latest(items)
+        for said in latest:
+            if isinstance(said, LocalPods):  # first: the others may be about one of these
+                await self._tell_mirrors(node, said)
+        rest = [said for said in latest if not isinstance(said, LocalPods)]
+        tasks = [asyncio.ensure_future(self._until_stored(node, said, own)) for said in rest]
         try:
             await asyncio.gather(*tasks)
         finally:
             for task in tasks:
                 task.cancel()
+
+    async def write_mirrors(self, node: str) -> None:
+        """Have the device's mirror pods at the API, with what it said of them last. Raises ClusterError."""
+        await self._mirrors.write(node)
+        for said in self._mirrors.statuses(node):
+            with suppress(NotFound):  # the mirror is gone already: its end brings this about again
+                await self._write_pod(node, said)
 
     # --- private ------------------------------------------------------------------------------------------------------
 
@@ -100,6 +115,8 @@ class Reports:
                     subject: object = ("pod", value.uid)
                 case NodeFacts():
                     subject = "node"
+                case LocalPods():
+                    subject = "local pods"
                 case Event():
                     subject = ("event", item.seq)
             if said.pop(subject, None) is not None:
@@ -134,11 +151,15 @@ class Reports:
                 return self._write_pod(node, said)
             case NodeFacts():
                 return self._write_node(node, said)
+            case LocalPods():
+                return self._tell_mirrors(node, said)
             case Event():
                 return self._write_event(node, said)
 
     async def _write_pod(self, node: str, said: PodStatus) -> None:
         pod = self._mine(node, said.uid)
+        if pod is None or pod["metadata"]["uid"] != said.uid:
+            self._mirrors.remember(node, said)
         if pod is None:
             self.counts.without_pod += 1
             return
@@ -146,14 +167,23 @@ class Reports:
         namespace, name = meta["namespace"], meta["name"]
         patch = status.pod_patch(said, pod["spec"], pod.get("status") or {}, self._host_ip(node), self._clock.wall())
         if patch is not None:
-            body = {"metadata": {"uid": said.uid}, "status": patch}
+            body = {"metadata": {"uid": meta["uid"]}, "status": patch}
             era = self._era(PODS)
             now = await self._cluster.patch(PODS, namespace, name, body, form=PatchForm.STRATEGIC, subresource="status")
             self._learn(PODS, now, era)
             self.counts.patches += 1
-        if said.gone and meta.get("deletionTimestamp"):
+        if said.gone and meta.get("deletionTimestamp") and meta["uid"] == said.uid:
             await self._cluster.delete(PODS, namespace, name, uid=said.uid, grace_s=0)
             self.counts.deletions += 1
+
+    async def _tell_mirrors(self, node: str, said: LocalPods) -> None:
+        """What cannot be made now is made later: a mirror holds up no report, and a hub that starts is told again."""
+        self._mirrors.told(node, said)
+        try:
+            await self.write_mirrors(node)
+            self.counts.stored += 1
+        except ClusterError:
+            self._mirrors.later(node)
 
     async def _write_node(self, node: str, said: NodeFacts) -> None:
         shown = self._node(node)
@@ -174,13 +204,16 @@ class Reports:
             if pod is None or pod["metadata"]["namespace"] != said.namespace or pod["metadata"]["name"] != said.name:
                 self.counts.without_pod += 1
                 return
+            said = replace(said, pod_uid=pod["metadata"]["uid"])
         if await tell(self._cluster, status.event_object(said, node, self._clock.wall())):
             self.counts.events += 1
 
     def _mine(self, node: str, uid: str) -> Obj | None:
-        """The pod, if it is this device's to speak of."""
+        """The pod, if it is this device's to speak of; of its own pods the mirror, which has another uid."""
         pod = self._pod(uid)
-        return pod if pod is not None and pod["spec"].get("nodeName") == node else None
+        if pod is not None and pod["spec"].get("nodeName") == node and not is_mirror(pod):
+            return pod
+        return self._mirrors.pod(node, uid)
 
     def _host_ip(self, node: str) -> str:
         shown = self._node(node)

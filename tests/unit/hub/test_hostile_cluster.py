@@ -19,7 +19,18 @@ import pytest
 import yaml
 
 from rig.site import kubectl
-from skerry.model.report import ContainerStatus, Event, Life, NodeFacts, OutboxItem, Phase, PodStatus
+from skerry.model.report import (
+    ContainerStatus,
+    Event,
+    Life,
+    LocalPod,
+    LocalPods,
+    NodeFacts,
+    OutboxItem,
+    Phase,
+    PodStatus,
+)
+from skerry.wire.codec import encode
 from skerry.wire.report import KIND_OF, Reported, encode_report
 from skerry_hub.cli import _arguments
 from skerry_hub.edgecontroller import identity, replicas
@@ -121,6 +132,7 @@ class Story:
         assert len(events) == 1, "a repeat is shown once"
         await self.until(lambda: self._renewed(first), "the Lease to be renewed")
         await self._ends(uid, running)
+        await self._shows_mirrors()
         await self._other_things()
 
     async def _ends(self, uid: str, running: PodStatus) -> None:
@@ -131,6 +143,31 @@ class Story:
         await self.report(PodStatus(uid, "default", "web", Phase.SUCCEEDED, running.containers, gone=True))
         with pytest.raises(NotFound):
             await self.pod()
+
+    async def _shows_mirrors(self) -> None:
+        """A pod of the device's own is shown with its status, and again when somebody deletes that; it goes with it."""
+        body = encode({"metadata": {"name": "beacon-pi"}, "spec": _pod()["spec"]})
+        await self.report(LocalPods((LocalPod("own-1", "default", "beacon-pi", "beacon.yaml", body),)))
+        main = ContainerStatus("main", Life.RUNNING)
+        await self.report(PodStatus("own-1", "default", "beacon-pi", Phase.RUNNING, (main,)))
+        first = await self.until(self._mirror_runs, "the mirror to run")
+        await self.admin.delete(PODS, "default", "beacon-pi", grace_s=0)
+
+        async def again() -> bool:
+            return bool((await self._mirror_runs() or first)["metadata"]["uid"] != first["metadata"]["uid"])
+
+        await self.until(again, "the mirror to be made again")
+        await self.report(LocalPods(()))
+
+        async def gone() -> bool:
+            names = [p["metadata"]["name"] for p in (await self.admin.list(PODS)).items]
+            return "beacon-pi" not in names
+
+        await self.until(gone, "the mirror to go")
+
+    async def _mirror_runs(self) -> Obj | None:
+        found = await self.admin.get(PODS, "default", "beacon-pi")
+        return found if (found.get("status") or {}).get("phase") == "Running" else None
 
     async def _other_things(self) -> None:
         target = self.controller.target("pi")

@@ -9,6 +9,7 @@ import pytest
 
 from skerry.model.report import ContainerStatus, Event, Life, NodeFacts, OutboxItem, Phase, PodStatus
 from skerry.wire.report import KIND_OF, Reported, encode_report
+from skerry_hub.edgecontroller.mirrors import Mirrors
 from skerry_hub.edgecontroller.reports import Reports
 from skerry_hub.edgecontroller.status import event_object
 from skerry_hub.ports import (
@@ -41,6 +42,10 @@ class Site:
         self.reports = Reports(
             self.api, self.clock, Dice(), self.log.append,
             pod=self.pods.get, node=lambda name: self.node, era=lambda resource: 7, learn=self.learn,
+            mirrors=Mirrors(
+                self.api, self.log.append, named=lambda name: None, of_node=lambda node: iter(()),
+                node=lambda name: self.node, era=lambda resource: 7, later=lambda node: None,
+            ),
         )  # fmt: skip
 
     def learn(self, resource: Resource, obj: Obj, era: int) -> None:

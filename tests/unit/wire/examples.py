@@ -7,6 +7,8 @@ from skerry.model.report import (
     ContainerStatus,
     Event,
     Life,
+    LocalPod,
+    LocalPods,
     NodeFacts,
     OutboxItem,
     Phase,
@@ -60,10 +62,12 @@ FACTS = NodeFacts(
     4_000, 536_870_912, 110, "arm64", "linux", "Debian 12", "6.1.0", UID, "m" * 32, "containerd://1.7.2", "0.1.0",
     ("192.0.2.7", "2001:db8::7"), "container runtime is down: no answer in time",
 )  # fmt: skip
+LOCAL = LocalPods((LocalPod(UID, "default", "beacon-pi-7", "beacon.yaml", b"\xa1hmetadata\xa0"),))
 BODIES: tuple[tuple[ReportKind, str, Reported], ...] = (
     (ReportKind.POD_STATUS, UID, STATUS),
     (ReportKind.EVENT, UID, EVENT),
     (ReportKind.NODE, "", FACTS),
+    (ReportKind.LOCAL_PODS, "", LOCAL),
 )
 ITEMS = tuple(OutboxItem(7 + i, kind, uid, encode_report(value)) for i, (kind, uid, value) in enumerate(BODIES))
 

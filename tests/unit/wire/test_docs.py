@@ -19,7 +19,7 @@ from skerry.model.report import Life, Phase, ReportKind
 from skerry.model.streams import Channel, CloseCode
 from skerry.wire import frame, message, streams
 from skerry.wire.message import RejectCode
-from skerry.wire.report import ADDRESSES_MAX, CONTAINER, TABLES
+from skerry.wire.report import ADDRESSES_MAX, CONTAINER, LOCAL_POD, TABLES
 
 PAGE = Path(__file__).parents[3] / "docs" / "wire-protocol.md"
 BEGIN, END = "<!-- messages -->\n", "<!-- /messages -->"
@@ -29,6 +29,8 @@ OPTIONAL = {**message.OPTIONAL, **streams.OPTIONAL}
 RULES = {"data": "stream-data"}  # the CDDL's own name where the class's is taken
 CLASSES = {RULES.get(n, n): (k, c, rows) for k, (c, rows) in MESSAGES.items() for n in (c.__name__.lower(),)}
 BODIES = {"pod-status": ReportKind.POD_STATUS, "event": ReportKind.EVENT, "node-facts": ReportKind.NODE}
+BODIES |= {"local-pods": ReportKind.LOCAL_PODS}
+PARTS = {"container": CONTAINER, "local-pod": LOCAL_POD}
 
 
 def table() -> str:
@@ -83,9 +85,9 @@ def test_the_cddl_has_every_field_of_a_message(rule: str) -> None:
     assert {k for k, (_, may) in members(rule).items() if may} == {key for key, name, _ in rows if name in optional}
 
 
-@pytest.mark.parametrize("rule", [*BODIES, "container"])
+@pytest.mark.parametrize("rule", [*BODIES, *PARTS])
 def test_the_cddl_has_every_field_of_a_report(rule: str) -> None:
-    rows = CONTAINER.rows if rule == "container" else TABLES[BODIES[rule]].rows
+    rows = PARTS[rule].rows if rule in PARTS else TABLES[BODIES[rule]].rows
     assert named(rule) == {key: name for key, (name, _) in rows.items()}
 
 
@@ -94,6 +96,7 @@ def test_the_cddl_has_the_codes_bounds() -> None:
     for rule, bound in (
         ("entries", limits.OBJECTS_MAX), ("puts", limits.OBJECTS_MAX), ("deletes", limits.OBJECTS_MAX),
         ("items", limits.REPORT_ITEMS_MAX), ("containers", limits.CONTAINERS_MAX), ("addresses", ADDRESSES_MAX),
+        ("locals", limits.LOCAL_PODS_MAX),
     ):  # fmt: skip
         assert said[rule].startswith(f"[0*{bound} ")
     for rule, members_ in (("phase", Phase), ("life", Life)):

@@ -15,6 +15,7 @@ from skerry.wire.report import TABLES, Reported, decode_report, encode_report
 from unit.wire.examples import BODIES, STATUS
 
 RULE = {ReportKind.POD_STATUS: "pod-status", ReportKind.EVENT: "event", ReportKind.NODE: "node-facts"}
+RULE |= {ReportKind.LOCAL_PODS: "local-pods"}
 ROWS = [(kind, key, field) for kind, table in TABLES.items() for key, (field, _) in table.rows.items()]
 
 
