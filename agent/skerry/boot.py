@@ -77,7 +77,7 @@ async def _main(config: Config, opened: Opened) -> int:
         count, generation = len(journal.desired.objects), journal.desired.generation
         log(f"journal: {recovered.story}, generation {generation}, {count} objects")
         return await serve(
-            config.node, config.secret_env, journal, *seams, stop, log, _streaming(config, seams[4]), _manifests(config)
+            config.node, config.secret_env, journal, *seams, stop, log, _streaming(config, seams[4], journal), _manifests(config)
         )
     except StoreBroken as why:
         log(f"journal: {why}; starting again")
@@ -119,10 +119,26 @@ def _seams(config: Config) -> tuple[Clock, Entropy, Host, Runtime, Link | None]:
     return clock, SystemEntropy(), host, runtime, MqttLink(config.node, options)
 
 
-def _streaming(config: Config, link: Link | None) -> Streaming | None:
+def _streaming(config: Config, link: Link | None, journal: Journal) -> Streaming | None:
     from skerry.world.link import MqttLink
 
-    return Streaming(link.for_streams(), None, config.insecure) if isinstance(link, MqttLink) else None
+    if not isinstance(link, MqttLink):
+        return None
+    return Streaming(link.for_streams(), _stats(config, journal), config.insecure)
+
+
+def _stats(config: Config, journal: Journal) -> ReadStats:
+    """Imported by the first question; the second one is answered from what the first one saw."""
+    made: list[ReadStats] = []
+
+    async def read() -> Duplex:
+        if not made:
+            from skerry.world.stats import Stats
+
+            made.append(Stats(config.node, config.cgroup_parent, lambda: journal.seen).open)
+        return await made[0]()
+
+    return read
 
 
 def _manifests(config: Config) -> Manifests:
