@@ -9,7 +9,7 @@ from sim.broker import Broker
 from sim.engine import Engine
 from sim.folder import Folder, SimManifests
 from sim.host import WATCHDOG_S, Board, SimHost
-from sim.link import Reach, SimLink
+from sim.link import Reach, SimLink, SimStreamLink
 from sim.loop import Process, State
 from sim.runtime import SimRuntime, Weather
 from sim.store import Disk
@@ -105,7 +105,7 @@ class Device:
             runtime = SimRuntime(self.world, self.engine, self.weather)
             await boot.serve(
                 self.node, False, self.journal, self.clock, entropy, self.host, runtime, self.link,
-                asyncio.Event(), self._log, manifests=SimManifests(self.folder),
+                asyncio.Event(), self._log, boot.Streaming(self.streams_link(), None, True), manifests=SimManifests(self.folder),
             )  # fmt: skip
         except (StoreBroken, StoreFull) as broken:
             why = f"journal: {broken}"
@@ -127,6 +127,16 @@ class Device:
             note(at, pod, uid, what, why, outcome)
 
         journal.note = noted  # type: ignore[method-assign]
+
+    def streams_link(self) -> SimStreamLink:
+        return SimStreamLink(self.broker, self.reach, self.node)
+
+    def _cut(self, why: str, notice_s: float) -> None:
+        """Both connections break at this end; the broker notices later."""
+        for client in (self.node, f"{self.node}.streams"):
+            port = self.broker.ports.get(client)
+            if port is not None:
+                port.cut(why, (0.0, self.random.uniform(0, notice_s)))
 
     def listen(self, link: SimLink) -> None:
         """Checks hang themselves in here."""
@@ -171,9 +181,7 @@ class Device:
         self.engine.forget_all() if forget else self.engine.power_cut()
         self.weather.streams.clear()
         self.weather.away = True
-        port = self.broker.ports.get(self.node)
-        if port is not None:
-            port.cut("power cut", (0.0, self.random.uniform(0, 400)))
+        self._cut("power cut", 400)
         self.world.after(seconds, self._boot)
 
     def power_on(self) -> None:
@@ -201,9 +209,7 @@ class Device:
         if self.running:
             self.world.loop.kill(self.process)
             self.disk.crash()
-            port = self.broker.ports.get(self.node)
-            if port is not None:
-                port.cut("the process died", (0.0, self.random.uniform(0, 1)))
+            self._cut("the process died", 1)
             self.journal = self.link = None
             self.weather.streams.clear()
             self.engine.listeners.clear()

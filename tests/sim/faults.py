@@ -326,10 +326,12 @@ class Faults:
         self.world.tell("fault", what)
 
     def _cut(self, client: str) -> None:
-        port = self.broker.ports.get(client)
-        if port is not None:
-            notice = self.random.choice([0.0, 0.0, 5.0, 60.0]), self.random.choice([0.0, 1.0, 90.0])
-            port.cut("connection reset", notice)
+        """Both connections of a client."""
+        for name in (client, f"{client}.streams"):
+            port = self.broker.ports.get(name)
+            if port is not None:
+                notice = self.random.choice([0.0, 0.0, 5.0, 60.0]), self.random.choice([0.0, 1.0, 90.0])
+                port.cut("connection reset", notice)
 
     def _later(self, seconds: float, what: str, do: Callable[..., Any], *args: Any) -> None:
         """The end of a fault, unless a later one of the same kind has begun or calm has come."""

@@ -11,9 +11,11 @@ from sim.link import Reach, SimHubBroker
 from sim.loop import Process, State
 from sim.world import SimClock, SimEntropy, World
 from skerry_hub.cloudhub.sessions import Sessions
+from skerry_hub.cloudhub.streams import DeviceStreams
 from skerry_hub.edgecontroller.controller import EdgeController
 
 CLIENT = "hub"
+BULK = f"{CLIENT}.streams"
 
 
 class Hub:
@@ -28,6 +30,7 @@ class Hub:
         self.lives = 0
         self.controller: EdgeController | None = None
         self.sessions: Sessions | None = None
+        self.streams: DeviceStreams | None = None
         self.log: list[str] = []
 
     @property
@@ -49,6 +52,8 @@ class Hub:
         self.controller = EdgeController(cluster, self.clock, entropy, self._log)
         self.sessions = Sessions(broker, self.controller, self.clock, entropy, self._log)
         self.controller.listen(self.sessions)
+        bulk = SimHubBroker(self.broker, self.reach, BULK)
+        self.streams = DeviceStreams(bulk, self.sessions.dial, entropy, self._log)
         loops = [asyncio.ensure_future(self.controller.run()), asyncio.ensure_future(self.sessions.run())]
         try:
             await asyncio.gather(*loops)
@@ -70,11 +75,12 @@ class Hub:
         if self.running:
             self.world.tell("fault", f"hub dies at step {self.process.steps}")
             self.world.loop.kill(self.process)
-            self.sessions = self.controller = None
+            self.sessions = self.controller = self.streams = None
             self.etcd.listeners.clear()
-            port = self.broker.ports.get(CLIENT)
-            if port is not None:
-                port.cut("the process died")
+            for client in (CLIENT, BULK):
+                port = self.broker.ports.get(client)
+                if port is not None:
+                    port.cut("the process died")
 
     def freeze(self) -> None:
         """It stays connected and subscribed, and answers nothing."""

@@ -22,6 +22,7 @@ from sim.folder import Keeper
 from sim.hub import Hub
 from sim.loop import Asleep, Starved, bury
 from sim.people import Operator
+from sim.viewers import Viewers
 from sim.world import Broken, World
 from skerry.model.report import Event
 from skerry_hub.ports import PODS
@@ -58,6 +59,7 @@ class Life:
     people: Operator
     faults: Faults
     watching: list[Watching]
+    viewers: Viewers
     keepers: list[Keeper]
     shown: set[str]
     restores: list[float] = field(default_factory=list)
@@ -79,7 +81,7 @@ def make(seed: int, verbose: bool = False) -> Life:
     shown: set[str] = set()
     watching = [Watching(world, device, shown) for device in devices]
     keepers = [Keeper(world, device.node, device.folder) for device in devices]
-    life = Life(world, random, broker, etcd, hub, devices, people, faults, watching, keepers, shown)
+    life = Life(world, random, broker, etcd, hub, devices, people, faults, watching, Viewers(world, hub, etcd), keepers, shown)
 
     def written(change: Change) -> None:
         meta = change.obj["metadata"]
@@ -141,8 +143,11 @@ async def storm(life: Life) -> None:
     world.tell("storm", f"{lasts:.0f} s of {', '.join(names)}; a fault each {pace:.0f} s, a wish each {wishes:.0f} s")
     until = world.now + lasts
     next_fault, next_wish, next_backup = world.now + 5, world.now + 1, world.now + 30
+    looking = world.rng("looking")
+    looks = looking.choice([5.0, 30.0, 1e9])
+    next_look = world.now + looking.expovariate(1 / looks)
     while world.now < until:
-        await asyncio.sleep(max(0.0, min(next_fault, next_wish, next_backup, until) - world.now))
+        await asyncio.sleep(max(0.0, min(next_fault, next_wish, next_backup, next_look, until) - world.now))
         if world.now >= next_backup:
             life.faults.backups.append(life.etcd.backup())
             next_backup = world.now + random.uniform(60, 400)
@@ -152,6 +157,9 @@ async def storm(life: Life) -> None:
             for keeper in life.keepers:
                 keeper.wish()
             next_wish = world.now + random.expovariate(1 / wishes)
+        if world.now >= next_look:
+            life.viewers.come()
+            next_look = world.now + looking.expovariate(1 / looks)
         if world.now >= next_fault and names:
             name = random.choices(names, [everything[n][0] for n in names])[0]
             world.count("faults")
@@ -192,9 +200,9 @@ async def calm(life: Life) -> None:
     while problems:
         await asyncio.sleep(POLL_S)
         life.people.adopt()
-        problems = calm_problems(life)
+        problems = calm_problems(life) or life.viewers.left_behind(life.devices)
         if problems and world.now > began + CALM_S:
-            worst = next((key for key in ("8", "6", "5") if any(p.startswith(f"[{key}]") for p in problems)), "5")
+            worst = next((key for key in ("12", "8", "6", "5") if any(p.startswith(f"[{key}]") for p in problems)), "5")
             only = all(p.startswith(f"[{worst}]") for p in problems)
             world.break_(PROMISES[worst if only else "5"], "; ".join(problems))
             await asyncio.sleep(POLL_S)
