@@ -17,6 +17,7 @@ import skerry.journal.journal as journal_module
 import skerry.journal.recovery as recovery
 import skerry.loops.link as link
 import skerry.loops.steer as steer_module
+import skerry.loops.streams as streams_module
 import skerry.plan.reconcile as reconcile
 import skerry.wire.delta as delta
 import skerry.wire.session as device_session
@@ -32,6 +33,7 @@ from skerry_hub.edgecontroller import reports
 Patch = tuple[Any, str, Any]
 session: Any = device_session  # their names are patched, exported or not
 steer: Any = steer_module
+streams: Any = streams_module
 hub_session: Any = hub_session_module
 
 
@@ -228,6 +230,23 @@ def _latch_after_failures() -> Sequence[Patch]:
     return [(boot, "link_loop", link_loop)]
 
 
+def _process_outlives_stream() -> Sequence[Patch]:
+    """A viewer who goes away ends the stream, and nobody tells the process."""
+
+    class Deaf:
+        def __init__(self, source: Any) -> None:
+            self.read, self.write = source.read, source.write
+
+        async def close(self, *_: Any) -> None:
+            pass
+
+    async def join(one: Any, other: Any) -> None:
+        await real(one, Deaf(other))
+
+    real = streams.join
+    return [(streams_module, "join", join)]
+
+
 MOODY = ("broker moody", "link blip", "agent dies", "hub dies")
 BUGS = (
     Planted("ack before commit", ("1",), 10, _ack_before_commit),
@@ -241,4 +260,5 @@ BUGS = (
     Planted("nonce not checked", ("2",), 60, _nonce_not_checked, MOODY),
     Planted("hub acknowledges before storing", ("6",), 60, _hub_acks_before_storing),
     Planted("link gives up", ("5",), 60, _latch_after_failures),
+    Planted("a process outlives its stream", ("12",), 20, _process_outlives_stream),
 )

@@ -31,6 +31,7 @@ class Lane:
     def __init__(self, node: str, epoch: bytes, broker: Broker, counts: StreamCounts) -> None:
         self.node = node
         self.dropped = 0
+        self.life: asyncio.Task[None] | None = None
         self._broker = broker
         self._inbox: deque[bytes] = deque()
         self._bell = asyncio.Event()
@@ -73,7 +74,6 @@ class DeviceStreams:
     def __init__(self, broker: Broker, dial: Dial, entropy: Entropy, log: Log) -> None:
         self._broker, self._dial, self._entropy, self._log = broker, dial, entropy, log
         self._lanes: dict[str, Lane] = {}
-        self._tasks: dict[str, asyncio.Task[None]] = {}
         self._connecting = asyncio.Lock()
         self._watch: asyncio.Task[None] | None = None  # lives as long as the connection
         self.counts = StreamCounts()
@@ -88,7 +88,7 @@ class DeviceStreams:
             except StreamBroken as why:
                 if why.code is not CloseCode.LOST or not left:
                     raise
-                await self._end(node)
+                await self._end(lane)
         raise AssertionError("the last try returns or raises")
 
     def snapshot(self) -> dict[str, int]:
@@ -108,8 +108,8 @@ class DeviceStreams:
 
     async def close(self) -> None:
         """All streams end. Raises nothing."""
-        for node in list(self._lanes):
-            await self._end(node)
+        for lane in list(self._lanes.values()):
+            await self._end(lane)
         if self._watch is not None:
             self._watch.cancel()
             await asyncio.gather(self._watch, return_exceptions=True)
@@ -123,7 +123,7 @@ class DeviceStreams:
         lane = self._lanes.get(node)
         if lane is None:
             lane = self._lanes[node] = Lane(node, self._entropy.token(NONCE_BYTES), self._broker, self.counts)
-            self._tasks[node] = asyncio.ensure_future(self._run(lane))
+            lane.life = asyncio.ensure_future(self._run(lane))
         waits = {asyncio.ensure_future(lane.mux.ready.wait()), asyncio.ensure_future(lane.mux.gone.wait())}
         try:
             await asyncio.wait(waits, timeout=STREAM_OPEN_S, return_when=asyncio.FIRST_COMPLETED)
@@ -133,7 +133,7 @@ class DeviceStreams:
         if lane.mux.gone.is_set():
             raise StreamBroken(CloseCode.LOST, lane.mux.why)
         if not lane.mux.ready.is_set():
-            await self._end(node)
+            await self._end(lane)
             raise StreamBroken(CloseCode.UNAVAILABLE, f"device {node} did not answer within {STREAM_OPEN_S:.0f} s")
         return lane
 
@@ -148,18 +148,24 @@ class DeviceStreams:
         except LinkLost as lost:
             why = str(lost)
         finally:
-            lane.mux.lost(why)
-            if self._lanes.get(lane.node) is lane:
-                del self._lanes[lane.node]
+            if self._forget(lane, why):
                 with suppress(LinkLost):
                     await self._broker.unsubscribe([topic(lane.node, UP)])
 
-    async def _end(self, node: str) -> None:
+    async def _end(self, lane: Lane) -> None:
         """End a lane and wait until it has: its topic is free for the next one."""
-        task = self._tasks.pop(node, None)
-        if task is not None:
-            task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
+        if lane.life is not None:
+            lane.life.cancel()
+            await asyncio.gather(lane.life, return_exceptions=True)
+        self._forget(lane, "closed")  # a task that never ran ends nothing by itself
+
+    def _forget(self, lane: Lane, why: str) -> bool:
+        """Whether it was there."""
+        lane.mux.lost(why)
+        there = self._lanes.get(lane.node) is lane
+        if there:
+            del self._lanes[lane.node]
+        return there
 
     # --- the connection -----------------------------------------------------------------------------------------------
 
