@@ -42,7 +42,6 @@ PROMISES = {
     "10": "10 idle",
     "11": "11 no latch",
     "12": "12 streams leave nothing",
-    "12": "12 streams leave nothing",
     "w": "wire contract",
 }
 

@@ -105,7 +105,8 @@ class Device:
             runtime = SimRuntime(self.world, self.engine, self.weather)
             await boot.serve(
                 self.node, False, self.journal, self.clock, entropy, self.host, runtime, self.link,
-                asyncio.Event(), self._log, boot.Streaming(self.streams_link(), None, True), manifests=SimManifests(self.folder),
+                asyncio.Event(), self._log, boot.Streaming(self.streams_link(), None, True),
+                manifests=SimManifests(self.folder),
             )  # fmt: skip
         except (StoreBroken, StoreFull) as broken:
             why = f"journal: {broken}"

@@ -81,7 +81,8 @@ def make(seed: int, verbose: bool = False) -> Life:
     shown: set[str] = set()
     watching = [Watching(world, device, shown) for device in devices]
     keepers = [Keeper(world, device.node, device.folder) for device in devices]
-    life = Life(world, random, broker, etcd, hub, devices, people, faults, watching, Viewers(world, hub, etcd), keepers, shown)
+    viewers = Viewers(world, hub, etcd)
+    life = Life(world, random, broker, etcd, hub, devices, people, faults, watching, viewers, keepers, shown)
 
     def written(change: Change) -> None:
         meta = change.obj["metadata"]
