@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from skerry import __version__
-from skerry.config import Config
+from skerry.config import Config, listen_address
 from skerry.errors import StoreBroken
 from skerry.journal.journal import Journal
 from skerry.journal.recovery import recover
@@ -28,14 +28,15 @@ from skerry.loops.report import Counters, Log
 from skerry.loops.steer import Steer
 from skerry.loops.streams import Dials, ReadStats, Targets, streams_loop
 from skerry.loops.watch import watch_loop
-from skerry.mux import StreamCounts
 from skerry.model.streams import Logs
+from skerry.mux import StreamCounts
 from skerry.ports import Clock, Duplex, Entropy, Host, Link, Manifests, Runtime, StreamLink
 from skerry.wire.session import DeviceSession, Identity, State
 
 if TYPE_CHECKING:
     from skerry.world.store import Opened
 
+ServeMetrics = Callable[[Journal, DeviceSession, Counters, StreamCounts], Coroutine[Any, Any, None]]
 EXIT_BROKEN = 70  # the journal failed under us: start again through recovery
 
 
@@ -77,8 +78,9 @@ async def _main(config: Config, opened: Opened) -> int:
         count, generation = len(journal.desired.objects), journal.desired.generation
         log(f"journal: {recovered.story}, generation {generation}, {count} objects")
         return await serve(
-            config.node, config.secret_env, journal, *seams, stop, log, _streaming(config, seams[4], journal), _manifests(config)
-        )
+            config.node, config.secret_env, journal, *seams, stop, log, _streaming(config, seams[4], journal),
+            _manifests(config), _metrics(config, *seams[:2]),
+        )  # fmt: skip
     except StoreBroken as why:
         log(f"journal: {why}; starting again")
         return EXIT_BROKEN
@@ -147,6 +149,24 @@ def _manifests(config: Config) -> Manifests:
     return ManifestFolder(config.manifests_dir)
 
 
+def _metrics(config: Config, clock: Clock, entropy: Entropy) -> ServeMetrics | None:
+    """Where somebody wants to scrape: the only one who pays for it."""
+    if not config.metrics_listen:
+        return None
+    from skerry.metrics import TYPE, Sources
+    from skerry.world.metrics import Scrapes
+
+    host, port = listen_address(config.metrics_listen, config.insecure)
+
+    async def serve_metrics(
+        journal: Journal, session: DeviceSession, counters: Counters, streams: StreamCounts
+    ) -> None:
+        sources = Sources(journal, config.journal_bytes_max, session, counters, streams, clock)
+        await Scrapes(sources.text, TYPE).serve(host, port, clock, entropy, log)
+
+    return serve_metrics
+
+
 @dataclass(frozen=True, slots=True)
 class Streaming:
     """What streams need beside the loops' own seams. `open_to_people`: whether exec, attach and port-forward are
@@ -170,11 +190,12 @@ async def serve(
     log: Log,
     streaming: Streaming | None = None,
     manifests: Manifests | None = None,
+    metrics: ServeMetrics | None = None,
 ) -> int:
     """The loops, until `stop` or until one of them fails (which is a bug or a broken journal: the process ends).
     Without a link the device has not joined a hub: it runs what its journal holds. The simulator runs this very
     function on its own seams."""
-    facts, counters, dials = host.facts(), Counters(), Dials()
+    facts, counters, dials, streams = host.facts(), Counters(), Dials(), StreamCounts()
     booted = journal.boot_id != facts.boot_id
     session = DeviceSession(Identity(node, facts.boot_id, __version__))
     pulse = Pulse(clock, ("watch", "steer", "pods", *(["link"] if link else [])))
@@ -191,15 +212,15 @@ async def serve(
         asyncio.ensure_future(introduce_loop(journal, host, runtime, clock, entropy)),
         asyncio.ensure_future(stop.wait()),
     ]
-    if local is not None:
-        loops.append(asyncio.ensure_future(local.run()))
+    loops += [asyncio.ensure_future(local.run())] if local is not None else []
     if link is not None:
         talk = link_loop(link, journal, session, clock, entropy, log, counters, hub, dials.put)
         loops.append(asyncio.ensure_future(beating(hub, talk)))
         if streaming is not None:
             targets = Targets(journal, runtime, streaming.stats, streaming.open_to_people)
-            serving = streams_loop(dials, streaming.link, targets, clock, log, counters, StreamCounts())
+            serving = streams_loop(dials, streaming.link, targets, clock, log, counters, streams)
             loops.append(asyncio.ensure_future(serving))
+    loops += [asyncio.ensure_future(metrics(journal, session, counters, streams))] if metrics is not None else []
     log(f"skerry {__version__}: {node} is up" + ("" if link else "; no broker is set, so it has no hub"))
     try:
         pending = set(loops)

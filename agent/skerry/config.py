@@ -48,6 +48,7 @@ KEYS = (
     KeySpec("secret_env", bool, False, "", "allow Secrets as variables: containerd keeps them in clear on disk"),
     KeySpec("keepalive_s", int, MQTT_KEEPALIVE_S, "seconds", "MQTT keepalive: one ping per this when idle", 5, 3600),
     KeySpec("journal_bytes_max", int, 256 * MIB, "bytes", "size of the journal's map", MIB, 1024 * MIB),
+    KeySpec("metrics_listen", str, "", "HOST:PORT", "where Prometheus may ask for /metrics; if not set, nowhere"),
     KeySpec("volume_bytes_max", int, 64 * MIB, "bytes", "memory for ConfigMap and Secret volumes", MIB, 1024 * MIB),
 )
 
@@ -68,6 +69,7 @@ class Config:
     keepalive_s: int
     journal_bytes_max: int
     volume_bytes_max: int
+    metrics_listen: str = ""  # empty: nowhere
 
 
 def load(path: Path) -> Config:
@@ -107,6 +109,8 @@ def parse(said: dict[str, Any], host_name: str = "") -> Config:
         if not values[name].startswith("/"):
             raise ConfigInvalid(name, "must be absolute")
         values[name] = Path(values[name])
+    if "metrics_listen" in said:
+        listen_address(values["metrics_listen"], values["insecure"])
     return Config(broker_host=host, broker_port=port, **values)
 
 
@@ -138,3 +142,20 @@ def _broker(url: str) -> tuple[str, int]:
     if parts.scheme != "mqtt" or not parts.hostname or port == 0 or parts.path not in ("", "/") or more:
         raise ConfigInvalid("broker", "must be mqtt://HOST:PORT and nothing else")  # it may hold a password: not shown
     return parts.hostname, port
+
+
+def listen_address(text: str, insecure: bool) -> tuple[str, int]:
+    """Host and port of `metrics_listen`: an address, which is this machine's own unless `insecure`. Raises
+    ConfigInvalid."""
+    import ipaddress  # by the few that set it
+
+    host, _, port = text.rpartition(":")
+    try:
+        address = ipaddress.ip_address(host[1:-1] if host.startswith("[") and host.endswith("]") else host)
+        if not (port.isascii() and port.isdigit() and 0 < int(port) < 1 << 16):
+            raise ValueError
+    except ValueError:
+        raise ConfigInvalid("metrics_listen", f"{text!r} is not ADDRESS:PORT, as 127.0.0.1:9100") from None
+    if not (address.is_loopback or insecure):
+        raise ConfigInvalid("metrics_listen", f"{address} is no loopback address; others need insecure = true")
+    return str(address), int(port)

@@ -39,6 +39,7 @@ def test_two_keys_join_a_hub_and_the_rest_has_its_default() -> None:
 def test_every_key_is_read() -> None:
     other: dict[type, Any] = {str: "/other", bool: True}
     said: dict[str, Any] = {k.name: k.high if k.kind is int else other[k.kind] for k in KEYS if k.name not in LEAST}
+    said["metrics_listen"] = "[::1]:9100"
     config = parse({**LEAST, **said})
     for name, value in said.items():
         assert getattr(config, name) == (Path(value) if name in PATHS else value)

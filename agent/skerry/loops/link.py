@@ -41,6 +41,7 @@ async def link_loop(
         try:
             await link.connect()
             log("link: connected")
+            counters["link_connects"] += 1
             failures = 0
             await Conversation(link, journal, session, clock, entropy, log, counters, beat, dialled).run()
         except LinkLost as why:

@@ -1,0 +1,131 @@
+"""What the device tells Prometheus: the table of its metrics, and their values at this moment. Reads, counts nothing.
+
+Everything is computed when somebody asks; nothing here runs by itself. Imported only where `metrics_listen` is set.
+docs/metrics.md is made from the table.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from skerry import exposition
+from skerry.exposition import Metric
+from skerry.journal.journal import Journal
+from skerry.limits import OUTBOX_ITEMS_MAX
+from skerry.model.report import Phase
+from skerry.mux import StreamCounts
+from skerry.ports import Clock
+from skerry.wire.session import DeviceSession, State
+
+TYPE = exposition.TYPE
+MARKS_MAX = 256
+_P = "skerry"
+
+
+def _counter(name: str, about: str, *labels: str) -> Metric:
+    return Metric(f"{_P}_{name}", "counter", about, labels)
+
+
+def _gauge(name: str, about: str, *labels: str) -> Metric:
+    return Metric(f"{_P}_{name}", "gauge", about, labels)
+
+
+METRICS = (
+    _gauge("session_live", "1 while the hub serves this device; 0 in holdover"),
+    _counter("link_connects_total", "connections to the broker made"),
+    _counter("link_losses_total", "connections to the broker lost or not made"),
+    _counter("session_notes_total", "oddities of the session, each one a line in the log"),
+    _gauge("generation", "generation of the set that this device has"),
+    _counter("changes_applied_total", "changes of the hub that were journaled"),
+    _gauge("outbox_items", "reports that the hub has not stored yet"),
+    _gauge("outbox_oldest_age_seconds", "how long the oldest of them has waited, as far as scrapes have seen it"),
+    _counter("outbox_dropped_total", "reports that were dropped from a full outbox, since the journal began"),
+    _gauge("journal_used_bytes", "bytes of the journal that hold records"),
+    _gauge("journal_max_bytes", "journal_bytes_max of the configuration"),
+    _counter("journal_written_bytes_total", "bytes that the journal wrote, as the kernel accounts them"),
+    _counter("journal_full_total", "commits that found no room"),
+    _gauge("runtime_up", "1 while the container runtime answers"),
+    _counter("runtime_losses_total", "times that the container runtime went away"),
+    _gauge("pods", "pods here, by the phase that was told last", "phase"),
+    _counter("decisions_total", "steps that were taken against the runtime, by kind", "action"),
+    _counter("failed_decisions_total", "steps that failed"),
+    _counter("streams_opened_total", "streams (logs, exec, port-forward) that were accepted"),
+    _counter("streams_refused_total", "streams that were refused"),
+    _counter("streams_broken_total", "streams that ended otherwise than well"),
+    _counter("stream_links_lost_total", "connections for streams that were lost"),
+    _counter("stream_received_bytes_total", "bytes received on streams"),
+    _counter("stream_sent_bytes_total", "bytes sent on streams"),
+)  # fmt: skip
+
+
+class Waiting:
+    """How long the oldest item of the outbox has waited: items carry no time, so each scrape marks how far they went.
+
+    An age is too small by at most the time between two scrapes.
+    """
+
+    def __init__(self) -> None:
+        self._marks: deque[tuple[float, int]] = deque()  # (when, first sequence that was not there yet)
+
+    def oldest_s(self, first: int, beyond: int, now: float) -> float:
+        """The outbox holds sequences from `first` up to below `beyond`."""
+        while self._marks and self._marks[0][1] <= first:
+            self._marks.popleft()
+        if (not self._marks or self._marks[-1][1] < beyond) and len(self._marks) < MARKS_MAX and first < beyond:
+            self._marks.append((now, beyond))
+        return now - self._marks[0][0] if first < beyond and self._marks else 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Sources:
+    """What is read. `counters` are those of the loops."""
+
+    journal: Journal
+    journal_bytes_max: int
+    session: DeviceSession
+    counters: Mapping[str, int]
+    streams: StreamCounts
+    clock: Clock
+    waiting: Waiting = field(default_factory=Waiting)
+
+    def text(self) -> bytes:
+        """The whole exposition."""
+        return exposition.text(METRICS, {f"{_P}_{name}": value for name, value in self.samples().items()})
+
+    def samples(self) -> dict[str, Any]:
+        """Values by metric."""
+        journal, counters = self.journal, self.counters
+        first, beyond = journal.outbox_first, journal.outbox_next
+        return {
+            "session_live": int(self.session.state is State.LIVE),
+            "link_connects_total": counters.get("link_connects", 0),
+            "link_losses_total": counters.get("link_lost", 0),
+            "session_notes_total": counters.get("session_notes", 0),
+            "generation": journal.desired.generation,
+            "changes_applied_total": counters.get("changes_applied", 0),
+            "outbox_items": len(journal.outbox(0, OUTBOX_ITEMS_MAX)),
+            "outbox_oldest_age_seconds": self.waiting.oldest_s(first, beyond, self.clock.now()),
+            "outbox_dropped_total": journal.dropped,
+            "journal_used_bytes": journal.store.usage() * self.journal_bytes_max,
+            "journal_max_bytes": self.journal_bytes_max,
+            "journal_written_bytes_total": journal.store.written_bytes(),
+            "journal_full_total": counters.get("store_full", 0),
+            "runtime_up": int(journal.runtime_up),
+            "runtime_losses_total": counters.get("runtime_lost", 0),
+            "pods": self._pods(),
+            "decisions_total": {(n,): count for n, count in sorted(counters.items()) if n[:1].isupper()},
+            "failed_decisions_total": counters.get("failed_steps", 0),
+            "streams_opened_total": self.streams.opened,
+            "streams_refused_total": self.streams.refused,
+            "streams_broken_total": self.streams.broken,
+            "stream_links_lost_total": counters.get("streams_lost", 0),
+            "stream_received_bytes_total": self.streams.bytes_in,
+            "stream_sent_bytes_total": self.streams.bytes_out,
+        }
+
+    def _pods(self) -> dict[tuple[str, ...], float]:
+        counted = Counter(status.phase for status in self.journal.statuses.values() if not status.gone)
+        return {(phase.value,): counted[phase] for phase in Phase}
