@@ -13,10 +13,15 @@ import socket
 import sys
 from collections.abc import Callable, Coroutine
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from skerry.errors import ConfigInvalid, SkerryError
 from skerry_hub.ports import Cluster
+
+if TYPE_CHECKING:
+    from skerry_hub.hub import Hub
+    from skerry_hub.kube.client import KubeClient
+    from skerry_hub.listener import Listener
 
 T = TypeVar("T")
 CLIENT_ID_BYTES = 6
@@ -58,7 +63,13 @@ async def serve_api(data: Path, listen: str, insecure: bool) -> int:
 
 
 async def serve_hub(
-    kubeconfig: Path | None, broker: str, insecure: bool, status_socket: Path | None, replica: str, lease_s: int
+    kubeconfig: Path | None,
+    broker: str,
+    insecure: bool,
+    status_socket: Path | None,
+    replica: str,
+    lease_s: int,
+    metrics_listen: str = "",
 ) -> int:
     """`skerry-hub run`."""
     from skerry.world.clock import SystemClock
@@ -77,6 +88,7 @@ async def serve_hub(
         mqtt = MqttBroker(MqttOptions(host, port, client_id, insecure=insecure))
         bulk = MqttBroker(MqttOptions(host, port, f"{client_id}.streams", insecure=insecure))
         hub = Hub(cluster, mqtt, bulk, clock, entropy, log, replica=replica, lease_s=lease_s)
+        figures = await _serve_metrics(hub, cluster, metrics_listen, insecure) if metrics_listen else None
         tasks = [asyncio.ensure_future(hub.run()), asyncio.ensure_future(stop.wait())]
         tasks.append(asyncio.ensure_future(_announce(hub, broker)))
         server = await _serve_snapshots(hub.snapshot, status_socket) if status_socket is not None else None
@@ -88,6 +100,8 @@ async def serve_hub(
             if server is not None and status_socket is not None:
                 server.close()
                 _forget_socket(status_socket)
+            if figures is not None:
+                await figures.close()
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
@@ -95,6 +109,16 @@ async def serve_hub(
             await hub.leave()
     log("skerry-hub run: stopped")
     return 0
+
+
+async def _serve_metrics(hub: Hub, cluster: KubeClient, where: str, insecure: bool) -> Listener:
+    """Raises SkerryError."""
+    from skerry_hub import listener, metrics
+
+    app = listener.metrics_app(lambda: metrics.text(hub.snapshot(), cluster.requests), metrics.TYPE)
+    found = await listener.listen("--metrics-listen", where, insecure, app)
+    log(f"skerry-hub run: metrics at {found.url}/metrics")
+    return found
 
 
 async def _announce(hub: Any, broker: str) -> None:

@@ -50,7 +50,13 @@ def _run(args: argparse.Namespace) -> int:
         raise ConfigInvalid("--lease-seconds", f"must be {LEASE_S_MIN} to {LEASE_S_MAX}")
     return boot.run(
         boot.serve_hub(
-            args.kubeconfig, args.broker, args.insecure, args.status_socket, args.replica, args.lease_seconds
+            args.kubeconfig,
+            args.broker,
+            args.insecure,
+            args.status_socket,
+            args.replica,
+            args.lease_seconds,
+            args.metrics_listen,
         )
     )
 
@@ -122,6 +128,7 @@ def _arguments() -> argparse.ArgumentParser:
     for command in (api, run):
         command.add_argument("--insecure", action="store_true", help="allow addresses beyond loopback without TLS")
     run.add_argument("--status-socket", type=Path, metavar="S", help="unix socket for skerry-hub status")
+    run.add_argument("--metrics-listen", default="", metavar="HOST:PORT", help="Prometheus metrics; default: none")
     run.add_argument("--replica", default="", metavar="NAME", help="share the devices with other replicas; own name")
     run.add_argument("--lease-seconds", type=int, default=LEASE_DURATION_S, metavar="N", help="of the devices' Leases")
     up.add_argument("--mqtt-port", type=int, default=None, metavar="N", help="default: as before, or a free one")

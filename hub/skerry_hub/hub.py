@@ -78,6 +78,7 @@ class Hub:
                 "lists": i.lists,
                 "watches": i.watches,
                 "failures": i.failures,
+                "silent_s": i.silent_s,
             }
             for resource, i in self.controller.informers.items()
         }

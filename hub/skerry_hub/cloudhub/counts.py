@@ -12,6 +12,8 @@ class SessionCounts:
     hellos: int = 0
     reports: int = 0  # Report frames taken
     sent: int = 0  # frames handed to the broker
+    bytes_in: int = 0  # of frames, MQTT payload; streams are counted elsewhere
+    bytes_out: int = 0
     dropped_queue: int = 0  # SESSION_QUEUE_FRAMES_MAX frames were waiting
     dropped_credit: int = 0  # Reports beyond the credit
     malformed: int = 0

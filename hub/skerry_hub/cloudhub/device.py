@@ -109,6 +109,7 @@ class Device:
     def push(self, frame: bytes) -> None:
         """A frame of the device. Over the bound it is dropped and counted."""
         self.counts.frames += 1
+        self.counts.bytes_in += len(frame)
         if self._deaf_until is not None:
             self._drop("dropped_queue")
             return
@@ -296,8 +297,10 @@ class Device:
         if isinstance(said, Reject) and not self._may_reject(said):
             return
         try:
-            await self._send(message.encode(said))
+            frame = message.encode(said)
+            await self._send(frame)
             self.counts.sent += 1
+            self.counts.bytes_out += len(frame)
         except LimitExceeded as why:
             self.counts.too_large += 1
             self._note(f"{type(said).__name__} cannot be sent: {why}")

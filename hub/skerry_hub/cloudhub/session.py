@@ -142,6 +142,13 @@ class HubSession:
             case State.LIVE:
                 return min((t for t in (self._answer_by, self._wait_until) if t is not None), default=None)
 
+    @property
+    def drift(self) -> bool | None:
+        """Whether what the device has, as far as is known, is not what it should have; None while one is unknown."""
+        if self.base is None or self._target is None:
+            return None
+        return self.base.packed != self._target.packed
+
     # --- what the device says -----------------------------------------------------------------------------------------
 
     def received(self, got: Message, now: float) -> list[Effect]:

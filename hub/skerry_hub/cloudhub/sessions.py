@@ -18,7 +18,7 @@ from skerry.limits import RECONNECT_BACKOFF_S
 from skerry.plan.backoff import full_jitter
 from skerry.ports import Clock, Entropy
 from skerry_hub.cloudhub.alarms import Alarms
-from skerry_hub.cloudhub.counts import HubCounts, total
+from skerry_hub.cloudhub.counts import HubCounts, SessionCounts, total
 from skerry_hub.cloudhub.device import Controller, Device, Log
 from skerry_hub.limits import BROKER_STEADY_S, HAIL_BATCH, HAIL_PAUSE_S, SUBSCRIBE_TOPICS_MAX
 from skerry_hub.ports import Broker
@@ -52,6 +52,7 @@ class Sessions:
         self._bell = asyncio.Event()
         self.connected = asyncio.Event()
         self.counts = HubCounts()
+        self._gone = SessionCounts()  # of devices that are no more: sums never go back
 
     # --- the edge controller's audience -------------------------------------------------------------------------------
 
@@ -87,7 +88,7 @@ class Sessions:
         return {
             "connected": self.connected.is_set(),
             "broker": self.counts.dict(),
-            "total": total([e.device.counts for e in self._devices.values()]),
+            "total": total([self._gone, *(e.device.counts for e in self._devices.values())]),
             "devices": devices,
         }
 
@@ -131,7 +132,9 @@ class Sessions:
         device.changed()
 
     def _remove(self, name: str) -> None:
-        self._devices.pop(name).task.cancel()
+        entry = self._devices.pop(name)
+        entry.task.cancel()
+        self._gone = SessionCounts(**total([self._gone, entry.device.counts]))
         self._hails.pop(name, None)
         for which in (UP, WILL):
             del self._ways[topic(name, which)]
@@ -206,6 +209,8 @@ def _shown(device: Device) -> dict[str, Any]:
         "listening": device.listening,
         "queue": device.queue_depth,
         "generation": applied.generation if applied is not None else None,
+        "digest": applied.digest.hex() if applied is not None else None,
+        "drift": device.session.drift,
         "note": device.last_note,
         **device.counts.dict(),
     }

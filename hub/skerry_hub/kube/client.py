@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections import Counter
 from collections.abc import AsyncIterator, Mapping
 from types import TracebackType
 from typing import Any
@@ -46,6 +47,8 @@ from skerry_hub.ports import (
 AGENT = "skerry-hub"
 KINDS: dict[int, type[ClusterError]] = {401: Forbidden, 403: Forbidden, 404: NotFound, 409: Conflict, 410: Expired}
 BUSY = (408, 429)
+VERBS = {"GET": "get", "POST": "create", "PATCH": "patch", "DELETE": "delete"}
+NO_REPLY = "none"  # instead of a status
 TYPES = {kind.value: kind for kind in WatchType}
 
 
@@ -58,6 +61,7 @@ class KubeClient:
         self._tls = tls_context(access)
         self._token = (0.0, access.token)
         self._http: aiohttp.ClientSession | None = None
+        self.requests: Counter[tuple[str, str]] = Counter()  # verb of the API, status of HTTP or "none" without a reply
 
     async def __aenter__(self) -> KubeClient:
         connector = aiohttp.TCPConnector(limit=API_CONNECTIONS_MAX, ssl=self._tls if self._tls is not None else True)
@@ -99,6 +103,7 @@ class KubeClient:
         timeout = aiohttp.ClientTimeout(total=None, sock_connect=API_CONNECT_TIMEOUT_S)
         try:
             async with self._request("GET", self._path(resource), query, timeout=timeout) as reply:
+                self.requests["watch", str(reply.status)] += 1
                 if reply.status != 200:
                     raise _error(reply, await _body(reply))
                 async for line in _lines(reply.content):
@@ -106,6 +111,7 @@ class KubeClient:
                     if event is not None:
                         yield event
         except (aiohttp.ClientError, asyncio.TimeoutError, OSError) as why:
+            self.requests["watch", NO_REPLY] += 1
             raise _away(why) from None
 
     async def get(self, resource: Resource, namespace: str, name: str) -> Obj:
@@ -173,12 +179,15 @@ class KubeClient:
         content: str = "application/json",
     ) -> Obj:
         raw = None if body is None else json.dumps(body).encode()
+        verb = "list" if "limit" in (query or {}) else VERBS[method]
         try:
             async with self._request(method, path, query or {}, raw, content if raw is not None else "") as reply:
                 text = await _body(reply)
+                self.requests[verb, str(reply.status)] += 1
                 if not 200 <= reply.status < 300:
                     raise _error(reply, text)
         except (aiohttp.ClientError, asyncio.TimeoutError, OSError) as why:
+            self.requests[verb, NO_REPLY] += 1
             raise _away(why) from None
         return _object(text)
 

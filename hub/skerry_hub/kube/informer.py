@@ -75,6 +75,11 @@ class Informer:
             self._again.set_result(None)
 
     @property
+    def silent_s(self) -> float:
+        """Seconds since the API was last heard: what changed since then is not known here."""
+        return max(0.0, self._clock.now() - self._heard)
+
+    @property
     def era(self) -> int:
         """Which listing the contents follow: versions of different eras may be of different pasts."""
         return self.lists
