@@ -5,6 +5,7 @@ Each function returns problems as text, prefixed by the promise's key; none is c
 
 from __future__ import annotations
 
+import base64
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +19,7 @@ from skerry.limits import RELIST_S, WATCHDOG_FEED_S
 from skerry.model.desired import Key, Kind, Object, set_digest
 from skerry.model.observed import ContainerState
 from skerry.model.report import PodStatus, ReportKind
+from skerry.ports import FilesVolume
 from skerry.wire.codec import decode
 from skerry.wire.report import decode_report
 from skerry_hub.edgecontroller.mirrors import MIRROR, is_mirror
@@ -45,6 +47,7 @@ def calm_problems(life: Life) -> list[str]:
         out += [f"[6] {device.node} still has in its outbox {waiting}"] if waiting else []
         for uid, pod in pods.items():
             out += _pod(device, uid, pod)
+            out += _files(life, device, uid, pod)
         local = {p["metadata"]["annotations"][MIRROR]: p for p in shown if is_mirror(p)}
         out += _local(life.keepers[life.devices.index(device)], device, local)
         for uid, pod in local.items():
@@ -245,6 +248,22 @@ def _node(life: Life, device: Device) -> list[str]:
         out.append(f"[5] {device.node}: still held")
     if (status.get("nodeInfo") or {}).get("bootID") != device.board.boot_id:
         out.append(f"[5] {device.node}: the API shows another boot")
+    return out
+
+
+def _files(life: Life, device: Device, uid: str, pod: Obj) -> list[str]:
+    """What running containers read in a volume is what the ConfigMap or Secret holds, however long ago they started."""
+    out = []
+    for volume in pod["spec"].get("volumes", []) if device.engine.running(uid) else []:
+        secret = volume.get("secret") or {}
+        name = secret.get("secretName") or (volume.get("configMap") or {}).get("name")
+        found = life.etcd.find(SECRETS if secret else CONFIG_MAPS, NAMESPACE, name) if name else None
+        written = device.board.in_memory.get(uid, {}).get(volume["name"])
+        if found is None or not isinstance(written, FilesVolume):
+            continue
+        want = {k: base64.b64decode(v) if secret else v.encode() for k, v in found["data"].items()}
+        if {f.path: f.data for f in written.files} != want:
+            out.append(f"[5] {device.node} {pod['metadata']['name']}: the files of {volume['name']} are old")
     return out
 
 

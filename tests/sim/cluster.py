@@ -113,7 +113,7 @@ class SimCluster:
                     seen = max(seen, etcd.compacted)
                 if not await bell.wait(min(BOOKMARK_S, max(0.001, until - self._world.now))):
                     await self._stream(life)
-                    if etcd.since(seen):
+                    if any(change.plural == resource.plural for change in etcd.since(seen)):
                         continue
                     seen = max(seen, etcd.version)
                     yield WatchEvent(WatchType.BOOKMARK, {"metadata": {"resourceVersion": str(seen)}})

@@ -247,6 +247,15 @@ def _process_outlives_stream() -> Sequence[Patch]:
     return [(streams_module, "join", join)]
 
 
+def _files_of_the_start() -> Sequence[Patch]:
+    """A ConfigMap is written when the pod starts; a change of it is for the pod's next life."""
+
+    def refreshed(_pod: Any, _seen: Any, _memory: Any, _now: float, plan: reconcile.Plan) -> reconcile.Plan:
+        return plan
+
+    return [(reconcile, "_refreshed", refreshed)]
+
+
 MOODY = ("broker moody", "link blip", "agent dies", "hub dies")
 BUGS = (
     Planted("ack before commit", ("1",), 10, _ack_before_commit),
@@ -261,4 +270,5 @@ BUGS = (
     Planted("hub acknowledges before storing", ("6",), 60, _hub_acks_before_storing),
     Planted("link gives up", ("5",), 60, _latch_after_failures),
     Planted("a process outlives its stream", ("12",), 20, _process_outlives_stream),
+    Planted("files of the start", ("5",), 60, _files_of_the_start),
 )

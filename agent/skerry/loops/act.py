@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from skerry.errors import ImagePullFailed, RuntimeAway
+from skerry.errors import ImagePullFailed, Refused, RuntimeAway
 from skerry.model.action import (
     Action,
     MountVolumes,
     PullImage,
+    RefreshVolumes,
     RemoveContainer,
     RemovePodSandbox,
     RemoveVolumes,
@@ -43,6 +44,8 @@ class Hands:
                 await self._pull(action, memory)
             case MountVolumes(pod=pod):
                 await self._mount(pod, memory)
+            case RefreshVolumes(pod=pod):
+                await self._refresh(pod, memory)
             case RunPodSandbox(pod=pod, attempt=attempt):
                 await runtime.run_pod_sandbox(pod, attempt)
             case RunContainer():
@@ -68,7 +71,7 @@ class Hands:
                 await runtime.remove_pod_sandbox(sandbox_id)
             case RemoveVolumes(pod_uid=pod_uid):
                 await self._host.remove_volumes(pod_uid)
-                memory.volumes = None
+                memory.volumes = memory.files = None
 
     async def _pull(self, action: PullImage, memory: PodMemory) -> None:
         present = await self._runtime.image_present(action.image)
@@ -83,7 +86,7 @@ class Hands:
         memory.images.add(action.image)
 
     async def _mount(self, pod: Pod, memory: PodMemory) -> None:
-        paths = {}
+        paths, stamp = {}, memory.files_due
         for volume in pod.volumes:
             ready: ResolvedVolume
             if isinstance(volume, ObjectVolume):
@@ -91,7 +94,23 @@ class Hands:
             else:
                 ready = volume
             paths[volume.name] = await self._host.mount_volume(pod.uid, ready)
-        memory.volumes = paths
+        memory.volumes, memory.files = paths, stamp
+
+    async def _refresh(self, pod: Pod, memory: PodMemory) -> None:
+        """Each volume by itself: one whose object is gone keeps its files, as kubelet's do, and is no reason for the
+        others to wait. Raises what the Host raises, and then Refused for what is not here."""
+        stamp, missing = memory.files_due, None
+        for volume in pod.volumes:
+            if isinstance(volume, ObjectVolume):
+                try:
+                    ready = files(volume, lambda name, secret: self._lookup(pod.namespace, name, secret))
+                except Refused as why:
+                    missing = missing or why
+                else:
+                    await self._host.mount_volume(pod.uid, ready)
+        memory.files = stamp
+        if missing is not None:
+            raise missing
 
     def _spec(self, action: RunContainer, memory: PodMemory) -> ContainerSpec:
         pod, c = action.pod, action.container

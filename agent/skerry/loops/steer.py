@@ -26,12 +26,14 @@ from skerry.errors import (
 from skerry.journal.journal import Journal
 from skerry.limits import POD_STEP_S_MAX, POD_WORKERS_MAX, PULL_BACKOFF_S, STEP_BACKOFF_S
 from skerry.loops.act import Hands
+from skerry.loops.configs import Configs
 from skerry.loops.pulse import Beat
 from skerry.loops.report import Counters, Log
 from skerry.model.action import (
     Action,
     MountVolumes,
     PullImage,
+    RefreshVolumes,
     RemoveContainer,
     RemovePodSandbox,
     RunContainer,
@@ -42,7 +44,7 @@ from skerry.model.action import (
     told,
 )
 from skerry.model.desired import Kind, Object
-from skerry.model.manifest import ConfigData, RefusedPod, read_config, read_pod
+from skerry.model.manifest import RefusedPod, read_pod
 from skerry.model.observed import PodSeen
 from skerry.model.pod import Pod
 from skerry.model.report import Event, PodStatus
@@ -91,11 +93,18 @@ class Steer:
     _wakes: dict[str, float] = field(default_factory=dict)
     _looks_due: set[str] = field(default_factory=set)  # pods whose wake is for a look
     _parsed: dict[str, tuple[Object, Pod | RefusedPod]] = field(default_factory=dict)
-    _configs: dict[str, tuple[Object, ConfigData | None]] = field(default_factory=dict)
+    _configs: dict[bool, Configs] = field(init=False)  # for pods of the folder or not
     _heavy: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(POD_WORKERS_MAX))
-    _followed: tuple[int, int] = (-1, 0)  # the generation, and changes of the folder's objects
+    _followed: object = None  # up to where the set and the folder were followed
     _twins: dict[str, tuple[Object, RefusedPod]] = field(default_factory=dict)  # hub's pods whose name is taken here
     _full: bool = False  # the journal had no room for the last status
+
+    def __post_init__(self) -> None:
+        journal = self.journal
+        self._configs = {
+            local: Configs(partial(journal.objects, local), lambda: (journal.desired.generation, journal.local_changes))
+            for local in (False, True)
+        }
 
     async def run(self) -> None:
         pending: set[str] = {o.uid for o in self.journal.pods()}
@@ -143,7 +152,7 @@ class Steer:
         return due
 
     def _retry_missing(self) -> set[str]:
-        """Pods that waited for a ConfigMap or Secret, once the set or the folder's objects changed."""
+        """Pods that waited for a ConfigMap or Secret, or whose files are old, once the set or the folder changed."""
         follows = (self.journal.desired.generation, self.journal.local_changes)
         if self._followed == follows:
             return set()
@@ -152,7 +161,14 @@ class Steer:
         for uid in waiting:
             self._memories[uid].hold = FREE
             self._memories[uid].holds.clear()
-        return waiting
+        return waiting | {u for u, m in self._memories.items() if isinstance(m.wish, Pod) and self._compare(m.wish, m)}
+
+    def _compare(self, pod: Pod, memory: PodMemory) -> bool:
+        """Whether the pod's files are not what they should be; a change does not wait for the back-off of another."""
+        due = self._configs[(Kind.POD, pod.uid) in self.journal.local].stamp(pod)
+        if due != memory.files_due:
+            memory.files_due, memory.refresh = due, FREE
+        return memory.stale
 
     async def _wait(self) -> None:
         """Until the journal rings, a worker ends or a wake is due."""
@@ -282,6 +298,7 @@ class Steer:
     ) -> Plan:
         if isinstance(pod, RefusedPod):
             return dismantle(pod.uid, seen, 0, "it is being deleted", memory, now) if pod.deleting else QUIET
+        self._compare(pod, memory)
         return next_steps(pod, seen, status, memory, now)
 
     async def _tell(self, status: PodStatus, memory: PodMemory) -> None:
@@ -337,8 +354,7 @@ class Steer:
     async def _act(self, uid: str, name: str, actions: tuple[Action, ...], memory: PodMemory) -> None:
         """Take the steps in order; stops of the same pod run at the same time. A failure ends the round, or of a step
         that is for one container, the round of that container."""
-        own = (Kind.POD, uid) in self.journal.local
-        hands = Hands(self.runtime, self.host, partial(self._lookup, own))
+        hands = Hands(self.runtime, self.host, self._configs[(Kind.POD, uid) in self.journal.local].find)
         failed: set[str] = set()
         for stops, group in groupby(actions, key=lambda a: isinstance(a, StopContainer)):
             steps = [a for a in group if not container_of(a) or container_of(a) not in failed]
@@ -372,7 +388,9 @@ class Steer:
         self.hands_beat.works(POD_STEP_S_MAX)
         self.counters[what] += 1
         self.journal.note(self.clock.wall(), name, uid, told(action), action.why, outcome)
-        if not outcome:
+        if isinstance(action, RefreshVolumes):  # it is about no step that a container waits for
+            memory.refresh = memory.refresh if outcome else FREE
+        elif not outcome:
             if not isinstance(action, CLEARING):
                 memory.hold = FREE
             if isinstance(action, RunContainer):
@@ -382,6 +400,12 @@ class Steer:
 
     def _trouble(self, action: Action, why: SkerryError, memory: PodMemory) -> None:
         """Remember a failed step, and when to try again."""
+        if isinstance(action, RefreshVolumes):
+            if not isinstance(why, Refused):  # what is not here is no matter of time
+                tries = memory.refresh.failures + 1
+                delay = full_jitter(STEP_BACKOFF_S, tries, self.entropy.uniform())
+                memory.refresh = Hold(self.clock.now() + delay, tries)
+            return
         if isinstance(action, RunContainer):  # its image may have been collected: ask again
             memory.images.discard(action.container.image)
         self.counters["failed_steps"] += 1
@@ -397,24 +421,6 @@ class Steer:
             self.journal.want_look()
             return
         memory.trouble[container] = (_reason(action, why, failures), str(why))
-
-    def _lookup(self, local: bool, namespace: str, name: str, secret: bool) -> ConfigData | None:
-        """A ConfigMap or Secret by name: for a pod of the folder from the folder, for one of the hub from its set."""
-        kind = Kind.SECRET if secret else Kind.CONFIG_MAP
-        for (of, uid), obj in self.journal.objects(local):
-            if of is not kind:
-                continue
-            known = self._configs.get(uid)
-            if known is None or known[0] is not obj:
-                try:
-                    known = (obj, read_config(obj, decode(obj.body)))
-                except (Refused, Malformed):
-                    known = (obj, None)
-                self._configs[uid] = known
-            config = known[1]
-            if config is not None and (config.namespace, config.name) == (namespace, name):
-                return config
-        return None
 
 
 def _reason(action: Action, why: SkerryError, failures: int) -> str:

@@ -30,6 +30,15 @@ class MountVolumes:
 
 
 @dataclass(frozen=True, slots=True)
+class RefreshVolumes:
+    """Give the files of the pod's ConfigMap and Secret volumes what these hold now. Its containers run on, and see the
+    old files or the new ones of a volume, never a mixture."""
+
+    pod: Pod
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
 class RunPodSandbox:
     pod: Pod
     attempt: int
@@ -99,6 +108,7 @@ class RemoveVolumes:
 Action = (
     PullImage
     | MountVolumes
+    | RefreshVolumes
     | RunPodSandbox
     | RunContainer
     | StartContainer

@@ -19,6 +19,7 @@ class Hold:
 
 
 FREE = Hold()
+Stamp = tuple[tuple[str, bytes], ...]  # volume → digest of its ConfigMap or Secret, empty while there is none
 
 
 @dataclass(slots=True)
@@ -26,6 +27,9 @@ class PodMemory:
     """Times are monotonic seconds."""
 
     volumes: dict[str, str] | None = None  # volume → path on the host, once prepared in this process
+    files: Stamp | None = None  # what the files of its volumes hold, as far as this process knows
+    files_due: Stamp = ()  # what they should hold
+    refresh: Hold = FREE  # of their refresh, which holds up nothing else
     images: set[str] = field(default_factory=set)  # images known to be present
     resources: dict[str, str] = field(default_factory=dict)  # container id → what it was updated to
     exit_seen: dict[str, float] = field(default_factory=dict)  # container id → when its exit was first seen
@@ -38,6 +42,11 @@ class PodMemory:
     unlimited_told: bool = False  # an Event said that the kernel cannot limit the pod's memory
     granted: bool = False  # no other pod has its host ports: it was let past
     wish: object = None  # the pod that the holds are about: a new wish is tried at once
+
+    @property
+    def stale(self) -> bool:
+        """Whether a ConfigMap or Secret that is mounted holds something else than its files, or may."""
+        return bool(self.files_due) and self.files != self.files_due
 
     @property
     def waits_for_port(self) -> bool:

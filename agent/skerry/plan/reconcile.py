@@ -14,6 +14,7 @@ from skerry.model.action import (
     Action,
     MountVolumes,
     PullImage,
+    RefreshVolumes,
     RemoveContainer,
     RemovePodSandbox,
     RemoveVolumes,
@@ -77,6 +78,7 @@ def next_steps(pod: Pod, seen: PodSeen, status: PodStatus, memory: PodMemory, no
     else:
         inside = replace(seen, containers=tuple(c for c in seen.containers if c.sandbox_id == box.id))
         plan = _in_sandbox(pod, box, inside, status, memory, now)
+        plan = _refreshed(pod, inside, memory, now, plan)
     return plan if plan.actions else replace(plan, actions=stale)
 
 
@@ -189,6 +191,17 @@ def _may_run(pod: Pod, said: ContainerStatus) -> bool:
     if said.life is Life.RUNNING:
         return pod.restart_policy is not RestartPolicy.NEVER
     return wants_restart(pod.restart_policy, said.exit_code)
+
+
+def _refreshed(pod: Pod, seen: PodSeen, memory: PodMemory, now: float, plan: Plan) -> Plan:
+    """The plan, and as its last step the refresh of files that running containers may see: nothing waits for it."""
+    mounts = any(isinstance(a, MountVolumes) for a in plan.actions)
+    if not memory.stale or mounts or not any(_alive(c) for c in seen.containers):
+        return plan
+    if now < memory.refresh.until:
+        wakes = [at for at in (plan.wake_at, memory.refresh.until) if at is not None]
+        return replace(plan, wake_at=min(wakes))
+    return replace(plan, actions=(*plan.actions, RefreshVolumes(pod, "a ConfigMap or Secret that it mounts changed")))
 
 
 def _in_sandbox(pod: Pod, box: SandboxSeen, seen: PodSeen, status: PodStatus, memory: PodMemory, now: float) -> Plan:
