@@ -11,12 +11,13 @@ from typing import Any
 
 from skerry_hub.http import Reply, Request
 
-from . import authn, decode, discovery, metrics, openapi, reads, verbs, views
+from . import authn, decode, discovery, metrics, openapi, reads, top, verbs, views
 from .normalize import WrongType, normalise
 from .proxy import SUBRESOURCES, NodeProxy
 from .requests import Target, delete_options, list_options, target, truth, write_options
 from .status import ApiError, bad_request, internal, method_not_allowed, no_such_path
 from .store import Store
+from .top import Top
 from .watch import Watch, Watchers
 
 Obj = dict[str, Any]
@@ -31,8 +32,9 @@ _HEALTH = ("/healthz", "/livez", "/readyz")
 class Api:
     """The application behind the connections."""
 
-    def __init__(self, store: Store, watchers: Watchers, token: str, nodes: NodeProxy) -> None:
+    def __init__(self, store: Store, watchers: Watchers, token: str, nodes: NodeProxy, of_nodes: Top) -> None:
         self._store, self._watchers, self._token, self._nodes = store, watchers, token.encode(), nodes
+        self._top = of_nodes
         self.requests = 0
 
     async def __call__(self, request: Request, reply: Reply) -> None:
@@ -66,6 +68,8 @@ class Api:
         where = target(request.path)
         if where.resource.id == "pods" and where.subresource in SUBRESOURCES and where.name and not where.watch:
             await self._nodes.serve(request, reply, where)
+        elif where.resource.group == top.GROUP:
+            await self._top.serve(request, reply, where)
         elif request.method == "GET":
             await self._read(request, reply, where)
         elif request.method == "DELETE":
@@ -81,6 +85,8 @@ class Api:
             "watches_ended_slow_total": watches.counters.ended_slow,
             "node_requests_total": self._nodes.opened,
             "node_requests_failed_total": self._nodes.failed,
+            "stats_fetches_total": self._top.fetches,
+            "stats_fetches_failed_total": self._top.failures,
         }
         gauges = {
             "watches": watches.open,

@@ -247,7 +247,18 @@ LEASES = Resource(
     validate=_lease_validate,
 )  # fmt: skip
 
-ALL = (CONFIG_MAPS, EVENTS, NAMESPACES, NODES, PODS, SECRETS, SERVICE_ACCOUNTS, LEASES)
+# Not stored: top.py makes them when they are asked for.
+NODE_METRICS = Resource(
+    "metrics.k8s.io", "v1beta1", "nodes", "", "NodeMetrics", False,
+    columns=(NAME, AGE), cells=rows.generic, verbs=("get", "list"),
+)  # fmt: skip
+POD_METRICS = Resource(
+    "metrics.k8s.io", "v1beta1", "pods", "", "PodMetrics", True,
+    columns=(NAME, AGE), cells=rows.generic, verbs=("get", "list"),
+)  # fmt: skip
+
+STORED = (CONFIG_MAPS, EVENTS, NAMESPACES, NODES, PODS, SECRETS, SERVICE_ACCOUNTS, LEASES)
+ALL = (*STORED, NODE_METRICS, POD_METRICS)
 BY_ID = {resource.id: resource for resource in ALL}
 GROUPS = {(resource.group, resource.version) for resource in ALL}
 

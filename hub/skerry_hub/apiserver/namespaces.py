@@ -73,7 +73,7 @@ class NamespaceDrain:
 
     async def _drain(self, name: str) -> None:
         left = False
-        for resource in kinds.ALL:
+        for resource in kinds.STORED:
             if not resource.namespaced:
                 continue
             for (ns, item), stored in list(self._store.all(resource.id, name)):

@@ -44,6 +44,8 @@ _SCALAR: dict[str, Obj] = {
 def _name(kind: str) -> str:
     if kind in _META:
         return f"io.k8s.apimachinery.pkg.apis.meta.v1.{kind}"
+    if kind.endswith("Metrics"):
+        return f"io.k8s.metrics.pkg.apis.metrics.v1beta1.{kind}"
     package = "coordination" if kind.startswith("Lease") else "core"
     return f"io.k8s.api.{package}.v1.{kind}"
 
@@ -115,6 +117,8 @@ def _paths(r: Resource, v3: bool) -> Obj:
             "responses": {"200": {"description": "OK"}},
         }
 
+    if "create" not in r.verbs:
+        return {base: {"get": operation("list")}, base + "/{name}": {"get": operation("get")}}
     return {
         base: {"post": operation("post"), "get": operation("list")},
         base + "/{name}": {

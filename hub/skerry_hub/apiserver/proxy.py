@@ -50,6 +50,21 @@ class NodeProxy:
         else:
             await self._upgrade(request, reply, pod, where.subresource)
 
+    async def document(self, node: Obj, path: str, bytes_max: int) -> Obj:
+        """A JSON object that a node serves at `path`. Raises ApiError."""
+        to = pod_connect.backend(node)
+        doing = f'Get "https://{to.authority}{path}": '
+        async with _Upstream(self, to, doing) as upstream:
+            head = await upstream.ask("GET", path, [])
+            raw = await upstream.body(bytes_max)
+        try:
+            found = json.loads(raw)
+        except (ValueError, RecursionError):
+            found = None
+        if head.status_code != 200 or not isinstance(found, dict):
+            raise pod_connect.plain_error(f"{doing}status {head.status_code} and no JSON object")
+        return found
+
     def _object(self, key: tuple[str, str, str], where: Target) -> Obj:
         stored = self._store.get(key)
         if stored is None:
@@ -174,7 +189,8 @@ class _Upstream:
 
 
 async def _splice(client: Transport, node: Transport, first: bytes) -> None:
-    """Bytes both ways, as they are, until either side ends; then what was read is still delivered."""
+    """Bytes both ways, as they are, until either side ends. What the node said last is still delivered; a client that
+    has gone wants nothing any more, and its node hears of it though it may not be reading."""
 
     async def copy(source: Transport, sink: Transport) -> None:
         while data := await source.read():
@@ -185,8 +201,9 @@ async def _splice(client: Transport, node: Transport, first: bytes) -> None:
     tasks = [asyncio.ensure_future(copy(client, node)), asyncio.ensure_future(copy(node, client))]
     try:
         await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        if not tasks[1].done():
+            node.abort()
         client.close()
-        node.close()
     finally:
         for task in tasks:
             task.cancel()

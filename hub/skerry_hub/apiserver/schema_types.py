@@ -11,7 +11,8 @@ A type is `Name: field; field; …` and a field is `number name type`, in the or
 Scalars: string int32 int64 bool bytes Time MicroTime Quantity IntOrString FieldsV1.
 
 These are facts of the public Kubernetes API (names, types, numbers, patch strategies; k8s.io/api core/v1 and
-coordination/v1, apimachinery meta/v1). What they mean is `schema.py`'s, `normalize.py`'s and `protobuf.py`'s.
+coordination/v1, k8s.io/metrics v1beta1, apimachinery meta/v1). What they mean is `schema.py`'s, `normalize.py`'s and
+`protobuf.py`'s.
 """
 
 TYPES = """
@@ -43,6 +44,9 @@ Event: 1 metadata! ObjectMeta; 2 involvedObject! ObjectReference; 3 reason strin
 ServiceAccount: 1 metadata! ObjectMeta; 2 secrets [ObjectReference] ~name; 3
   imagePullSecrets [LocalObjectReference]; 4 automountServiceAccountToken *bool
 Lease: 1 metadata! ObjectMeta; 2 spec! LeaseSpec
+NodeMetrics: 1 metadata! ObjectMeta; 2 timestamp! Time; 3 window! string; 4 usage! {Quantity}
+PodMetrics: 1 metadata! ObjectMeta; 2 timestamp! Time; 3 window! string; 4 containers! [ContainerMetrics]
+ContainerMetrics: 1 name! string; 2 usage! {Quantity}
 PodSpec: 1 volumes [Volume] ~name ^; 20 initContainers [Container] ~name; 2 containers! [Container] ~name; 34
   ephemeralContainers [EphemeralContainer] ~name; 3 restartPolicy string; 4 terminationGracePeriodSeconds
   *int64; 5 activeDeadlineSeconds *int64; 6 dnsPolicy string; 7 nodeSelector {string}; 8 serviceAccountName

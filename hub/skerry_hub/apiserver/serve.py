@@ -18,7 +18,7 @@ from pathlib import Path
 from skerry.errors import ConfigInvalid
 from skerry_hub import pki
 from skerry_hub.http import Connections
-from skerry_hub.limits import TLS_HANDSHAKE_S
+from skerry_hub.limits import TLS_HANDSHAKE_S, TOP_BYTES_MAX
 
 from . import credentials, events, kinds
 from .api import Api
@@ -27,6 +27,7 @@ from .namespaces import NamespaceDrain, bootstrap
 from .proxy import NodeProxy
 from .status import ApiError
 from .store import Store
+from .top import Top
 from .watch import Watchers
 
 DATABASE = "api.db"
@@ -74,9 +75,9 @@ async def _serve(
         await bootstrap(store)
     except ApiError as why:
         raise DatabaseError(f"{data / DATABASE}: cannot be written: {why}") from None
-    connections = Connections(
-        Api(store, Watchers(store), found.token, NodeProxy(store, credentials.node_context(data)))
-    )
+    nodes = NodeProxy(store, credentials.node_context(data))
+    figures = Top(store, lambda node: nodes.document(node, "/stats/summary", TOP_BYTES_MAX))
+    connections = Connections(Api(store, Watchers(store), found.token, nodes, figures))
     loop = asyncio.get_running_loop()
     try:
         server = await loop.create_server(
