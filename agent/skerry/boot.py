@@ -20,11 +20,13 @@ from skerry.config import Config, listen_address
 from skerry.errors import StoreBroken
 from skerry.journal.journal import Journal
 from skerry.journal.recovery import recover
+from skerry.limits import CONTAINER_LOG_BYTES_MAX
 from skerry.loops.introduce import introduce_loop
 from skerry.loops.link import link_loop
 from skerry.loops.local import Local
 from skerry.loops.pulse import Pulse, beating, watchdog_loop
 from skerry.loops.report import Counters, Log
+from skerry.loops.rotate import rotate_loop
 from skerry.loops.steer import Steer
 from skerry.loops.streams import Dials, ReadStats, Targets, streams_loop
 from skerry.loops.watch import watch_loop
@@ -80,6 +82,7 @@ async def _main(config: Config, opened: Opened) -> int:
         return await serve(
             config.node, config.secret_env, journal, *seams, stop, log, _streaming(config, seams[4], journal),
             _manifests(config), _metrics(config, *seams[:2]),
+            config.container_log_bytes,
         )  # fmt: skip
     except StoreBroken as why:
         log(f"journal: {why}; starting again")
@@ -191,6 +194,7 @@ async def serve(
     streaming: Streaming | None = None,
     manifests: Manifests | None = None,
     metrics: ServeMetrics | None = None,
+    log_bytes_max: int = CONTAINER_LOG_BYTES_MAX,
 ) -> int:
     """The loops, until `stop` or until one of them fails (which is a bug or a broken journal: the process ends).
     Without a link the device has not joined a hub: it runs what its journal holds. The simulator runs this very
@@ -210,6 +214,7 @@ async def serve(
         asyncio.ensure_future(beating(steer, hands.run())),
         asyncio.ensure_future(watchdog_loop(host, pulse, clock, status, log)),
         asyncio.ensure_future(introduce_loop(journal, host, runtime, clock, entropy)),
+        asyncio.ensure_future(rotate_loop(runtime, journal, clock, entropy, log, counters, log_bytes_max)),
         asyncio.ensure_future(stop.wait()),
     ]
     loops += [asyncio.ensure_future(local.run())] if local is not None else []

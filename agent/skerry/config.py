@@ -15,7 +15,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from skerry.errors import ConfigInvalid
-from skerry.limits import KIB, MIB, MQTT_KEEPALIVE_S, NAME_CHARS_MAX
+from skerry.limits import CONTAINER_LOG_BYTES_MAX, KIB, MIB, MQTT_KEEPALIVE_S, NAME_CHARS_MAX
 
 FILE_BYTES_MAX = 64 * KIB
 _LABEL = r"[a-z0-9]([-a-z0-9]*[a-z0-9])?"
@@ -49,6 +49,10 @@ KEYS = (
     KeySpec("keepalive_s", int, MQTT_KEEPALIVE_S, "seconds", "MQTT keepalive: one ping per this when idle", 5, 3600),
     KeySpec("journal_bytes_max", int, 256 * MIB, "bytes", "size of the journal's map", MIB, 1024 * MIB),
     KeySpec("metrics_listen", str, "", "HOST:PORT", "where Prometheus may ask for /metrics; if not set, nowhere"),
+    KeySpec(
+        "container_log_bytes", int, CONTAINER_LOG_BYTES_MAX, "bytes",
+        "a container's log is rotated once it is so large; three files of it are kept", 64 * KIB, 1024 * MIB,
+    ),
     KeySpec("volume_bytes_max", int, 64 * MIB, "bytes", "memory for ConfigMap and Secret volumes", MIB, 1024 * MIB),
 )
 
@@ -68,6 +72,7 @@ class Config:
     secret_env: bool
     keepalive_s: int
     journal_bytes_max: int
+    container_log_bytes: int
     volume_bytes_max: int
     metrics_listen: str = ""  # empty: nowhere
 

@@ -186,6 +186,16 @@ class RuntimeStreams(Protocol):
         """Connect to 127.0.0.1:port (else [::1]) in the sandbox's network namespace; STDIN goes there, STDOUT comes.
         Raises RuntimeFailed (UNAVAILABLE when nothing listens) or RuntimeAway."""
 
+    async def log_files(self, container_id: str) -> Mapping[int, int]:
+        """Sizes in bytes of the files of its log, by their numbers (model.logs); none if there is none.
+        Raises RuntimeAway."""
+
+    async def rename_log(self, container_id: str, number: int, to: int) -> None:
+        """Replaces what has that number. Raises RuntimeFailed or RuntimeAway."""
+
+    async def delete_log(self, container_id: str, number: int) -> None:
+        """Raises RuntimeFailed or RuntimeAway."""
+
     async def reopen_container_log(self, container_id: str) -> None:
         """After its log was renamed: write into a new file. Raises RuntimeFailed or RuntimeAway."""
 

@@ -175,6 +175,24 @@ class StreamsContract:
         await following.close()
         await until_state(runtime, pod, ContainerState.EXITED)
 
+    async def test_a_log_that_was_renamed_is_written_anew(self, site: RuntimeSite) -> None:
+        runtime, pod = site.runtime(), make_pod()
+        _, container_id = await run(runtime, pod, make_spec(site, SPEAKING))
+        following = await runtime.logs(container_id, asking(follow=True))
+        await until_told(following, b"ahoy\n")
+        await following.close()
+        assert set(await runtime.log_files(container_id)) == {0}
+        await runtime.rename_log(container_id, 0, 1)
+        assert set(await runtime.log_files(container_id)) == {1}
+        await runtime.reopen_container_log(container_id)
+        assert set(await runtime.log_files(container_id)) == {0, 1}
+        await runtime.rename_log(container_id, 0, 1)
+        await runtime.reopen_container_log(container_id)
+        await runtime.delete_log(container_id, 1)
+        assert set(await runtime.log_files(container_id)) == {0}
+        with pytest.raises(RuntimeFailed):
+            await runtime.rename_log(container_id, 5, 6)
+
     async def test_what_does_not_exist_is_refused(self, site: RuntimeSite) -> None:
         runtime = site.runtime()
         for call in self.calls(site, UNKNOWN, UNKNOWN):
@@ -183,6 +201,9 @@ class StreamsContract:
         with pytest.raises(StreamBroken) as why:
             await runtime.logs(UNKNOWN, asking())
         assert why.value.code == CloseCode.NOT_FOUND
+        assert await runtime.log_files(UNKNOWN) == {}
+        with pytest.raises(RuntimeFailed):
+            await runtime.rename_log(UNKNOWN, 0, 1)
 
     async def test_what_has_ended_takes_no_command(self, site: RuntimeSite) -> None:
         runtime, pod = site.runtime(), make_pod()

@@ -39,10 +39,16 @@ from contract.streams import (
 from e2e.board import Board
 from rig import Device, Site, until
 from skerry.errors import RuntimeFailed
+from skerry.loops import rotate
+from skerry.loops.report import Counters
 from skerry.model.observed import ContainerState
 from skerry.model.streams import Channel, CloseCode, Piece
+from skerry.plan import logs as plan_logs
 from skerry.ports import Duplex
+from skerry.world.clock import SystemClock
+from skerry.world.entropy import SystemEntropy
 from skerry.world.log_lines import unix_ns
+from unit.journal.memory_store import MemoryStore, opened
 
 pytestmark = [
     pytest.mark.e2e,
@@ -360,9 +366,8 @@ async def test_the_thread_that_went_to_another_network_came_back_to_nobody(site:
 
 async def test_every_option_of_a_log(site: Board) -> None:
     runtime, pod = site.runtime(), make_pod()
-    script = (
-        "for n in 1 2 3; do echo line $n; done; sleep 1; echo $(head -c 40000 /dev/zero | tr '\\0' x); echo end >&2"
-    )
+    script = "for n in 1 2 3; do echo line $n; done; sleep 1; echo $(head -c 40000 /dev/zero | tr '\\0' x); sleep 0.5"
+    script += "; echo end >&2"
     _, container_id = await run(runtime, pod, make_spec(site, ("/bin/sh", "-c", script)))
     await until_state(runtime, pod, ContainerState.EXITED)
 
@@ -399,6 +404,33 @@ async def test_a_log_is_followed_through_rotation_by_the_runtime(site: Board) ->
         await runtime.reopen_container_log(container_id)
     lines = (await asyncio.wait_for(reading, 60))[Channel.STDOUT].decode().splitlines()
     assert lines == [f"line {n + 1}" for n in range(400)]
+    await stream.close()
+
+
+async def test_the_loop_keeps_a_talkative_containers_log_within_its_bound(
+    site: Board, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rotate, "LOG_CHECK_S", (0.2, 1.0))
+    monkeypatch.setattr(plan_logs, "LOG_CHECK_S", (0.2, 1.0))
+    runtime, pod, bytes_max = site.runtime(), make_pod(), 200_000
+    script = "n=0; while [ $n -lt 30000 ]; do n=$((n + 1)); echo line $n; done; sleep 2"
+    _, container_id = await run(runtime, pod, make_spec(site, ("/bin/sh", "-c", script)))
+    journal, said = await opened(MemoryStore()), list[str]()
+
+    def heard(line: str) -> None:
+        said.append(line)
+
+    journal.observe(None, await runtime.look())
+    stream = await runtime.logs(container_id, asking(follow=True))
+    loop = rotate.rotate_loop(runtime, journal, SystemClock(), SystemEntropy(), heard, Counters(), bytes_max)
+    rotating = asyncio.ensure_future(loop)
+    lines = (await told(stream))[Channel.STDOUT].decode().splitlines()
+    rotating.cancel()
+    assert said == []
+    assert lines == [f"line {n + 1}" for n in range(30_000)]
+    files = await runtime.log_files(container_id)
+    assert set(files) <= {0, 1, 2}
+    assert 1 in files
     await stream.close()
 
 

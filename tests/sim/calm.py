@@ -11,11 +11,18 @@ from typing import TYPE_CHECKING, Any
 
 from sim.checks import head_of
 from sim.device import Device
-from sim.engine import Made, behaviour
+from sim.engine import Made, behaviour, talk_bytes_s
 from sim.folder import Keeper
 from sim.people import LOST_IMAGE, NAMESPACE
 from skerry.journal import record
-from skerry.limits import RELIST_S, WATCHDOG_FEED_S
+from skerry.limits import (
+    CONTAINER_LOG_BYTES_MAX,
+    CONTAINER_LOG_FILES_MAX,
+    LOG_CHECK_S,
+    RELIST_S,
+    RUNTIME_CALL_TIMEOUT_S,
+    WATCHDOG_FEED_S,
+)
 from skerry.model.desired import Key, Kind, Object, set_digest
 from skerry.model.observed import ContainerState
 from skerry.model.report import PodStatus, ReportKind
@@ -53,6 +60,7 @@ def calm_problems(life: Life) -> list[str]:
         for uid, pod in local.items():
             out += _pod(device, uid, pod)
         out += _leftovers(device, pods | local)
+        out += _logs(device)
         out += _node(life, device)
     return out
 
@@ -86,6 +94,18 @@ def offline_problems(devices: list[Device]) -> list[str]:
 def outage_problems(life: Life) -> list[str]:
     """The hub's Ready agrees with the runtimes."""
     return [problem for device in life.devices for problem in _node(life, device)]
+
+
+def _logs(device: Device) -> list[str]:
+    """Of a container that runs, no file of its log is larger than one that was looked at as late as may be."""
+    out = []
+    late_s = LOG_CHECK_S[1] + 2 * LOG_CHECK_S[0] + RUNTIME_CALL_TIMEOUT_S
+    for own_id, made in device.engine.containers.items():
+        bound = CONTAINER_LOG_BYTES_MAX + talk_bytes_s(own_id) * late_s
+        files = device.engine.log_files(own_id) if made.seen.state is ContainerState.RUNNING else {}
+        if len(files) > CONTAINER_LOG_FILES_MAX or max(files.values(), default=0) > bound:
+            out.append(f"[9] {device.node}: the log of {own_id} has {files} bytes")
+    return out
 
 
 def quiet_problems(life: Life, before: list[tuple[int, int, int]]) -> list[str]:

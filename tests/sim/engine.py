@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
+from zlib import crc32
 
 from sim.world import SimClock, World
 from skerry.errors import RuntimeFailed
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     from sim.streams import SimDuplex
 
 START_S = (0.01, 0.2)
+TALK_BYTES_S = (0, 0, 100, 150_000)
+TALK_S = 600.0
 POLITE_S = 0.5  # a polite program ends within this after SIGTERM
 
 
@@ -33,6 +36,9 @@ class Made:
     spec: ContainerSpec
     resources: Resources
     run: int = 0  # which start its end timer belongs to
+    logs: dict[int, int] = field(default_factory=dict)  # bytes of its log's files, as far as they were counted
+    counted_at: float = 0.0
+    silent_at: float = 0.0
 
 
 @dataclass(slots=True)
@@ -104,6 +110,7 @@ class Engine:
             raise RuntimeFailed("StartContainer", "UNKNOWN", f"{own_id} is {made.seen.state.value}")
         made.seen = replace(made.seen, state=ContainerState.RUNNING, started_ns=max(self._ns(), made.seen.created_ns))
         made.run += 1
+        made.logs, made.counted_at, made.silent_at = {0: 0}, self.world.now, self.world.now + TALK_S
         self.starts += 1
         where = f"{self.name} {made.pod.full_name}/{made.seen.name}.{made.seen.attempt}"
         self.world.tell("run", f"{where} runs as {own_id}")
@@ -112,6 +119,17 @@ class Engine:
         if word.startswith("exit:"):
             _, code, seconds = word.split(":")
             self.world.after(float(seconds), self._ends, own_id, made.run, int(code))
+
+    def log_files(self, own_id: str) -> dict[int, int]:
+        """What a container says goes into number 0, or where that was renamed to; it falls silent after a while."""
+        made = self.containers.get(own_id)
+        if made is None:
+            return {}
+        until = min(self.world.now, made.silent_at) if made.seen.state is ContainerState.RUNNING else 0.0
+        if until > made.counted_at:
+            made.logs[min(made.logs)] += int((until - made.counted_at) * talk_bytes_s(own_id))
+            made.counted_at = until
+        return made.logs
 
     def update_resources(self, own_id: str, resources: Resources) -> None:
         if own_id not in self.containers:
@@ -207,6 +225,11 @@ class Engine:
 
     def _ns(self) -> int:
         return max(1, int(self.clock.wall() * 1e9))
+
+
+def talk_bytes_s(own_id: str) -> int:
+    """What a container writes to its log."""
+    return TALK_BYTES_S[crc32(own_id.encode()) % len(TALK_BYTES_S)]
 
 
 def behaviour(spec: ContainerSpec) -> str:

@@ -6,7 +6,7 @@ A call that fails may have had its effect or not; so may one whose caller was ca
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TypeVar
 
@@ -151,9 +151,27 @@ class SimRuntime:
         await self._call(f"PortForward {sandbox_id} {port}", dial)
         return streams.echo(self._engine)
 
+    async def log_files(self, container_id: str) -> Mapping[int, int]:
+        return dict(await self._call("LogFiles", lambda: self._engine.log_files(container_id)))
+
+    async def rename_log(self, container_id: str, number: int, to: int) -> None:
+        def rename() -> None:
+            files = self._engine.log_files(container_id)
+            if number not in files:
+                raise RuntimeFailed("RenameLog", "INTERNAL", f"{container_id} has no log {number}")
+            files[to] = files.pop(number)
+
+        await self._call(f"RenameLog {container_id} {number} {to}", rename)
+
+    async def delete_log(self, container_id: str, number: int) -> None:
+        await self._call("DeleteLog", lambda: self._engine.log_files(container_id).pop(number, None))
+
     async def reopen_container_log(self, container_id: str) -> None:
-        what = "ReopenContainerLog"
-        await self._call(f"{what} {container_id}", lambda: self._must_run(what, container_id))
+        def reopen() -> None:
+            self._must_run("ReopenContainerLog", container_id)
+            self._engine.log_files(container_id).setdefault(0, 0)
+
+        await self._call(f"ReopenContainerLog {container_id}", reopen)
 
     # --- private ------------------------------------------------------------------------------------------------------
 
@@ -217,7 +235,7 @@ class Call:
         weather, engine = self.runtime._weather, self.runtime._engine
         answer = self.answer
         assert isinstance(answer, asyncio.Future)
-        quiet = self.what in ("List", "Version", "ImageStatus", "Logs")
+        quiet = self.what in ("List", "Version", "ImageStatus", "Logs", "LogFiles")
         if answer.done() and not self.effect:
             return  # cancelled in time
         if weather.away or ((self.fails or self.hangs) and not self.effect):

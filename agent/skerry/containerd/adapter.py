@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TypeVar
 
@@ -52,6 +52,7 @@ class Containerd:
         self._exec_dir = exec_dir
         self._open_log = open_log
         self._sweeping: asyncio.Future[None] | None = None  # kept, or it could be collected under way
+        self._logs: dict[str, Path] = {}  # of containers that were asked for
         self._owners: dict[str, Owner] = {}  # of each sandbox and container that was seen or made
 
     async def close(self) -> None:
@@ -71,6 +72,7 @@ class Containerd:
         seen = {box.id for box in boxes} | {container.id for container in listed}
         for gone in known - seen:
             self._owners.pop(gone, None)
+            self._logs.pop(gone, None)
         calls = asyncio.Semaphore(LOOK_CALLS_MAX)
         sandboxes, containers = await _both(
             _all(self._sandbox_seen, boxes, calls), _all(self._container_seen, listed, calls)
@@ -162,6 +164,7 @@ class Containerd:
         request = cri.RemoveContainerRequest(container_id=container_id)
         await _or_gone(self._connection.cri("RemoveContainer", request, cri.RemoveContainerResponse))
         self._owners.pop(container_id, None)
+        self._logs.pop(container_id, None)
         if status is not None and status.log_path:
             await asyncio.to_thread(logs.remove, self._log_dir, Path(status.log_path))
 
@@ -177,9 +180,8 @@ class Containerd:
     # --- streams; what they need is imported by the first that is asked for ------------------------------------------
 
     async def logs(self, container_id: str, request: Logs) -> Duplex:
-        status = await self._status(container_id)
-        log = Path(status.log_path) if status is not None else Path()
-        if self._log_dir not in log.parents or ".." in log.parts or self._open_log is None:
+        log = await self._log(container_id)
+        if log is None or self._open_log is None:
             raise StreamBroken(CloseCode.NOT_FOUND, f"container {cut(container_id)} has no log here")
 
         async def runs() -> bool:
@@ -221,6 +223,16 @@ class Containerd:
         except OSError as error:
             problem = f"failed to connect to localhost:{port} inside the pod: {error.strerror or error}"
             raise RuntimeFailed("PortForward", "UNAVAILABLE", problem) from error
+
+    async def log_files(self, container_id: str) -> Mapping[int, int]:
+        log = await self._log(container_id)
+        return {} if log is None else await asyncio.to_thread(logs.sizes, log)
+
+    async def rename_log(self, container_id: str, number: int, to: int) -> None:
+        await asyncio.to_thread(logs.rename, await self._must_log("RenameLog", container_id), number, to)
+
+    async def delete_log(self, container_id: str, number: int) -> None:
+        await asyncio.to_thread(logs.delete, await self._must_log("DeleteLog", container_id), number)
 
     async def reopen_container_log(self, container_id: str) -> None:
         request = cri.ReopenContainerLogRequest(container_id=container_id)
@@ -264,6 +276,22 @@ class Containerd:
         request = cri.ContainerStatusRequest(container_id=container_id)
         reply = await _or_gone(self._connection.cri("ContainerStatus", request, cri.ContainerStatusResponse))
         return None if reply is None else reply.status
+
+    async def _log(self, container_id: str) -> Path | None:
+        """Where it lies, if that is where logs belong."""
+        if container_id not in self._logs:
+            status = await self._status(container_id)
+            log = Path(status.log_path) if status is not None else Path()
+            if not logs.inside(self._log_dir, log):
+                return None
+            self._logs[container_id] = log
+        return self._logs[container_id]
+
+    async def _must_log(self, call: str, container_id: str) -> Path:
+        log = await self._log(container_id)
+        if log is None:
+            raise RuntimeFailed(call, NOT_FOUND, f"container {cut(container_id)} has no log here")
+        return log
 
     async def _sandbox_status(self, sandbox_id: str) -> cri.PodSandboxStatus | None:
         request = cri.PodSandboxStatusRequest(pod_sandbox_id=sandbox_id)

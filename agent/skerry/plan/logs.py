@@ -1,37 +1,16 @@
-"""When a container's log is rotated, and what its files are called.
+"""When a container's log is rotated, and when its size is looked at again.
 
-The runtime writes one file and never ends it: `0.log` is what it writes, `0.log.1` what was renamed last, `0.log.2`
-what was renamed before. Numbers, not times as kubelet has them: a board's clock may go back. Nothing is compressed:
-that costs more of a board's processor than it saves of its card. Touches no file.
+`0.log` is what the runtime writes, `0.log.1` what was renamed last, `0.log.2` what was renamed before. Numbers, not
+times as kubelet has them: a board's clock may go back. Nothing is compressed: that costs more of a board's processor
+than it saves of its card. Touches no file.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
-from skerry.limits import CONTAINER_LOG_FILES_MAX
-
-
-@dataclass(frozen=True, slots=True)
-class Rename:
-    """Files by number: 0 is the one that is written. What has the new number is replaced."""
-
-    number: int
-    to: int
-
-
-@dataclass(frozen=True, slots=True)
-class Delete:
-    number: int
-
-
-@dataclass(frozen=True, slots=True)
-class Reopen:
-    """The runtime has to write into a new file."""
-
-
-LogStep = Rename | Delete | Reopen
+from skerry.limits import CONTAINER_LOG_FILES_MAX, LOG_CHECK_S
+from skerry.model.logs import Delete, LogStep, Rename, Reopen
 
 
 def rotation(files: Mapping[int, int], bytes_max: int) -> tuple[LogStep, ...]:
@@ -47,6 +26,13 @@ def rotation(files: Mapping[int, int], bytes_max: int) -> tuple[LogStep, ...]:
     return tuple(steps)
 
 
-def file_name(log: str, number: int) -> str:
-    """Of the file with this number, beside or instead of `log`."""
-    return f"{log}.{number}" if number else log
+def next_check(before: Mapping[str, int], now: Mapping[str, int], seconds: float, bytes_max: int) -> float:
+    """Seconds until the sizes are looked at again. `before` and `now`: bytes by container, `seconds` apart. Half of the
+    time in which the fastest will be full, but not more than twice as long as the last time."""
+    first, last = LOG_CHECK_S
+    pause = min(2 * seconds, last)
+    for container, size in now.items():
+        grown = size - before.get(container, 0)
+        if grown > 0:
+            pause = min(pause, max(0, bytes_max - size) * seconds / grown / 2)
+    return max(first, pause)

@@ -24,8 +24,8 @@ from skerry.limits import (
     LOG_TAIL_READ_BYTES,
     STREAM_CHUNK_BYTES,
 )
+from skerry.model.logs import file_name
 from skerry.model.streams import Channel, CloseCode, Logs, Piece
-from skerry.plan.logs import file_name
 from skerry.world.inotify import CLOSE_WRITE, Folder
 from skerry.world.log_lines import HEADER_BYTES_MAX, Lines, tag
 

@@ -6,8 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from skerry.limits import CONTAINER_LOG_FILES_MAX
-from skerry.plan.logs import Delete, LogStep, Rename, Reopen, file_name, rotation
+from skerry.limits import CONTAINER_LOG_FILES_MAX, LOG_CHECK_S
+from skerry.model.logs import Delete, LogStep, Rename, Reopen, file_name
+from skerry.plan.logs import next_check, rotation
 
 FULL = 100
 
@@ -45,6 +46,24 @@ def test_from_any_state_and_any_crash_it_comes_to_rest_within_its_bound(files: d
     assert rotation(files, FULL) == ()
     assert files == {} or (files[0] < FULL and set(files) <= set(range(CONTAINER_LOG_FILES_MAX)))
     assert newest is None or newest in files.values()  # what was written last is never thrown away
+
+
+@pytest.mark.parametrize(
+    ("before", "now", "seconds", "pause"),
+    [
+        ({}, {}, 10, 20),
+        ({}, {}, 200, LOG_CHECK_S[1]),  # idle is idle
+        ({"a": 50}, {"a": 50}, 40, 80),
+        ({"a": 0}, {"a": 20}, 40, 80),  # full in 160 s, looked at in the middle
+        ({"a": 0}, {"a": 60}, 100, 100 / 3),
+        ({"a": 0, "b": 0}, {"a": 60, "b": 1}, 100, 100 / 3),
+        ({"a": 0}, {"a": 99}, 10, LOG_CHECK_S[0]),
+        ({"a": 0}, {"a": 1_000}, 10, LOG_CHECK_S[0]),
+        ({"a": 90}, {"a": 0}, 50, 100),  # it was rotated
+    ],
+)
+def test_the_next_look(before: dict[str, int], now: dict[str, int], seconds: float, pause: float) -> None:
+    assert next_check(before, now, seconds, FULL) == pytest.approx(pause)
 
 
 def test_names() -> None:
