@@ -60,7 +60,7 @@ def node_patch(facts: NodeFacts, have: Mapping[str, Any], wall: float) -> Obj | 
     condition of its own, so that Ready follows from it whichever hub process writes it, and whenever."""
     amounts = {
         "cpu": _cpu(facts.cpu_millis),
-        "memory": f"{facts.memory_bytes // 1024}Ki",
+        "memory": _memory(facts.memory_bytes // 1024),
         "pods": str(facts.pods_max),
     }
     info = {
@@ -257,6 +257,15 @@ def _told(**fields: str) -> Obj:
 
 def _cpu(millis: int) -> str:
     return str(millis // 1000) if millis % 1000 == 0 else f"{millis}m"
+
+
+def _memory(kib: int) -> str:
+    """As the API writes it: with the largest unit that divides it, else it would never equal what is shown."""
+    for unit in ("Ki", "Mi", "Gi"):
+        if kib % 1024 or not kib:
+            return f"{kib}{unit}" if kib else "0"
+        kib //= 1024
+    return f"{kib}Ti"
 
 
 def _event(about: Obj, reason: str, message: str, warning: bool, at: int, ident: str, node: str) -> Obj:

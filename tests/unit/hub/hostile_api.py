@@ -12,7 +12,7 @@ import asyncio
 import json
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -145,7 +145,8 @@ class HostileApi:
         if what.resource in ("tokenreviews", "subjectaccessreviews"):
             return _review(json.loads(body))
         if what.verb == "watch":
-            return await self._watch(request, what)
+            with suppress(ConnectionResetError):  # the hub has left it
+                return await self._watch(request, what)
         return await self._forward(request, body)
 
     def _mood(self, what: Asked) -> web.Response | None:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from skerry.model.report import ContainerStatus, Event, Life, NodeFacts, Phase, PodStatus
-from skerry_hub.apiserver import patch_strategic
+from skerry_hub.apiserver import patch_strategic, quantity
 from skerry_hub.edgecontroller.status import (
     READY,
     RESTORED,
@@ -183,11 +183,20 @@ def after(node: dict[str, Any], patch: dict[str, Any] | None) -> dict[str, Any]:
 
 def test_a_node_shows_what_the_device_says_of_itself() -> None:
     shown = after({}, node_patch(FACTS, {}, AT))
-    assert shown["capacity"] == shown["allocatable"] == {"cpu": "4", "memory": "524288Ki", "pods": "110"}
+    assert shown["capacity"] == shown["allocatable"] == {"cpu": "4", "memory": "512Mi", "pods": "110"}
     assert shown["addresses"] == [{"type": "ExternalIP", "address": "192.168.1.9"}]
     assert shown["nodeInfo"]["containerRuntimeVersion"] == "containerd://1.6.20"
     assert shown["nodeInfo"]["kubeletVersion"] == "v0.1.0+skerry"
     assert node_patch(FACTS, shown, AT) is None
+
+
+@pytest.mark.parametrize(
+    ("size", "shown"),
+    [(0, "0"), (1 << 29, "512Mi"), ((1 << 29) + 4096, "524292Ki"), (3 << 30, "3Gi"), (1 << 40, "1Ti")],
+)
+def test_memory_is_written_as_the_api_shows_it(size: int, shown: str) -> None:
+    status = after({}, node_patch(replace(FACTS, memory_bytes=size), {}, AT))
+    assert status["capacity"]["memory"] == shown == quantity.canonical(shown)
 
 
 def test_a_node_that_lost_its_address_and_gained_half_a_core() -> None:
