@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import signal
 import sys
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -228,11 +228,7 @@ async def serve(
     loops += [asyncio.ensure_future(metrics(journal, session, counters, streams))] if metrics is not None else []
     log(f"skerry {__version__}: {node} is up" + ("" if link else "; no broker is set, so it has no hub"))
     try:
-        pending = set(loops)
-        while not stop.is_set():
-            done, pending = await asyncio.wait(pending, return_when=asyncio.FIRST_COMPLETED)
-            for task in done:
-                task.result()
+        await _until(stop, loops)
     finally:
         host.notify("STOPPING=1")
         for task in loops:
@@ -242,6 +238,15 @@ async def serve(
             await link.close()
     log("skerry: stopped, containers go on")
     return 0
+
+
+async def _until(stop: asyncio.Event, loops: Iterable[asyncio.Future[Any]]) -> None:
+    """Raises what a loop ended with."""
+    pending = set(loops)
+    while not stop.is_set():
+        done, pending = await asyncio.wait(pending, return_when=asyncio.FIRST_COMPLETED)
+        for task in done:
+            task.result()
 
 
 def _status(journal: Journal, session: DeviceSession | None) -> str:

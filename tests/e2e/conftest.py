@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 
 import pytest
 
+from contract.runtime import clear
+from e2e.board import Board
 from fleet import Fleet
-from rig import Device, images
+from rig import Device, Site, images
 
 
 @pytest.fixture(scope="module")
@@ -35,3 +37,22 @@ def board(fleet: Fleet) -> Iterator[Device]:
     yield device
     device.power_off()
     assert device.leftovers() == []
+
+
+@pytest.fixture(scope="module")
+def device() -> Iterator[Device]:
+    """A board without an agent, for what the runtime does by itself."""
+    with Site() as made:
+        board = made.device("board")
+        board.boot()
+        yield board
+
+
+@pytest.fixture
+async def site(device: Device) -> AsyncIterator[Board]:
+    """That board with no pods."""
+    board = Board(device)
+    yield board
+    await clear(board.runtime())
+    await board.close()
+    assert list(board.execs.glob("*/*")) == []

@@ -9,7 +9,6 @@ import asyncio
 import contextlib
 import os
 import shutil
-from collections.abc import AsyncIterator, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -29,7 +28,7 @@ from contract.runtime import (
     until_state,
 )
 from e2e.board import Board, Monotonic
-from rig import Device, Site, images, until
+from rig import Device, images, until
 from rig.cri import Cri
 from skerry.containerd.adapter import Containerd
 from skerry.errors import RuntimeAway, RuntimeFailed
@@ -40,22 +39,6 @@ pytestmark = [
     pytest.mark.e2e,
     pytest.mark.skipif(os.geteuid() != 0 or not shutil.which("containerd"), reason="needs root and tools/setup"),
 ]
-
-
-@pytest.fixture(scope="module")
-def device() -> Iterator[Device]:
-    with Site() as made:
-        board = made.device("board")
-        board.boot()
-        yield board
-
-
-@pytest.fixture
-async def site(device: Device) -> AsyncIterator[Board]:
-    board = Board(device)
-    yield board
-    await clear(board.runtime())
-    await board.close()
 
 
 class TestContract(RuntimeContract):
