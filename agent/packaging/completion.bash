@@ -4,17 +4,22 @@ _skerry() {
 	COMPREPLY=()
 	case $before in
 	--config) mapfile -t COMPREPLY < <(compgen -f -- "$word"); return ;;
-	--output) mapfile -t COMPREPLY < <(compgen -W "text json" -- "$word"); return ;;
+	--output | -o) mapfile -t COMPREPLY < <(compgen -W "text json" -- "$word"); return ;;
 	esac
 	if ((COMP_CWORD == 1)); then
-		words="run status explain doctor --help --version"
+		words="run status explain get logs exec restart doctor --help --version"
 	else
 		case $command in
 		run) words="--help --config" ;;
-		status | explain | doctor) words="--help --config --output" ;;
+		status | explain | get | doctor) words="--help --config --output" ;;
+		logs) words="--help --config --container --follow --previous --tail --since --timestamps" ;;
+		exec) words="--help --config --container --stdin --tty" ;;
+		restart) words="--help --config" ;;
 		*) return ;;
 		esac
-		[[ $command == explain && $word != -* ]] && words=$(_skerry_pods)
+		case $command in
+		explain | logs | exec | restart) [[ $word != -* ]] && words=$(_skerry_pods) ;;
+		esac
 	fi
 	mapfile -t COMPREPLY < <(compgen -W "$words" -- "$word")
 }

@@ -1,5 +1,5 @@
-"""`skerry run|status|explain|doctor`: arguments in, one exit code out. Data goes to standard output, one line of
-trouble to standard error, never a traceback."""
+"""`skerry run|status|explain|get|logs|exec|restart|doctor`: arguments in, one exit code out. Data goes to standard
+output, one line of trouble to standard error, never a traceback."""
 
 from __future__ import annotations
 
@@ -33,6 +33,15 @@ def main(argv: Sequence[str] | None = None) -> int:
             report = doctor.examine(config)
             _show(report, args.output)
             return 0 if report["good"] else 1
+        if args.command in ("logs", "exec", "restart"):
+            from skerry import by_hand
+
+            return by_hand.run(config, args)
+        if args.command == "get":
+            from skerry.by_hand import rows
+
+            _show(rows.get(config, args), args.output)
+            return 0
         from skerry import inspect_journal
 
         report = inspect_journal.COMMANDS[args.command](config, args)
@@ -58,12 +67,43 @@ def _arguments() -> argparse.ArgumentParser:
     status = commands.add_parser("status", help="what this device should run and what it says of it, from the journal")
     explain = commands.add_parser("explain", help="what was decided for a pod and why, from the journal")
     explain.add_argument("pod", metavar="POD", help="NAME, NAMESPACE/NAME or uid")
+    by_hand = _by_hand(commands)
     doctor = commands.add_parser("doctor", help="whether this board is fit to run pods, and what would cure it")
-    for command in (run, status, explain, doctor):
+    for command in (run, status, explain, doctor, *by_hand):
         command.add_argument("--config", default=config, metavar="F", help=f"default {config}")
-    for command in (status, explain, doctor):
-        command.add_argument("--output", choices=("text", "json"), default="text")
+    for command in (status, explain, doctor, by_hand[0]):
+        command.add_argument("-o", "--output", choices=("text", "json"), default="text")
     return top
+
+
+def _by_hand(commands: Any) -> list[argparse.ArgumentParser]:
+    """Those that a person at the box types, in kubectl's words: get, logs, exec, restart."""
+    get = commands.add_parser("get", help="the pods of this device as kubectl shows them, from the journal")
+    get.add_argument("what", nargs="?", choices=("pods", "pod", "po"), default="pods", help=argparse.SUPPRESS)
+    logs = commands.add_parser("logs", help="a container's log")
+    run = commands.add_parser("exec", help="run a command in a container: skerry exec POD -- COMMAND")
+    restart = commands.add_parser("restart", help="stop a pod's containers, so that the agent starts them again")
+    for command in (logs, run, restart):
+        command.add_argument("pod", metavar="POD", help="NAME, NAMESPACE/NAME or uid")
+    for command in (logs, run):
+        command.add_argument("-c", "--container", default="", metavar="C", help="where the pod has several")
+    logs.add_argument("-f", "--follow", action="store_true", help="go on as it grows")
+    logs.add_argument("-p", "--previous", action="store_true", help="of the container before this one")
+    logs.add_argument("--tail", type=_count, metavar="N", help="the last N lines")
+    logs.add_argument("--since", metavar="D", help="no older than, such as 30s, 5m or 1h30m")
+    logs.add_argument("--timestamps", action="store_true", help="each line with its time")
+    run.add_argument("-i", "--stdin", action="store_true", help="pass standard input on")
+    run.add_argument("-t", "--tty", action="store_true", help="with a terminal")
+    run.add_argument("argv", nargs="+", metavar="COMMAND", help="the command and its arguments, after --")
+    return [get, logs, run, restart]
+
+
+def _count(text: str) -> int | None:
+    """A number of lines; -1 is all of them, as for kubectl."""
+    number = int(text)
+    if number < -1:
+        raise ValueError
+    return None if number == -1 else number
 
 
 def _show(report: Any, output: str) -> None:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import argparse
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import Any
 
 from skerry.boot import journal_folder
@@ -14,17 +15,23 @@ from skerry.errors import ConfigInvalid, Malformed, SkerryError
 from skerry.journal.record import (
     BOOT_ID,
     DESIRED,
+    FILE,
     HISTORY,
     JOURNAL_ID,
+    LOCAL,
     OBJECT,
     OUTBOX,
     STATUS,
     Decision,
+    FileRead,
+    LocalObject,
     read_decision,
     read_desired,
+    read_file,
+    read_local,
     read_object,
 )
-from skerry.model.desired import Desired, Kind, Object
+from skerry.model.desired import Desired, Key, Kind, Object
 from skerry.model.manifest import RefusedPod, read_pod
 from skerry.model.report import PodStatus, ReportKind
 from skerry.wire.codec import decode
@@ -34,17 +41,54 @@ from skerry.world.store import ENV, LmdbReader, open_reader
 Report = dict[str, Any]
 
 
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What the journal says now."""
+
+    desired: Desired
+    statuses: dict[str, PodStatus]
+    local: dict[Key, LocalObject]
+    files: dict[str, FileRead]
+
+    def pods(self) -> Iterator[Object]:
+        """Every pod that should run: those of the device's folder, then the hub's."""
+        yield from (o.obj for (kind, _), o in sorted(self.local.items()) if kind is Kind.POD)
+        yield from (o for (kind, _), o in sorted(self.desired.objects.items()) if kind is Kind.POD)
+
+    def file_of(self, uid: str) -> str:
+        """The manifest that asks for a pod; empty where the hub does."""
+        local = self.local.get((Kind.POD, uid))
+        return local.file if local is not None else ""
+
+    @staticmethod
+    def names_of(obj: Object) -> tuple[str, str]:
+        """Namespace and name."""
+        pod = read_pod(obj, _value(obj), secret_env=True)
+        return pod.namespace, pod.name
+
+
+def known(config: Config) -> Known:
+    """Raises ConfigInvalid where skerry never ran, StoreBroken where its journal cannot be read."""
+    reader = _reader(config)
+    try:
+        return _known(reader)
+    finally:
+        reader.close()
+
+
 def status(config: Config, _args: argparse.Namespace) -> Report:
     """Identity, generation, outbox and one line per pod."""
     reader = _reader(config)
     try:
-        desired, statuses = _desired(reader), _statuses(reader)
+        journal = _known(reader)
         waiting = sum(1 for _ in reader.scan(OUTBOX))
         boot_id = (reader.get(BOOT_ID) or b"").decode()
         journal_id = (reader.get(JOURNAL_ID) or b"").hex()
     finally:
         reader.close()
-    pods = [_pod_line(uid, name, statuses.get(uid)) for uid, name in _names(desired, config.secret_env).items()]
+    desired = journal.desired
+    names = _names(journal, config.secret_env)
+    pods = [_pod_line(uid, name, journal.statuses.get(uid)) for uid, name in names.items()]
     data = {
         "node": config.node,
         "journalId": journal_id,
@@ -55,13 +99,14 @@ def status(config: Config, _args: argparse.Namespace) -> Report:
         "generation": desired.generation,
         "digest": desired.digest.hex(),
         "objects": len(desired.objects),
+        "localObjects": len(journal.local),
         "outbox": waiting,
         "pods": pods,
     }
     head = f"{config.node}: generation {desired.generation}, {len(desired.objects)} objects, {waiting} reports to send"
     rows: list[tuple[str, ...]] = [("POD", "PHASE", "RESTARTS", "REASON")]
     rows += [(p["name"], p["phase"], str(p["restarts"]), p["reason"]) for p in pods]
-    return {"data": data, "lines": [head, *_table(rows)]}
+    return {"data": data, "lines": [head, *table(rows)]}
 
 
 def explain(config: Config, args: argparse.Namespace) -> Report:
@@ -69,10 +114,11 @@ def explain(config: Config, args: argparse.Namespace) -> Report:
     reader = _reader(config)
     try:
         history = [read_decision(k, v) for k, v in reader.scan(HISTORY)]
-        desired, statuses = _desired(reader), _statuses(reader)
+        journal = _known(reader)
     finally:
         reader.close()
-    names = _names(desired, config.secret_env) | {d.uid: d.pod for d in history if "/" in d.pod}
+    statuses = journal.statuses
+    names = _names(journal, config.secret_env) | {d.uid: d.pod for d in history if "/" in d.pod}
     names |= {s.uid: f"{s.namespace}/{s.name}" for s in statuses.values()}
     uids = [u for u, n in names.items() if args.pod in (u, n, n.partition("/")[2])]
     if not uids:
@@ -82,7 +128,7 @@ def explain(config: Config, args: argparse.Namespace) -> Report:
     for uid in uids:
         mine = [d for d in history if d.uid == uid]
         now = _pod_line(uid, names[uid], statuses.get(uid))
-        wanted = (Kind.POD, uid) in desired.objects
+        wanted = (Kind.POD, uid) in journal.desired.objects or (Kind.POD, uid) in journal.local
         lines.append(f"{names[uid]} ({uid}): {now['phase']}" + ("" if wanted else ", not in the desired set"))
         if now["message"]:
             lines.append(f"  {now['reason']}: {now['message']}")
@@ -92,6 +138,12 @@ def explain(config: Config, args: argparse.Namespace) -> Report:
 
 
 COMMANDS: dict[str, Callable[[Config, argparse.Namespace], Report]] = {"status": status, "explain": explain}
+
+
+def table(rows: Sequence[tuple[str, ...]]) -> list[str]:
+    """Lines with aligned columns."""
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    return ["  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip() for row in rows]
 
 
 def _reader(config: Config) -> LmdbReader:
@@ -104,6 +156,20 @@ def _reader(config: Config) -> LmdbReader:
             raise SkerryError(f"journal {folder}: {why.strerror}; only root may read it") from None
         raise ConfigInvalid("data_dir", f"{config.data_dir} holds no journal yet") from None
     return open_reader(folder)
+
+
+def _known(reader: LmdbReader) -> Known:
+    local: dict[Key, LocalObject] = {}
+    for key, value in reader.scan(LOCAL):
+        with suppress(Malformed, ValueError, IndexError):
+            one = read_local(key, value)
+            local[one.obj.key] = one
+    files = {}
+    for _, value in reader.scan(FILE):
+        with suppress(Malformed):
+            name, read = read_file(value)
+            files[name] = read
+    return Known(_desired(reader), _statuses(reader), local, files)
 
 
 def _desired(reader: LmdbReader) -> Desired:
@@ -131,13 +197,12 @@ def _value(obj: Object) -> object:
         return None
 
 
-def _names(desired: Desired, secret_env: bool) -> dict[str, str]:
+def _names(journal: Known, secret_env: bool) -> dict[str, str]:
     """Pod uid → namespace/name."""
     out = {}
-    for (kind, uid), obj in sorted(desired.objects.items()):
-        if kind is Kind.POD:
-            pod = read_pod(obj, _value(obj), secret_env)
-            out[uid] = f"{pod.namespace}/{pod.name}" + (" (refused)" if isinstance(pod, RefusedPod) else "")
+    for obj in journal.pods():
+        pod = read_pod(obj, _value(obj), secret_env)
+        out[obj.uid] = f"{pod.namespace}/{pod.name}" + (" (refused)" if isinstance(pod, RefusedPod) else "")
     return out
 
 
@@ -165,8 +230,3 @@ def _decision_line(d: Decision) -> str:
 def _decision_data(d: Decision) -> Report:
     names = ("generation", "what", "why", "outcome")
     return {"sequence": d.seq, "at": d.at_ms / 1000, **{name: getattr(d, name) for name in names}}
-
-
-def _table(rows: list[tuple[str, ...]]) -> list[str]:
-    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-    return ["  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip() for row in rows]

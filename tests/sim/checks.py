@@ -223,10 +223,11 @@ class Watching:
         if local is not None:
             body = decode(local)[1]
         where = f"{self.device.node}: {how} of {made.pod.full_name}/{name} ({made.seen.id})"
-        if body is None:  # not wanted any more
-            here = not self.device.folder.failing and (Kind.POD, uid) in self.keeper.wanted()
-            self.world.check(not here, PROMISES["3"], f"{where}, which is in the folder all the time")
-            return
+        if body is None or (local is not None and decode(body)["metadata"].get("deletionTimestamp")):
+            still = self.keeper.always_wanted((Kind.POD, uid)) and not self.device.folder.failing
+            self.world.check(not still, PROMISES["3"], f"{where}, which was in the folder all the time")
+        if body is None:
+            return  # not wanted any more
         pod = decode(body)
         if pod["metadata"].get("deletionTimestamp") or name not in [c["name"] for c in pod["spec"]["containers"]]:
             return

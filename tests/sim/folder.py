@@ -8,7 +8,7 @@ from typing import Any
 
 from sim.world import World
 from skerry.errors import FolderFailed, Malformed
-from skerry.journal.local import name_of, objects_in
+from skerry.journal.local import objects_in
 from skerry.limits import LOCAL_SETTLE_S
 from skerry.model.desired import Key, Object
 from skerry.ports import ManifestFile
@@ -68,6 +68,7 @@ class Keeper:
         self.random = world.rng(f"keeper/{node}")
         self.active = self.random.random() < 0.4
         self._good: dict[str, bytes] = {}
+        self._left: set[Key] = set()  # what was not wanted at least once since it was
 
     def begin(self) -> None:
         for name in ("a.json", "b.json")[: self.random.randint(1, 2)] if self.active else ():
@@ -87,7 +88,7 @@ class Keeper:
         elif deed == "break" and name in self._good:
             self.folder.write(name, BROKEN)
         elif deed == "remove":
-            self._good.pop(name, None)
+            self._leave(name)
             self.folder.write(name, None)
         elif deed == "disk":
             self.folder.failing = not self.folder.failing
@@ -105,18 +106,16 @@ class Keeper:
         for name, data in list(self._good.items()):
             spec = json.loads(data)["spec"]
             if spec["containers"][0]["args"][0].startswith("exit:") and spec["restartPolicy"] != "Never":
-                del self._good[name]
+                self._leave(name)
                 self.folder.write(name, None)
 
     def wanted(self) -> dict[Key, Object]:
         """What the files as they should be ask for."""
-        found = [
-            o for name, data in self._good.items() for o in objects_in(self.node, name, (json.loads(data),), False)
-        ]
-        return {o.key: o for o in found}
+        return {key: o for name in self._good for key, o in self._objects(name).items()}
 
-    def names(self) -> set[str]:
-        return {name_of(o)[1] for o in self.wanted().values()}
+    def always_wanted(self, key: Key) -> bool:
+        """From when it was written first until now, whatever else happened to the file."""
+        return key in self.wanted() and key not in self._left
 
     # --- private ------------------------------------------------------------------------------------------------------
 
@@ -139,6 +138,17 @@ class Keeper:
         value = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": pod}, "spec": spec}
         self._put(name, json.dumps(value, sort_keys=True).encode())
 
+    def _leave(self, name: str) -> None:
+        self._left |= set(self._objects(name))
+        self._good.pop(name, None)
+
+    def _objects(self, name: str) -> dict[Key, Object]:
+        if name not in self._good:
+            return {}
+        return {o.key: o for o in objects_in(self.node, name, (json.loads(self._good[name]),), False)}
+
     def _put(self, name: str, data: bytes) -> None:
+        before = self._objects(name)
         self._good[name] = data
+        self._left |= set(before) - set(self._objects(name))
         self.folder.write(name, data)

@@ -135,9 +135,8 @@ def _deleted(o: LocalObject) -> LocalObject:
 
 def _items(document: object, where: str) -> list[tuple[str, Field]]:
     """The objects of a document: itself, or those of a List; each with what its paths begin with."""
-    root = Field(document, where.removesuffix(" ").removesuffix(":"))
     if not isinstance(document, dict):
-        root.refuse("an object is expected")
+        Field(document, where.removesuffix(": ") or "document 1").refuse("an object is expected")
     if document.get("kind") != "List":
         return [(where, Field(document, ""))]
     _version(where, document)
