@@ -142,6 +142,7 @@ class StreamsContract:
         await site.kill(container_id)
         assert set(await asyncio.wait_for(reading, WAIT_S)) <= {Channel.STDOUT, Channel.STDERR, Channel.ERROR}
         await second.close()
+        await until_state(runtime, pod, ContainerState.EXITED)
 
     async def test_a_port_of_the_pod_is_reached_and_half_closes(self, site: RuntimeSite) -> None:
         runtime, pod = site.runtime(), make_pod()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TypeVar
@@ -214,12 +215,16 @@ class Containerd:
     async def port_forward(self, sandbox_id: str, port: int) -> Duplex:
         from skerry.containerd import execs, forward, netns, processes
 
-        pid = await execs.Task(self._connection, sandbox_id, "").pid()
-        inside = await asyncio.to_thread(processes.locate, sandbox_id, pid)
-        if inside is None:
-            raise RuntimeFailed("PortForward", "UNAVAILABLE", f"sandbox {cut(sandbox_id)} does not run")
+        task = execs.Task(self._connection, sandbox_id, "")
+        pid, namespace = await task.pid(), await task.network()
+        if not namespace or not await asyncio.to_thread(os.path.exists, namespace):
+            # The board's own, or a runtime that has mounts of its own: then the sandbox's process leads there.
+            inside = await asyncio.to_thread(processes.locate, sandbox_id, pid)
+            if inside is None:
+                raise RuntimeFailed("PortForward", "UNAVAILABLE", f"sandbox {cut(sandbox_id)} does not run")
+            namespace = f"/proc/{inside.pid}/ns/net"
         try:
-            return forward.Forward(await netns.dial(inside.pid, port))
+            return forward.Forward(await netns.dial(namespace, port))
         except OSError as error:
             problem = f"failed to connect to localhost:{port} inside the pod: {error.strerror or error}"
             raise RuntimeFailed("PortForward", "UNAVAILABLE", problem) from error

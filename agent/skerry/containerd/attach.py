@@ -14,7 +14,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from skerry.containerd.channel import nonsense
-from skerry.containerd.netns import dial
+from skerry.containerd.netns import dial, of_process
 from skerry.errors import Malformed, RuntimeAway, RuntimeFailed, StreamBroken
 from skerry.limits import ATTACH_HEAD_BYTES_MAX, DIAL_TIMEOUT_S, STREAM_CHUNK_BYTES
 from skerry.model.streams import Attach, Channel, CloseCode, Piece
@@ -30,7 +30,7 @@ async def attach(url: str, pid: int, request: Attach) -> Attached:
     if parts.scheme != "http" or not parts.port or not parts.path:
         raise nonsense(CALL, "its URL is not http://HOST:PORT/PATH")
     try:
-        sock = await dial(pid, parts.port)
+        sock = await dial(of_process(pid), parts.port)
     except OSError as error:
         raise RuntimeAway(f"{CALL}: the streaming server at port {parts.port}: {error.strerror or error}") from error
     try:

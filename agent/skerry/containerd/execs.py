@@ -14,9 +14,10 @@ import json
 import os
 import shutil
 import signal
+from collections.abc import Callable
 from pathlib import Path
 from secrets import token_hex
-from typing import Any
+from typing import Any, TypeVar
 
 from skerry.containerd import outcome
 from skerry.containerd.channel import Connection, nonsense
@@ -31,6 +32,7 @@ TASKS = "/containerd.services.tasks.v1.Tasks/"
 CONTAINERS = "/containerd.services.containers.v1.Containers/"
 METADATA = {"containerd-namespace": NAMESPACE}
 PROCESS_TYPE = "types.containerd.io/opencontainers/runtime-spec/1/Process"
+T = TypeVar("T")
 NAMES = {Channel.STDIN: "stdin", Channel.STDOUT: "stdout", Channel.STDERR: "stderr"}
 
 
@@ -43,13 +45,16 @@ class Task:
 
     async def process_spec(self) -> dict[str, Any]:
         """The container's own process, as its runtime was given it (OCI runtime specification, `process`)."""
-        request = tasks.GetContainerRequest(id=self.ids["container_id"])
-        reply = await self._call("Get", request, tasks.GetContainerResponse, service=CONTAINERS)
-        try:
-            process = json.loads(reply.container.spec.value)["process"]
-            return dict(process)
-        except (ValueError, KeyError, TypeError) as error:
-            raise nonsense("Get", "the container's spec is not one") from error
+        return await self._spec(lambda spec: dict(spec["process"]))
+
+    async def network(self) -> str:
+        """The path of its network namespace; empty if it is the board's own."""
+
+        def path(spec: dict[str, Any]) -> str:
+            kinds = {one["type"]: str(one.get("path", "")) for one in spec["linux"]["namespaces"]}
+            return kinds.get("network", "")
+
+        return await self._spec(path)
 
     async def pid(self) -> int:
         reply = await self._call("Get", tasks.GetRequest(**self.ids), tasks.GetResponse)
@@ -80,6 +85,15 @@ class Task:
 
     async def delete(self) -> None:
         await self._call("DeleteProcess", tasks.DeleteProcessRequest(**self.ids), tasks.DeleteResponse)
+
+    async def _spec(self, read: Callable[[dict[str, Any]], T]) -> T:
+        """Of the container's OCI runtime specification."""
+        request = tasks.GetContainerRequest(id=self.ids["container_id"])
+        reply = await self._call("Get", request, tasks.GetContainerResponse, service=CONTAINERS)
+        try:
+            return read(json.loads(reply.container.spec.value))
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise nonsense("Get", "the container's spec is not one") from error
 
     async def _call(self, method: str, request: Any, reply: Any, service: str = TASKS, **more: Any) -> Any:
         return await self._connection.call(service, method, request, reply, metadata=METADATA, **more)

@@ -148,7 +148,7 @@ def confined(argv: list[str], edit: Callable[[list[str]], list[str]] = lambda ar
 def test_the_filters_are_on_and_privileges_may_still_be_gained() -> None:
     story = "grep -E '^(CapBnd|NoNewPrivs|Seccomp):' /proc/self/status; unshare --mount true && echo escaped"
     said = confined(["sh", "-c", story])
-    assert said.stdout.split() == ["CapBnd:", "000000000020000a", "NoNewPrivs:", "0", "Seccomp:", "2"]
+    assert said.stdout.split() == ["CapBnd:", "000000000020002a", "NoNewPrivs:", "0", "Seccomp:", "2"]
     assert set(options(AGENT)) >= HANDLED
 
 
@@ -183,3 +183,45 @@ def test_volumes_need_each_of_its_capabilities(tmp_path: Path, lacking: str) -> 
         clean = confined([sys.executable, "-c", EMPTY, str(tmp_path), "remove"])
         subprocess.run(["umount", "-l", str(tmp_path / "memory/files")], capture_output=True, check=False)
     assert clean.returncode == 0, clean.stderr
+
+
+STREAMS = """
+import asyncio, ctypes, os, socket, subprocess, sys
+from pathlib import Path
+from skerry.containerd.netns import socket_in
+from skerry.world.inotify import Folder
+
+async def story(namespace, folder, victim):
+    sock = await socket_in(namespace, socket.AF_INET)
+    made = asyncio.ensure_future(asyncio.get_running_loop().sock_connect(sock, ("127.0.0.1", 9)))
+    try:
+        await asyncio.wait_for(made, 5)
+    except OSError as why:
+        print(why.errno)  # its loopback is down, unlike the one here
+    watch = Folder(Path(folder))
+    os.mkfifo(f"{folder}/pipe")
+    print(bool(await watch.changed(5)))
+    os.kill(int(victim), 9)
+    libc = ctypes.CDLL(None, use_errno=True)
+    for kind in ("mnt", "uts"):
+        file = os.open(f"/proc/self/ns/{kind}", os.O_RDONLY)
+        print(libc.setns(file, 0), ctypes.get_errno())
+
+asyncio.run(story(*sys.argv[1:]))
+"""
+
+
+@confining
+def test_streams_work_and_no_namespace_but_a_network_is_entered(tmp_path: Path) -> None:
+    """A port of a pod, the pipes of a command, its end whoever it runs as, a log that is followed."""
+    name = f"skerry-sandbox-{os.getpid()}"
+    subprocess.run(["ip", "netns", "add", name], check=True)
+    victim = subprocess.Popen(["sleep", "600"], user=1000)
+    try:
+        argv = [sys.executable, "-c", STREAMS, f"/run/netns/{name}", str(tmp_path), str(victim.pid)]
+        said = confined(argv)
+        assert said.stdout.split() == ["101", "True", "-1", "1", "-1", "1"], said.stderr
+        assert victim.wait(30) == -9
+    finally:
+        victim.kill()
+        subprocess.run(["ip", "netns", "delete", name], check=True)
