@@ -16,7 +16,7 @@ from urllib.parse import parse_qs
 import h11
 
 from skerry_hub import limits
-from skerry_hub.transport import Transport
+from skerry_hub.transport import Transport, keep_alive
 
 Headers = Sequence[tuple[str, str]]
 QUERY_FIELDS_MAX = 200
@@ -182,6 +182,7 @@ class Connection(asyncio.Protocol):
             self._transport.abort()
             return
         self._transport.set_write_buffer_limits(high=limits.WRITE_HIGH_BYTES)
+        keep_alive(self._transport)
         self._owner.open.add(self)
         self._arm(limits.HTTP_HEAD_S)
 

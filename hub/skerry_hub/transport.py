@@ -8,12 +8,24 @@ from __future__ import annotations
 import asyncio
 import socket
 import ssl
+import struct
 from typing import cast
 
 from skerry_hub import limits
 
 # tcpi_state of linux/tcp.h for a connection whose peer has closed or reset it.
 _GONE = frozenset([7, 8, 9])  # CLOSE, CLOSE_WAIT, LAST_ACK
+_KEEPALIVE = (socket.TCP_KEEPIDLE, socket.TCP_KEEPINTVL, socket.TCP_KEEPCNT)
+
+
+def keep_alive(transport: asyncio.BaseTransport) -> None:
+    """Ask a silent peer now and then whether it is still there. It also finds one that died with its send buffer full:
+    its FIN cannot come while we read nothing, its reset can."""
+    peer = transport.get_extra_info("socket")
+    if peer is not None and peer.family in (socket.AF_INET, socket.AF_INET6):
+        peer.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        for option, value in zip(_KEEPALIVE, limits.TCP_KEEPALIVE, strict=True):
+            peer.setsockopt(socket.IPPROTO_TCP, option, value)
 
 
 class Transport(asyncio.Protocol):
@@ -27,6 +39,7 @@ class Transport(asyncio.Protocol):
         self._writable.set()
         self._paused = False
         self._check: asyncio.TimerHandle | None = None
+        self.gone = asyncio.Event()  # the connection is no more
         self.ended = True  # the peer sends no more, or the connection is gone
         self.lost = True
         self.read_bytes = self.written_bytes = 0
@@ -38,7 +51,8 @@ class Transport(asyncio.Protocol):
         loop = asyncio.get_running_loop()
         name = (server_name or host) if tls is not None else None
         dialling = loop.create_connection(cls, host, port, ssl=tls, server_hostname=name)
-        _, made = await asyncio.wait_for(dialling, limits.API_CONNECT_TIMEOUT_S)
+        wire, made = await asyncio.wait_for(dialling, limits.API_CONNECT_TIMEOUT_S)
+        keep_alive(wire)
         return made
 
     # --- for the coroutine --------------------------------------------------------------------------------------------
@@ -78,8 +92,11 @@ class Transport(asyncio.Protocol):
             asyncio.get_running_loop().call_later(limits.HTTP_WRITE_STALL_S, self.abort)
 
     def abort(self) -> None:
-        """End it at once."""
+        """End it at once. The peer hears it by a reset, which comes through though it has stopped to read."""
         if self._wire is not None and not self.lost:
+            peer = self._wire.get_extra_info("socket")
+            if peer is not None and not self._wire.is_closing():
+                peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             self._wire.abort()
 
     # --- for asyncio --------------------------------------------------------------------------------------------------
@@ -106,6 +123,7 @@ class Transport(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.ended = self.lost = True
+        self.gone.set()
         self._arrived.set()
         self._writable.set()
         if self._check is not None:

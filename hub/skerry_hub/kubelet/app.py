@@ -186,7 +186,7 @@ class NodeEndpoint:
             async with _Reading(transport, self._counts) as reading:
                 client = await self._client(what, way, transport, reading)
                 if client is not None:
-                    ended = await relay(client, device)
+                    ended = await relay(client, device, transport.gone)
                     if not ended.client_gone:
                         code = CloseCode.DONE if ended.device is None else CloseCode.CANCELLED
                         await self._finish(what, client, ended.device)

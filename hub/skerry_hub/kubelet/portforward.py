@@ -98,7 +98,7 @@ class Forwards:
             self._counts.streams += 1
             code = CloseCode.CANCELLED
             try:
-                ended = await relay(client, device)
+                ended = await relay(client, device, self._session.gone)
                 if ended.device is not None:
                     self._counts.broken += 1
                     told = self._error(pair.port, ended.device)

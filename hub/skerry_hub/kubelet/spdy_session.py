@@ -30,6 +30,10 @@ class Wire(Protocol):
     async def drain(self) -> None:
         """Raises ConnectionResetError."""
 
+    @property
+    def gone(self) -> asyncio.Event:
+        """Set once the connection is no more."""
+
 
 class SpdyStream:
     """One stream of a session. What arrives waits until somebody takes it."""
@@ -95,6 +99,11 @@ class SpdySession:
         self.bells: set[asyncio.Event] = set()  # rung at the end, for those whose streams are over already
         self.over: StreamBroken | None = None
 
+    @property
+    def gone(self) -> asyncio.Event:
+        """Set once the client's connection is no more."""
+        return self._wire.gone
+
     async def run(self) -> None:
         """Raises nothing; every stream hears how it ended."""
         why = StreamBroken(CloseCode.CANCELLED, "the client closed the connection")
@@ -156,9 +165,17 @@ class SpdySession:
         self._room.set()
 
     async def _until_room(self) -> None:
+        """Raises ConnectionResetError when the client goes meanwhile."""
         while any(s.waiting_bytes > CLIENT_WINDOW_BYTES for s in self._streams.values()):
             self._room.clear()
-            await self._room.wait()
+            waits = [asyncio.ensure_future(event.wait()) for event in (self._room, self._wire.gone)]
+            try:
+                await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                for wait in waits:
+                    wait.cancel()
+            if self._wire.gone.is_set():
+                raise ConnectionResetError
 
     def _flush(self) -> int:
         out = self._spdy.take()

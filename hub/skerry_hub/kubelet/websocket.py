@@ -91,6 +91,11 @@ class WebSocket:
         """Return once there is room for more. Raises ConnectionResetError."""
         await self._transport.drain()
 
+    @property
+    def gone(self) -> asyncio.Event:
+        """Set once the connection is no more."""
+        return self._transport.gone
+
     async def close(self, code: int = 1000) -> None:
         """Say so, and wait until the client has closed too; it warns if the connection goes before."""
         try:
@@ -148,6 +153,10 @@ class Messages:
 
     async def drain(self) -> None:
         await self._socket.drain()
+
+    @property
+    def gone(self) -> asyncio.Event:
+        return self._socket.gone
 
 
 def choose(offered: Sequence[str], served: Sequence[str]) -> str:

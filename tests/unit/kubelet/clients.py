@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 CACHE = Path(__file__).resolve().parents[3] / ".cache" / "kubectl"
-DEADLINE_S = 90
+DEADLINE_S = float(os.environ.get("SKERRY_DEADLINE_S", "90"))
 
 
 def _found() -> dict[str, str]:

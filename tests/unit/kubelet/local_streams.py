@@ -14,7 +14,7 @@ import struct
 import termios
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 from skerry.errors import StreamBroken
 from skerry.limits import STREAM_CHUNK_BYTES
@@ -60,6 +60,12 @@ class LocalStreams:
                 return await Socket.dial(self, request.port)
             case Stats():
                 return Once(self, json.dumps(SUMMARY).encode())
+
+    def lose(self) -> None:
+        """The device leaves in the middle of everything."""
+        for one in self.now:
+            assert isinstance(one, Process)
+            one.lose()
 
     def closed(self, one: Any) -> None:
         if one in self.now:
@@ -154,6 +160,7 @@ class Process:
         self.owner = owner
         self.code: CloseCode | None = None
         self._out: asyncio.Queue[Piece | None] = asyncio.Queue(maxsize=8)
+        self._lost = asyncio.Event()
         self._stdin: Callable[[bytes, bool], Any]
         self._tasks: list[asyncio.Task[None]] = []
         self.child: asyncio.subprocess.Process
@@ -228,8 +235,19 @@ class Process:
                 return
             await self._out.put(Piece(Channel.STDOUT, data))
 
+    def lose(self) -> None:
+        self._lost.set()
+
     async def read(self) -> Piece | None:
-        return await self._out.get()
+        waits = [asyncio.ensure_future(self._out.get()), asyncio.ensure_future(self._lost.wait())]
+        try:
+            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+            if not waits[0].done():
+                raise StreamBroken(CloseCode.LOST, "device dev1 left")
+            return cast("Piece | None", waits[0].result())
+        finally:
+            for wait in waits:
+                wait.cancel()
 
     async def write(self, piece: Piece) -> None:
         if piece.channel is Channel.RESIZE:
@@ -240,7 +258,7 @@ class Process:
             with contextlib.suppress(OSError):
                 os.write(self._terminal, piece.data)
         elif self.child.stdin is not None:
-            with contextlib.suppress(OSError):
+            with contextlib.suppress(OSError, RuntimeError):  # RuntimeError: uvloop, of a pipe that is closed
                 self.child.stdin.write(piece.data)
                 await self.child.stdin.drain()
                 if piece.end:

@@ -10,7 +10,7 @@ import pytest
 
 from skerry.model.streams import Logs
 from unit.apiserver.serving import Client
-from unit.kubelet.clients import FOUND, Kubectl
+from unit.kubelet.clients import DEADLINE_S, FOUND, Kubectl
 from unit.kubelet.local_streams import NS
 from unit.kubelet.site import Site
 
@@ -22,7 +22,7 @@ def kubectl(request: pytest.FixtureRequest, cluster: Client, home: Path, site: S
     return Kubectl(request.param, cluster.at.kubeconfig, home)
 
 
-def until(what: Callable[[], bool], seconds: float = 60) -> None:
+def until(what: Callable[[], bool], seconds: float = DEADLINE_S) -> None:
     end = time.monotonic() + seconds
     while not what():
         assert time.monotonic() < end, "it did not come to that"
