@@ -18,7 +18,7 @@ MODULES = (
     "drivers/mmc", "drivers/usb/core", "drivers/usb/common", "drivers/usb/dwc2", "drivers/usb/phy",
     "drivers/usb/roles", "drivers/usb/host", "drivers/gpio", "drivers/i2c", "drivers/spi", "drivers/rtc",
     "drivers/hwmon", "drivers/thermal", "drivers/firmware", "drivers/mailbox", "drivers/clk", "drivers/phy",
-    "drivers/pci", "drivers/nvme",
+    "drivers/pci", "drivers/nvme", "drivers/pinctrl", "drivers/irqchip", "drivers/misc/rp1",
 )  # fmt: skip
 # A switch in a rack is not a board.
 NOT_MODULES = (
