@@ -16,6 +16,7 @@ HTTP_SHUTDOWN_S = 1.0
 HTTP_LINGER_S = 0.5  # after a refused request, so that its answer arrives
 WRITE_HIGH_BYTES = 256 * 1024  # above this a stream waits for its client
 READ_HIGH_BYTES = 64 * 1024  # received and not yet asked for: above this an upgraded connection is not read
+TCP_KEEPALIVE = (15, 15, 9)  # seconds of silence, seconds between probes, lost probes: as Go has them
 PEER_CHECK_S = 2.0  # how often a connection that is not read is asked whether its peer has gone
 
 # --- the Kubernetes API as a client -----------------------------------------------------------------------------------
