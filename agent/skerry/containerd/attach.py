@@ -26,18 +26,22 @@ CALL = "Attach"
 
 async def attach(url: str, pid: int, request: Attach) -> Attached:
     """`url`: what Attach answered; `pid`: of a process in the server's network. Raises RuntimeFailed or RuntimeAway."""
-    parts = urlsplit(url)
-    if parts.scheme != "http" or not parts.port or not parts.path:
+    try:
+        parts = urlsplit(url)
+        port = parts.port if parts.scheme == "http" and parts.path else None
+    except ValueError:
+        port = None
+    if not port:
         raise nonsense(CALL, "its URL is not http://HOST:PORT/PATH")
     try:
-        sock = await dial(of_process(pid), parts.port)
+        sock = await dial(of_process(pid), port)
     except OSError as error:
-        raise RuntimeAway(f"{CALL}: the streaming server at port {parts.port}: {error.strerror or error}") from error
+        raise RuntimeAway(f"{CALL}: the streaming server at port {port}: {error.strerror or error}") from error
     try:
         return await asyncio.wait_for(_upgraded(sock, parts.path, parts.netloc, request), DIAL_TIMEOUT_S)
     except (OSError, asyncio.TimeoutError, Malformed, StreamBroken) as error:
         sock.close()
-        raise RuntimeAway(f"{CALL}: the streaming server: {error or 'no answer'}") from error
+        raise RuntimeAway(f"{CALL}: the streaming server: {str(error) or 'no answer'}") from error
     except BaseException:
         sock.close()
         raise
