@@ -1,0 +1,67 @@
+"""The endpoint as a command line asks for it, checked. Decides which file holds what, and that a hub without a
+certificate serves no endpoint."""
+
+from __future__ import annotations
+
+import ipaddress
+from dataclasses import dataclass
+from pathlib import Path
+
+from skerry.errors import ConfigInvalid
+from skerry.limits import MIB
+from skerry_hub.kubelet.serve import ServingKeys
+from skerry_hub.limits import KUBELET_PORTS
+
+PEM_BYTES_MAX = MIB
+
+
+@dataclass(frozen=True, slots=True)
+class EndpointOptions:
+    """`listen` is an address of this host, `address` the one that nodes show, `ports` first and last."""
+
+    keys: ServingKeys
+    listen: str
+    address: str
+    ports: tuple[int, int]
+
+
+def endpoint_options(
+    certificate: Path | None, key: Path | None, client_ca: Path | None, listen: str, address: str, ports: str
+) -> EndpointOptions | None:
+    """None when no certificate is named. Raises ConfigInvalid."""
+    if certificate is None and key is None and client_ca is None:
+        return None
+    files = (("--kubelet-cert", certificate), ("--kubelet-key", key), ("--kubelet-client-ca", client_ca))
+    texts = [_text(option, path) for option, path in files]
+    shown = address or listen
+    for option, value in (("--kubelet-listen", listen), ("--kubelet-address", shown)):
+        try:
+            found = ipaddress.ip_address(value)
+        except ValueError:
+            raise ConfigInvalid(option, f"{value!r} is no IP address") from None
+    if found.is_unspecified:
+        raise ConfigInvalid("--kubelet-address", f"is needed: nodes cannot show {listen}")
+    return EndpointOptions(ServingKeys(*texts), listen, shown, _ports(ports))
+
+
+def _ports(text: str) -> tuple[int, int]:
+    if not text:
+        return KUBELET_PORTS
+    first, dash, last = text.partition("-")
+    if not (dash and first.isascii() and first.isdigit() and last.isascii() and last.isdigit()):
+        raise ConfigInvalid("--kubelet-ports", f"{text!r} is not FIRST-LAST")
+    if not 0 < int(first) <= int(last) <= 0xFFFF:
+        raise ConfigInvalid("--kubelet-ports", f"{text!r} is no range within 1 to 65535")
+    return int(first), int(last)
+
+
+def _text(option: str, path: Path | None) -> str:
+    if path is None:
+        raise ConfigInvalid(option, "is needed: certificate, key and client authorities belong together")
+    try:
+        with path.open("rb") as file:
+            return file.read(PEM_BYTES_MAX).decode()
+    except OSError as why:
+        raise ConfigInvalid(option, f"{path}: {why.strerror}") from None
+    except UnicodeDecodeError:
+        raise ConfigInvalid(option, f"{path}: is not PEM") from None
