@@ -16,11 +16,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from skerry.errors import ConfigInvalid, SkerryError
+from skerry.ports import Clock
 from skerry_hub.ports import Cluster
 
 if TYPE_CHECKING:
     from skerry_hub.hub import Hub
     from skerry_hub.kube.client import KubeClient
+    from skerry_hub.kubelet.options import EndpointOptions
+    from skerry_hub.kubelet.serve import KubeletEndpoints
     from skerry_hub.listener import Listener
 
 T = TypeVar("T")
@@ -70,8 +73,9 @@ async def serve_hub(
     replica: str,
     lease_s: int,
     metrics_listen: str = "",
+    kubelet: EndpointOptions | None = None,
 ) -> int:
-    """`skerry-hub run`."""
+    """`skerry-hub run`; without `kubelet` no logs and no exec."""
     from skerry.world.clock import SystemClock
     from skerry.world.dial import refuse_insecure
     from skerry.world.entropy import SystemEntropy
@@ -87,11 +91,16 @@ async def serve_hub(
     async with kube_client(kubeconfig) as cluster:
         mqtt = MqttBroker(MqttOptions(host, port, client_id, insecure=insecure))
         bulk = MqttBroker(MqttOptions(host, port, f"{client_id}.streams", insecure=insecure))
-        hub = Hub(cluster, mqtt, bulk, clock, entropy, log, replica=replica, lease_s=lease_s)
+        found: list[KubeletEndpoints] = []  # made of the hub's parts, and asked by one of them
+        hub = Hub(
+            cluster, mqtt, bulk, clock, entropy, log, replica=replica, lease_s=lease_s,
+            endpoint_of=lambda node: found[0].endpoint_of(node) if found else None,
+        )  # fmt: skip
+        found += [_kubelet(hub, cluster, clock, kubelet)] if kubelet is not None else []
         figures = await _serve_metrics(hub, cluster, metrics_listen, insecure) if metrics_listen else None
         tasks = [asyncio.ensure_future(hub.run()), asyncio.ensure_future(stop.wait())]
         tasks.append(asyncio.ensure_future(_announce(hub, broker)))
-        server = await _serve_snapshots(hub.snapshot, status_socket) if status_socket is not None else None
+        server = await _serve_snapshots(partial(_snapshot, hub, found), status_socket) if status_socket is not None else None
         try:
             await asyncio.wait(tasks[:2], return_when=asyncio.FIRST_COMPLETED)
             if tasks[0].done():
@@ -102,6 +111,8 @@ async def serve_hub(
                 _forget_socket(status_socket)
             if figures is not None:
                 await figures.close()
+            for endpoints in found:
+                await endpoints.close()
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
@@ -109,6 +120,32 @@ async def serve_hub(
             await hub.leave()
     log("skerry-hub run: stopped")
     return 0
+
+
+def _kubelet(hub: Hub, cluster: KubeClient, clock: Clock, options: EndpointOptions) -> KubeletEndpoints:
+    """Raises ConfigInvalid."""
+    from skerry_hub.kubelet.access import Reviews
+    from skerry_hub.kubelet.app import Parts
+    from skerry_hub.kubelet.serve import KubeletEndpoints
+    from skerry_hub.ports import PODS, Obj
+
+    def shown(node: str) -> int | None:
+        status = (hub.controller.node(node) or {}).get("status") or {}
+        port = ((status.get("daemonEndpoints") or {}).get("kubeletEndpoint") or {}).get("Port")
+        return port if isinstance(port, int) else None
+
+    def pods_of(node: str) -> list[Obj]:
+        every = hub.controller.informers[PODS].objects.values()
+        return [pod for pod in every if (pod.get("spec") or {}).get("nodeName") == node]
+
+    parts = Parts(hub.streams, Reviews(cluster, clock), pods_of)
+    return KubeletEndpoints(
+        parts, options.keys, listen=options.listen, advertise=options.address, ports=options.ports, shown=shown, log=log
+    )
+
+
+def _snapshot(hub: Hub, endpoints: list[KubeletEndpoints]) -> dict[str, Any]:
+    return {**hub.snapshot(), **({"kubelet": endpoints[0].snapshot()} if endpoints else {})}
 
 
 async def _serve_metrics(hub: Hub, cluster: KubeClient, where: str, insecure: bool) -> Listener:

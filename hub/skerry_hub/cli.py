@@ -43,7 +43,12 @@ def _api(args: argparse.Namespace) -> int:
 
 def _run(args: argparse.Namespace) -> int:
     from skerry_hub import boot, join
+    from skerry_hub.kubelet.options import endpoint_options
 
+    kubelet = endpoint_options(
+        args.kubelet_cert, args.kubelet_key, args.kubelet_client_ca, args.kubelet_listen, args.kubelet_address,
+        args.kubelet_ports,
+    )  # fmt: skip
     if args.replica:
         join.node_name(args.replica, "--replica")
     if not LEASE_S_MIN <= args.lease_seconds <= LEASE_S_MAX:
@@ -129,6 +134,12 @@ def _arguments() -> argparse.ArgumentParser:
         command.add_argument("--insecure", action="store_true", help="allow addresses beyond loopback without TLS")
     run.add_argument("--status-socket", type=Path, metavar="S", help="unix socket for skerry-hub status")
     run.add_argument("--metrics-listen", default="", metavar="HOST:PORT", help="Prometheus metrics; default: none")
+    run.add_argument("--kubelet-cert", type=Path, metavar="F", help="serve logs, exec and port-forward with this, PEM")
+    run.add_argument("--kubelet-key", type=Path, metavar="F", help="its key")
+    run.add_argument("--kubelet-client-ca", type=Path, metavar="F", help="whose client certificates may ask, PEM")
+    run.add_argument("--kubelet-listen", default="127.0.0.1", metavar="IP", help="default 127.0.0.1")
+    run.add_argument("--kubelet-address", default="", metavar="IP", help="what nodes show; default: --kubelet-listen")
+    run.add_argument("--kubelet-ports", default="", metavar="FIRST-LAST", help="one for each device; 10350-20349")
     run.add_argument("--replica", default="", metavar="NAME", help="share the devices with other replicas; own name")
     run.add_argument("--lease-seconds", type=int, default=LEASE_DURATION_S, metavar="N", help="of the devices' Leases")
     up.add_argument("--mqtt-port", type=int, default=None, metavar="N", help="default: as before, or a free one")

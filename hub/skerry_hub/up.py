@@ -93,6 +93,9 @@ async def up(data: Path, listen: str, mqtt_port: int | None) -> int:
             [
                 *_self(), "run", "--kubeconfig", str(kubeconfig), "--broker", broker,
                 "--status-socket", str(folder / "hub.sock"),
+                "--kubelet-cert", str(folder / "api" / "kubelet.crt"),
+                "--kubelet-key", str(folder / "api" / "kubelet.key"),
+                "--kubelet-client-ca", str(folder / "api" / "ca.crt"),
             ],
             (folder / "hub.sock").exists,
             _die_too,

@@ -65,11 +65,12 @@ class KubeletEndpoints:
     """Use on the loop that serves. `endpoint_of` is what the edge controller asks."""
 
     def __init__(
-        self, parts: Parts, keys: ServingKeys, *, listen: str, advertise: str, ports: tuple[int, int], shown: Shown
+        self, parts: Parts, keys: ServingKeys, *, listen: str, advertise: str, ports: tuple[int, int], shown: Shown,
+        log: Callable[[str], None] = lambda _line: None,
     ) -> None:
         """`listen` is an address of this host, `advertise` the one that nodes show; `ports` first and last. Raises
         ConfigInvalid."""
-        self._parts, self._listen, self._advertise, self._shown = parts, listen, advertise, shown
+        self._parts, self._listen, self._advertise, self._shown, self._log = parts, listen, advertise, shown, log
         self._first, self._count = ports[0], ports[1] - ports[0] + 1
         self._tls = serving_context(keys)
         self._connections = Connections(_nowhere)
@@ -77,10 +78,15 @@ class KubeletEndpoints:
         self._servers: dict[str, asyncio.Server] = {}
         self._starting: set[asyncio.Task[None]] = set()
 
-    def endpoint_of(self, node: str) -> tuple[str, int]:
-        """Address and port of a node; from then on it is served there. Raises EndpointError when no port is free."""
+    def endpoint_of(self, node: str) -> tuple[str, int] | None:
+        """Address and port of a node; from then on it is served there. None, and a line in the log, when no port can be
+        had; the next call tries again."""
         if node not in self._ports:
-            listener, port = self._bind(node)
+            try:
+                listener, port = self._bind(node)
+            except EndpointError as why:
+                self._log(f"{why}")
+                return None
             self._ports[node] = port
             task = asyncio.ensure_future(self._start(node, listener))
             self._starting.add(task)
