@@ -100,7 +100,8 @@ async def serve_hub(
         figures = await _serve_metrics(hub, cluster, metrics_listen, insecure) if metrics_listen else None
         tasks = [asyncio.ensure_future(hub.run()), asyncio.ensure_future(stop.wait())]
         tasks.append(asyncio.ensure_future(_announce(hub, broker)))
-        server = await _serve_snapshots(partial(_snapshot, hub, found), status_socket) if status_socket is not None else None
+        shown = lambda: _snapshot(hub, found)  # noqa: E731
+        server = await _serve_snapshots(shown, status_socket) if status_socket is not None else None
         try:
             await asyncio.wait(tasks[:2], return_when=asyncio.FIRST_COMPLETED)
             if tasks[0].done():

@@ -62,6 +62,7 @@ def _run(args: argparse.Namespace) -> int:
             args.replica,
             args.lease_seconds,
             args.metrics_listen,
+            kubelet,
         )
     )
 
