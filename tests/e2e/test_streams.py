@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import json
 import os
 import random
 import shutil
@@ -17,7 +18,7 @@ from typing import Any
 import pytest
 import uvloop
 
-from contract.runtime import clear, make_pod, make_spec, run, until_state
+from contract.runtime import STUBBORN, clear, make_pod, make_spec, run, until_state
 from contract.streams import (
     CAT,
     ECHO_PORT,
@@ -40,6 +41,7 @@ from skerry.model.observed import ContainerState
 from skerry.model.streams import Channel, Piece
 from skerry.plan import logs as plan_logs
 from skerry.ports import Duplex
+from skerry.world import stats
 from skerry.world.clock import SystemClock
 from skerry.world.entropy import SystemEntropy
 from skerry.world.log_lines import unix_ns
@@ -227,6 +229,26 @@ async def test_the_loop_keeps_a_talkative_containers_log_within_its_bound(
     assert set(files) <= {0, 1, 2}
     assert 1 in files
     await stream.close()
+
+
+async def test_what_pods_use_is_what_their_control_groups_count(site: Board, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stats, "STATS_WINDOW_S", (0.5, 60.0))
+    runtime, busy, idle = site.runtime(), make_pod(), make_pod()
+    await run(runtime, busy, make_spec(site, ("/bin/sh", "-c", "while :; do :; done")))
+    await run(runtime, idle, make_spec(site, STUBBORN))
+    seen = await runtime.look()
+    document = await stats.Stats("n1", "/skerry", lambda: seen, site.device.outside("/")).open()
+    said = json.loads((await told(document))[Channel.STDOUT])
+    pods = {pod["podRef"]["uid"]: pod for pod in said["pods"]}
+    assert set(pods) == {busy.uid, idle.uid}
+    for pod in pods.values():
+        (container,) = pod["containers"]
+        assert container["name"] == "main"
+        assert 0 < container["memory"]["workingSetBytes"] <= pod["memory"]["workingSetBytes"] < 100 << 20
+        assert container["cpu"]["usageCoreNanoSeconds"] <= pod["cpu"]["usageCoreNanoSeconds"]
+    shares = [pods[pod.uid]["containers"][0]["cpu"]["usageNanoCores"] for pod in (busy, idle)]
+    assert shares[0] > 10 * shares[1]
+    assert said["node"]["memory"]["workingSetBytes"] > pods[busy.uid]["memory"]["workingSetBytes"]
 
 
 def test_streams_work_on_uvloop(device: Device) -> None:
