@@ -100,6 +100,7 @@ class SimCluster:
         etcd.listeners.setdefault(resource.plural, []).append(bell.ring)
         try:
             while self._world.now < until:
+                etcd.read[bell] = seen
                 for change in etcd.since(seen):
                     if change.plural == resource.plural and matches(change.obj, labels, fields):
                         await self._stream(life)
@@ -118,6 +119,7 @@ class SimCluster:
                     seen = max(seen, etcd.version)
                     yield WatchEvent(WatchType.BOOKMARK, {"metadata": {"resourceVersion": str(seen)}})
         finally:
+            etcd.read.pop(bell, None)
             mine = etcd.listeners.get(resource.plural, [])
             if bell.ring in mine:
                 mine.remove(bell.ring)

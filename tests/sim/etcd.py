@@ -46,6 +46,7 @@ class Etcd:
     log: list[Change] = field(default_factory=list)
     compacted: int = 0  # versions up to here cannot be watched from
     listeners: dict[str, list[Callable[[], None]]] = field(default_factory=dict)  # by plural
+    read: dict[object, int] = field(default_factory=dict)  # up to which version each watch has got the changes
     written: list[Callable[[Change], None]] = field(default_factory=list)  # checks see every write
     lives: int = 0  # grows with each restore: streams of an earlier one end
     _base: float = 0.0
@@ -140,8 +141,10 @@ class Etcd:
             self.create(NODES, "", {"metadata": meta, "spec": {}, "status": {}})
 
     def compact(self) -> None:
+        """A watch that has begun still gets what it has not read, as from an API server's own cache."""
         self.compacted = self.version
-        self.log.clear()
+        low = min(self.read.values(), default=self.version)
+        self.log = [change for change in self.log if change.version > low]
 
     # --- private ------------------------------------------------------------------------------------------------------
 
