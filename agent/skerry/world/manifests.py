@@ -10,7 +10,10 @@ import errno
 import os
 import re
 import stat
+import sys
 from collections.abc import Callable
+from importlib.machinery import PathFinder
+from importlib.util import module_from_spec
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +22,7 @@ from skerry.limits import LOCAL_FILE_BYTES_MAX, LOCAL_FILES_MAX, LOCAL_SETTLE_S,
 from skerry.ports import ManifestFile
 from skerry.world.inotify import MODIFY, Folder, Happened
 
+DEBIAN_PACKAGES = "/usr/lib/python3/dist-packages"  # Debian Python Policy, 3.1
 YAML, JSON = (".yaml", ".yml"), (".json",)
 FLAGS = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK  # a FIFO must not hold anybody up
 
@@ -140,10 +144,7 @@ def parse_json(data: bytes) -> tuple[object, ...]:
 
 def parse_yaml(data: bytes) -> tuple[object, ...]:
     """The documents of a YAML file but the empty ones. Raises Malformed. The parser is imported when first needed."""
-    try:
-        import yaml
-    except ImportError:
-        raise Malformed("YAML needs the package python3-yaml, which is not installed; write it as JSON") from None
+    yaml = _yaml()
     try:
         return tuple(d for d in yaml.load_all(data.decode(), Loader=_loader(yaml)) if d is not None)
     except UnicodeDecodeError as why:
@@ -157,6 +158,20 @@ def parse_yaml(data: bytes) -> tuple[object, ...]:
         raise Malformed("is nested too deeply") from None
     except (ValueError, TypeError, AttributeError) as why:
         raise Malformed(f"is not YAML: {why}") from None
+
+
+def _yaml() -> Any:
+    """PyYAML: beside skerry, or Debian's own, from which the installed program is otherwise isolated. Raises Malformed
+    where there is none."""
+    try:
+        import yaml
+    except ImportError:
+        spec = PathFinder.find_spec("yaml", [DEBIAN_PACKAGES])
+        if spec is None or spec.loader is None:
+            raise Malformed("YAML needs the package python3-yaml, which is not installed; write it as JSON") from None
+        yaml = sys.modules["yaml"] = module_from_spec(spec)
+        spec.loader.exec_module(yaml)
+    return yaml
 
 
 _LOADERS: list[Any] = []

@@ -11,7 +11,9 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+import yaml
 
+import skerry
 from skerry.errors import FolderFailed, Malformed
 from skerry.limits import LOCAL_FILE_BYTES_MAX, LOCAL_FILES_MAX, LOCAL_SETTLE_S
 from skerry.ports import ManifestFile
@@ -205,6 +207,22 @@ def test_the_yaml_parser_is_not_loaded_before_it_is_needed() -> None:
     code = "import skerry.world.manifests, sys; print('yaml' in sys.modules, 'json' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.split()[0] == "False"
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_where_yaml_is_not_beside_skerry_debians_own_is_taken(tmp_path: Path, there: bool) -> None:
+    """As the installed program runs: -I -S, so without any site-packages."""
+    if there:
+        (tmp_path / "yaml").symlink_to(Path(yaml.__file__).parent)
+    (tmp_path / "beside").mkdir()
+    (tmp_path / "beside" / "skerry").symlink_to(Path(skerry.__file__).parent)
+    code = (
+        f"import sys; sys.path.append({str(tmp_path / 'beside')!r}); from skerry.world import manifests as m; "
+        f"m.DEBIAN_PACKAGES = {str(tmp_path)!r}; print(m.parse_yaml(b'a: 1'))"
+    )
+    done = subprocess.run([sys.executable, "-I", "-S", "-c", code], capture_output=True, text=True, check=False)
+    said = done.stdout if there else done.stderr.splitlines()[-1]
+    assert ("({'a': 1},)" if there else "YAML needs the package python3-yaml") in said, done.stderr
 
 
 def test_json_is_yaml_too() -> None:
