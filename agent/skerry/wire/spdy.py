@@ -178,6 +178,8 @@ class Connection:
                 return frame if self._end(stream, got=fin) else None
             case Data(stream, _, fin):
                 halves = self._open.get(stream)
+                if stream >= self._next if stream & 1 == self._ours else stream > self._last:
+                    raise Malformed(f"data of stream {stream}, which nobody opened", self._decoder.data_at)
                 if halves is None or halves.got:
                     return None
                 self._end(stream, got=fin)
@@ -227,6 +229,7 @@ class Decoder:
     """Bytes of one direction to frames. Holds at most SPDY_CONTROL_BYTES_MAX of a control frame, nothing of Data."""
 
     offset: int = 0  # of the first byte that is not yet understood
+    data_at: int = 0  # of the newest data frame
     _rest: bytearray = field(default_factory=bytearray)
     _data: tuple[int, int, bool] | None = None  # stream, bytes still to come, fin: of a data frame under way
     _inflate: zlib._Decompress = field(default_factory=lambda: zlib.decompressobj(zdict=DICTIONARY))
@@ -261,6 +264,7 @@ class Decoder:
     def _data_head(self, stream: int, flags: int, length: int) -> None:
         if stream == 0:
             raise Malformed("data of stream 0", self.offset)
+        self.data_at = self.offset
         self._skip(_HEAD)
         if length or flags & _FIN:  # an empty frame that ends nothing says nothing
             self._data = (stream, length, bool(flags & _FIN))

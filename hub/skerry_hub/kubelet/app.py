@@ -30,7 +30,7 @@ from skerry_hub.kubelet.process import (
     wait_streams,
 )
 from skerry_hub.kubelet.relay import relay
-from skerry_hub.kubelet.routes import Document, Forward, Wrong, now_ns, right, route
+from skerry_hub.kubelet.routes import Document, Forward, Route, Wrong, now_ns, right, route
 from skerry_hub.kubelet.spdy_session import SpdySession, Wire
 from skerry_hub.kubelet.websocket import Messages, WebSocket, accept_headers, choose
 from skerry_hub.limits import SUMMARY_BYTES_MAX
@@ -74,10 +74,8 @@ class NodeEndpoint:
         self._counts.requests += 1
         try:
             await self._check(request)
-            await self._serve(request, reply)
+            await self._serve(self._route(request), request, reply)
         except Wrong as why:
-            if why.status not in (401, 403):
-                self._counts.wrong += 1
             more = [("www-authenticate", "Bearer")] if why.status == 401 else []
             reply.send(why.status, [_TEXT, *more], str(why).encode())
         except ConnectionError:
@@ -99,8 +97,16 @@ class NodeEndpoint:
             self._counts.forbidden += 1
             raise Wrong(403, f"Forbidden {what}")
 
-    async def _serve(self, request: Request, reply: Reply) -> None:
-        match route(request.method, request.path, request.query, now_ns()):
+    def _route(self, request: Request) -> Route:
+        """Raises Wrong."""
+        try:
+            return route(request.method, request.path, request.query, now_ns())
+        except Wrong:
+            self._counts.wrong += 1
+            raise
+
+    async def _serve(self, asked: Route, request: Request, reply: Reply) -> None:
+        match asked:
             case Document(name):
                 await self._document(name, reply)
             case Logs() as logs:

@@ -65,7 +65,14 @@ class KubeletEndpoints:
     """Use on the loop that serves. `endpoint_of` is what the edge controller asks."""
 
     def __init__(
-        self, parts: Parts, keys: ServingKeys, *, listen: str, advertise: str, ports: tuple[int, int], shown: Shown,
+        self,
+        parts: Parts,
+        keys: ServingKeys,
+        *,
+        listen: str,
+        advertise: str,
+        ports: tuple[int, int],
+        shown: Shown,
         log: Callable[[str], None] = lambda _line: None,
     ) -> None:
         """`listen` is an address of this host, `advertise` the one that nodes show; `ports` first and last. Raises

@@ -87,7 +87,9 @@ def endpoint(data: Path, loop_factory: Callable[[], asyncio.AbstractEventLoop]) 
         made = KubeletEndpoints(
             parts, keys_of(data), listen="127.0.0.1", advertise="127.0.0.1", ports=PORTS, shown=lambda _: None
         )
-        return made, parts, made.endpoint_of(NODE)
+        address = made.endpoint_of(NODE)
+        assert address is not None
+        return made, parts, address
 
     try:
         endpoints, parts, address = asyncio.run_coroutine_threadsafe(begin(), loop).result(30)

@@ -145,6 +145,8 @@ HOSTILE = {
     "another version": struct.pack(">HHI", 0x8002, 1, 0),
     "a control frame over its bound": struct.pack(">HHI", 0x8003, 99, SPDY_CONTROL_BYTES_MAX + 1),
     "data of stream 0": struct.pack(">II", 0, 1),
+    "data of a stream that nobody opened": struct.pack(">II", 1, 3) + b"abc",
+    "another protocol": b"GET / HTTP/1.1\r\nHost: here\r\n\r\n",
     "stream 0": _syn(_block(_name()), 0),
     "an even stream of a client": _syn(_block(_name()), 2),
     "a SYN_STREAM without room for its fields": struct.pack(">HHI", 0x8003, 1, 9) + b"\0" * 9,
