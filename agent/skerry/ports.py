@@ -1,4 +1,4 @@
-"""The six seams between skerry and the world. Each has a real and a simulated adapter and one contract suite.
+"""The seven seams between skerry and the world. Each has a real and a simulated adapter and one contract suite.
 
 Nothing behind a seam decides anything; nothing in front of one touches the world.
 """

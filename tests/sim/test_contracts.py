@@ -11,17 +11,19 @@ import pytest
 
 from contract.clock import ClockContract, EntropyContract
 from contract.link import LinkContract
+from contract.manifests import ManifestsContract
 from contract.runtime import RuntimeContract
 from contract.store import StoreContract
 from contract.stream_link import StreamLinkContract
 from sim.broker import Broker, Port
 from sim.engine import Engine
+from sim.folder import Folder, SimManifests
 from sim.link import Reach, SimLink, SimStreamLink, down_topic, streams_topic, up_topic
 from sim.loop import bury
 from sim.runtime import SimRuntime, Weather
 from sim.store import Disk, SimStore
 from sim.world import SimClock, SimEntropy, World
-from skerry.ports import Link, Runtime, StreamLink
+from skerry.ports import Link, Manifests, Runtime, StreamLink
 
 
 class Stores:
@@ -136,7 +138,21 @@ class StreamLinks:
         self._reach.up = True
 
 
+class ManifestFolders:
+    def __init__(self, world: World) -> None:
+        del world
+        self._folder = Folder()
+        self.write = self._folder.write
+
+    def manifests(self) -> Manifests:
+        return SimManifests(self._folder)
+
+    def fail(self) -> None:
+        self._folder.failing = True
+
+
 SUITES = (
+    (ManifestsContract, {"site": ManifestFolders}),
     (StoreContract, {"site": Stores}),
     (RuntimeContract, {"site": Runtimes}),
     (LinkContract, {"site": Links}),
