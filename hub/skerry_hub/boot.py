@@ -12,6 +12,7 @@ import signal
 import socket
 import sys
 from collections.abc import Callable, Coroutine
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 CLIENT_ID_BYTES = 6
+TOKEN_BYTES = 16
 SNAPSHOT_TIMEOUT_S = 5.0
 SNAPSHOT_BYTES_MAX = 64 * 1024 * 1024
 
@@ -180,6 +182,36 @@ async def with_cluster(kubeconfig: Path | None, do: Callable[[Cluster], Coroutin
     """One short command against the API."""
     async with kube_client(kubeconfig) as cluster:
         return await do(cluster)
+
+
+async def serve_ui(kubeconfig: Path | None, socket_path: Path | None, listen: str, insecure: bool) -> int:
+    """`skerry-hub ui`."""
+    from skerry.world.clock import SystemClock
+    from skerry.world.entropy import SystemEntropy
+    from skerry_hub import listener
+    from skerry_hub.edgecontroller.registration import DEVICE_LABEL
+    from skerry_hub.ui.app import FleetPage
+    from skerry_hub.ui.fleet import Fleet
+
+    listener.parse_listen("--listen", listen, insecure)
+    stop, clock, entropy = stop_event(), SystemClock(), SystemEntropy()
+    counters = partial(read_snapshot, socket_path) if socket_path is not None else None
+    token = entropy.token(TOKEN_BYTES).hex()
+    async with kube_client(kubeconfig) as cluster:
+        fleet = Fleet(cluster, clock, entropy, log, labels=f"{DEVICE_LABEL}=true", counters=counters)
+        served = await listener.listen("--listen", listen, insecure, FleetPage(fleet, token, clock))
+        tasks = [asyncio.ensure_future(fleet.run()), asyncio.ensure_future(stop.wait())]
+        print(f"{served.url}/?t={token}", flush=True)  # noqa: T201
+        try:
+            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            if tasks[0].done():
+                tasks[0].result()
+        finally:
+            await served.close()
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+    return 0
 
 
 # --- what a running hub says of itself --------------------------------------------------------------------------------

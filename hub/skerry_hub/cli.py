@@ -1,5 +1,5 @@
-"""`skerry-hub api|run|up|join|adopt|status`: arguments in, one exit code out. Data goes to standard output, one line of
-trouble to standard error, never a traceback."""
+"""`skerry-hub api|run|up|join|adopt|status|ui`: arguments in, one exit code out. Data goes to standard output, one line
+of trouble to standard error, never a traceback."""
 
 from __future__ import annotations
 
@@ -105,6 +105,12 @@ def _status(args: argparse.Namespace) -> int:
     return 0
 
 
+def _ui(args: argparse.Namespace) -> int:
+    from skerry_hub import boot
+
+    return boot.run(boot.serve_ui(args.kubeconfig, args.socket, args.listen, args.insecure))
+
+
 COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
     "api": _api,
     "run": _run,
@@ -112,6 +118,7 @@ COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
     "join": _join,
     "adopt": _adopt,
     "status": _status,
+    "ui": _ui,
 }
 
 
@@ -127,11 +134,12 @@ def _arguments() -> argparse.ArgumentParser:
     for command in (api, up):
         command.add_argument("--data", type=Path, required=True, metavar="DIR", help="where everything is kept")
         command.add_argument("--listen", default=API_LISTEN, metavar="HOST:PORT", help=f"default {API_LISTEN}")
-    for command in (run, join, adopt):
+    ui = commands.add_parser("ui", help="one read-only page of the fleet, for a browser on this machine")
+    for command in (run, join, adopt, ui):
         command.add_argument("--kubeconfig", type=Path, default=_kubeconfig(), metavar="F", help="default $KUBECONFIG")
     for command in (run, join):
         command.add_argument("--broker", required=True, metavar="URL", help="mqtt://HOST:PORT")
-    for command in (api, run):
+    for command in (api, run, ui):
         command.add_argument("--insecure", action="store_true", help="allow addresses beyond loopback without TLS")
     run.add_argument("--status-socket", type=Path, metavar="S", help="unix socket for skerry-hub status")
     run.add_argument("--metrics-listen", default="", metavar="HOST:PORT", help="Prometheus metrics; default: none")
@@ -152,6 +160,8 @@ def _arguments() -> argparse.ArgumentParser:
     which.add_argument("node", nargs="?", metavar="NODE")
     which.add_argument("--all", action="store_true", help="every device")
     status.add_argument("--socket", type=Path, required=True, metavar="S", help="the hub's --status-socket")
+    ui.add_argument("--socket", type=Path, metavar="S", help="a hub's --status-socket, for bytes and generations")
+    ui.add_argument("--listen", default="127.0.0.1:0", metavar="HOST:PORT", help="default: any free port of 127.0.0.1")
     return top
 
 
