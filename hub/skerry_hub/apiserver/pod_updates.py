@@ -12,6 +12,7 @@ from typing import Any
 from .status import Cause, forbidden_value, invalid_value
 
 Obj = dict[str, Any]
+MIRROR = "kubernetes.io/config.mirror"
 _WHY = (
     "pod updates may not change fields other than `spec.containers[*].image`,`spec.initContainers[*].image`,"
     "`spec.activeDeadlineSeconds`,`spec.tolerations` (only additions to existing tolerations),"
@@ -27,6 +28,7 @@ def causes(new: Obj, old: Obj) -> list[Cause]:
         return out
     out += _deadline(spec, was)
     out += _tolerations(spec, was)
+    out += _mirror(new, old)
     if _frozen(spec, was) != was:
         out.append(forbidden_value("spec", _WHY))
     return out
@@ -60,6 +62,15 @@ def _tolerations(spec: Obj, was: Obj) -> list[Cause]:
         return []
     why = "existing toleration can not be modified except its tolerationSeconds"
     return [forbidden_value("spec.tolerations", why)]
+
+
+def _mirror(new: Obj, old: Obj) -> list[Cause]:
+    """Whether a pod is a node's picture of its own pod is said once, by who made it."""
+    now, was = (((pod.get("metadata") or {}).get("annotations") or {}).get(MIRROR) for pod in (new, old))
+    if now == was:
+        return []
+    why = "may not add mirror pod annotation" if was is None else "may not remove or update mirror pod annotation"
+    return [forbidden_value(f"metadata.annotations[{MIRROR}]", why)]
 
 
 def _frozen(spec: Obj, was: Obj) -> Obj:

@@ -10,6 +10,7 @@ from skerry.errors import Malformed
 from skerry.limits import LOCAL_PODS_MAX
 from skerry.model.report import LocalPod, LocalPods, Phase, PodStatus
 from skerry.wire.codec import encode
+from skerry_hub.apiserver import pod_updates
 from skerry_hub.edgecontroller.index import Index
 from skerry_hub.edgecontroller.mirrors import HASH, MIRROR, SOURCE, Mirrors, is_mirror, mirror_of
 from skerry_hub.edgecontroller.tolerations import lasting
@@ -183,3 +184,22 @@ def test_a_mirror_is_in_no_devices_set(site: Site) -> None:
     assert [pod["metadata"]["name"] for pod in site.index.mirrors_of("pi")] == ["beacon-pi"]
     site.hide("beacon-pi")
     assert list(site.index.mirrors_of("pi")) == []
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "why"),
+    [
+        ({}, {MIRROR: "x"}, "may not add mirror pod annotation"),
+        ({MIRROR: "x"}, {}, "may not remove or update mirror pod annotation"),
+        ({MIRROR: "x"}, {MIRROR: "y"}, "may not remove or update mirror pod annotation"),
+        ({MIRROR: "x"}, {MIRROR: "x", "a": "b"}, ""),
+        ({}, {"a": "b"}, ""),
+    ],
+)
+def test_a_pod_of_a_device_cannot_be_made_a_picture_later(
+    before: dict[str, str], after: dict[str, str], why: str
+) -> None:
+    """Or an annotation would take it out of the device's set."""
+    old, new = ({"metadata": {"annotations": said}, "spec": SPEC} for said in (before, after))
+    causes = pod_updates.causes(new, old)
+    assert [cause.message for cause in causes] == ([f"Forbidden: {why}"] if why else [])
