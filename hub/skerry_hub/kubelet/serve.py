@@ -83,7 +83,7 @@ class KubeletEndpoints:
         self._connections = Connections(_nowhere)
         self._ports: dict[str, int] = {}
         self._servers: dict[str, asyncio.Server] = {}
-        self._starting: set[asyncio.Task[None]] = set()
+        self._starting: dict[asyncio.Task[None], socket.socket] = {}
 
     def endpoint_of(self, node: str) -> tuple[str, int] | None:
         """Address and port of a node; from then on it is served there. None, and a line in the log, when no port can be
@@ -96,8 +96,8 @@ class KubeletEndpoints:
                 return None
             self._ports[node] = port
             task = asyncio.ensure_future(self._start(node, listener))
-            self._starting.add(task)
-            task.add_done_callback(self._starting.discard)
+            self._starting[task] = listener
+            task.add_done_callback(self._started)
         return self._advertise, self._ports[node]
 
     def renew(self, keys: ServingKeys) -> None:
@@ -118,8 +118,9 @@ class KubeletEndpoints:
 
     async def close(self) -> None:
         """Ends everything. Raises nothing."""
-        for task in self._starting:
+        for task in list(self._starting):
             task.cancel()
+        await asyncio.gather(*self._starting, return_exceptions=True)
         for server in self._servers.values():
             server.close()
         await self._connections.close()
@@ -149,6 +150,11 @@ class KubeletEndpoints:
             return listener, port
         last = self._first + self._count - 1
         raise EndpointError(f"kubelet endpoint: no port from {self._first} to {last} is free for node {node}")
+
+    def _started(self, task: asyncio.Task[None]) -> None:
+        listener = self._starting.pop(task)
+        if task.cancelled() or task.exception() is not None:
+            listener.close()
 
     async def _start(self, node: str, listener: socket.socket) -> None:
         factory = self._connections.serving(NodeEndpoint(node, self._parts))
