@@ -6,18 +6,19 @@ _skerry_hub() {
 	--data) mapfile -t COMPREPLY < <(compgen -d -- "$word"); return ;;
 	--kubeconfig | --status-socket | --socket) mapfile -t COMPREPLY < <(compgen -f -- "$word"); return ;;
 	--output) mapfile -t COMPREPLY < <(compgen -W "text json" -- "$word"); return ;;
-	--listen | --broker | --mqtt-port | --replica | --lease-seconds) return ;;
+	--listen | --broker | --mqtt-port | --replica | --lease-seconds | --metrics-listen) return ;;
 	esac
 	if ((COMP_CWORD == 1)); then
-		words="api run up join adopt status --help"
+		words="api run up join adopt status ui --help"
 	else
 		case $command in
 		api) words="--help --data --listen --insecure" ;;
-		run) words="--help --kubeconfig --broker --insecure --status-socket --replica --lease-seconds" ;;
+		run) words="--help --kubeconfig --broker --insecure --status-socket --replica --lease-seconds --metrics-listen" ;;
 		up) words="--help --data --listen --mqtt-port" ;;
 		join) words="--help --kubeconfig --broker --output --no-taint" ;;
 		adopt) words="--help --kubeconfig --output --all" ;;
 		status) words="--help --socket --output" ;;
+		ui) words="--help --kubeconfig --socket --listen --insecure" ;;
 		*) return ;;
 		esac
 	fi
