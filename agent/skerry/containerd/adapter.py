@@ -7,7 +7,6 @@ their meaning in channel.py, events come from events.py. Protobuf goes no furthe
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from pathlib import Path
@@ -249,11 +248,15 @@ class Containerd:
         """End the processes that an agent left which died, once in this one's life, beside all else."""
 
         async def sweep() -> None:
-            with contextlib.suppress(OSError):
+            try:
                 if await asyncio.to_thread(lambda: self._exec_dir.is_dir() and any(self._exec_dir.iterdir())):
                     from skerry.containerd import execs
 
                     await execs.sweep(self._connection, self._exec_dir)
+            except RuntimeAway:
+                self._sweeping = None  # again with the next look
+            except OSError:
+                pass  # what cannot be read cannot be swept
 
         if self._sweeping is None:
             self._sweeping = asyncio.ensure_future(sweep())

@@ -134,16 +134,12 @@ async def start(connection: Connection, folder: Path, container_id: str, request
 
 
 async def sweep(connection: Connection, folder: Path) -> None:
-    """End what execs of agents that died have left. What cannot be asked for now is left for the next time."""
+    """End what execs of agents that died have left. Raises RuntimeAway: the rest is left for the next time."""
     for home in await asyncio.to_thread(_orphans, folder):
         container_id, _, exec_id = home.name.partition(".")
         task = Task(connection, container_id, exec_id)
-        try:
+        with contextlib.suppress(RuntimeFailed):  # it is gone already
             await _end(task, await task.pid(), None)
-        except RuntimeFailed:
-            pass  # it is gone already
-        except RuntimeAway:
-            return
         await _remove(task, home)
 
 
