@@ -4,16 +4,16 @@ _skerry_hub() {
 	COMPREPLY=()
 	case $before in
 	--data) mapfile -t COMPREPLY < <(compgen -d -- "$word"); return ;;
-	--kubeconfig | --status-socket | --socket) mapfile -t COMPREPLY < <(compgen -f -- "$word"); return ;;
+	--kubeconfig | --status-socket | --socket | --kubelet-cert | --kubelet-key | --kubelet-client-ca) mapfile -t COMPREPLY < <(compgen -f -- "$word"); return ;;
 	--output) mapfile -t COMPREPLY < <(compgen -W "text json" -- "$word"); return ;;
-	--listen | --broker | --mqtt-port | --replica | --lease-seconds | --metrics-listen) return ;;
+	--listen | --broker | --mqtt-port | --kubelet-listen | --kubelet-address | --kubelet-ports | --replica | --lease-seconds | --metrics-listen) return ;;
 	esac
 	if ((COMP_CWORD == 1)); then
 		words="api run up join adopt status ui --help"
 	else
 		case $command in
 		api) words="--help --data --listen --insecure" ;;
-		run) words="--help --kubeconfig --broker --insecure --status-socket --replica --lease-seconds --metrics-listen" ;;
+		run) words="--help --kubeconfig --broker --insecure --status-socket --kubelet-cert --kubelet-key --kubelet-client-ca --kubelet-listen --kubelet-address --kubelet-ports --replica --lease-seconds --metrics-listen" ;;
 		up) words="--help --data --listen --mqtt-port" ;;
 		join) words="--help --kubeconfig --broker --output --no-taint" ;;
 		adopt) words="--help --kubeconfig --output --all" ;;
