@@ -99,10 +99,10 @@ async def serve_hub(
             endpoint_of=lambda node: found[0].endpoint_of(node) if found else None,
         )  # fmt: skip
         found += [_kubelet(hub, cluster, clock, kubelet)] if kubelet is not None else []
-        figures = await _serve_metrics(hub, cluster, metrics_listen, insecure) if metrics_listen else None
+        shown = lambda: _snapshot(hub, found)  # noqa: E731
+        figures = await _serve_metrics(shown, cluster, metrics_listen, insecure) if metrics_listen else None
         tasks = [asyncio.ensure_future(hub.run()), asyncio.ensure_future(stop.wait())]
         tasks.append(asyncio.ensure_future(_announce(hub, broker)))
-        shown = lambda: _snapshot(hub, found)  # noqa: E731
         server = await _serve_snapshots(shown, status_socket) if status_socket is not None else None
         try:
             await asyncio.wait(tasks[:2], return_when=asyncio.FIRST_COMPLETED)
@@ -151,11 +151,13 @@ def _snapshot(hub: Hub, endpoints: list[KubeletEndpoints]) -> dict[str, Any]:
     return {**hub.snapshot(), **({"kubelet": endpoints[0].snapshot()} if endpoints else {})}
 
 
-async def _serve_metrics(hub: Hub, cluster: KubeClient, where: str, insecure: bool) -> Listener:
+async def _serve_metrics(
+    snapshot: Callable[[], dict[str, Any]], cluster: KubeClient, where: str, insecure: bool
+) -> Listener:
     """Raises SkerryError."""
     from skerry_hub import listener, metrics
 
-    app = listener.metrics_app(lambda: metrics.text(hub.snapshot(), cluster.requests), metrics.TYPE)
+    app = listener.metrics_app(lambda: metrics.text(snapshot(), cluster.requests), metrics.TYPE)
     found = await listener.listen("--metrics-listen", where, insecure, app)
     log(f"skerry-hub run: metrics at {found.url}/metrics")
     return found

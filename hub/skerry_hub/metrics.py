@@ -67,6 +67,13 @@ METRICS = (
     _counter("stream_sent_bytes_total", "bytes sent to devices on streams"),
     _counter("stream_frames_malformed_total", "frames on connections for streams that do not parse"),
     _counter("stream_frames_stray_total", "frames of streams that are over"),
+    _gauge("endpoint_nodes", "devices whose logs and exec are served here"),
+    _gauge("endpoint_connections", "connections to the endpoint that are open"),
+    _counter("endpoint_requests_total", "requests to the endpoint"),
+    _counter("endpoint_requests_refused_total", "requests refused: unauthorized, forbidden, wrong", "cause"),
+    _counter("endpoint_streams_total", "streams opened towards devices for the endpoint's clients"),
+    _counter("endpoint_streams_broken_total", "of these, ended otherwise than well while the client was there"),
+    _counter("endpoint_malformed_total", "connections ended because their bytes do not parse"),
     _counter("api_requests_total", "requests to the Kubernetes API; code none: no reply came", "verb", "code"),
     _gauge("informer_synced", "1 while the collection follows the API without a gap", "resource"),
     _gauge("informer_objects", "objects in the collection", "resource"),
@@ -95,6 +102,7 @@ def text(snapshot: Snapshot, requests: Requests) -> bytes:
 def samples(snapshot: Snapshot, requests: Requests) -> dict[str, Any]:
     """Values by metric."""
     plain = _sessions(snapshot) | _reports(snapshot) | _streams(snapshot["streams"]) | _api(snapshot)
+    plain |= _endpoint(snapshot["kubelet"]) if "kubelet" in snapshot else {}
     plain["api_requests_total"] = dict(sorted(requests.items()))
     return {f"{_P}_{name}": value for name, value in (plain | _devices(snapshot["devices"])).items()}
 
@@ -150,6 +158,19 @@ def _streams(streams: Mapping[str, int]) -> dict[str, Any]:
         "stream_sent_bytes_total": streams["bytes_out"],
         "stream_frames_malformed_total": streams["malformed"],
         "stream_frames_stray_total": streams["strays"],
+    }
+
+
+def _endpoint(counts: Mapping[str, int]) -> dict[str, Any]:
+    """Of the kubelet endpoint, where this hub serves one."""
+    return {
+        "endpoint_nodes": counts["nodes"],
+        "endpoint_connections": counts["connections"],
+        "endpoint_requests_total": counts["requests"],
+        "endpoint_requests_refused_total": {(c,): counts[c] for c in ("unauthorized", "forbidden", "wrong")},
+        "endpoint_streams_total": counts["streams"],
+        "endpoint_streams_broken_total": counts["broken"],
+        "endpoint_malformed_total": counts["malformed"],
     }
 
 

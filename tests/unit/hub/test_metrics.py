@@ -21,6 +21,7 @@ from skerry_hub.cli import main
 from skerry_hub.cloudhub.sessions import topic
 from skerry_hub.edgecontroller.registration import new_node
 from skerry_hub.hub import Hub
+from skerry_hub.kubelet.counts import Counts
 from skerry_hub.limits import DEVICES_SHOWN_MAX
 from skerry_hub.metrics import METRICS
 from skerry_hub.ports import NAMESPACES, NODES
@@ -51,7 +52,8 @@ class Site:
         return self.broker.say(topic(node, "up"), message.encode(said))
 
     def read(self) -> Found:
-        return read(metrics.text(self.hub.snapshot(), self.requests), METRICS)
+        endpoint = {**Counts(requests=5, forbidden=1).snapshot(), "nodes": 2, "connections": 1}
+        return read(metrics.text({**self.hub.snapshot(), "kubelet": endpoint}, self.requests), METRICS)
 
 
 @pytest.fixture
@@ -77,6 +79,8 @@ async def test_every_metric_is_served_in_the_form_that_prometheus_reads(site: Si
     assert found["skerry_hub_api_requests_total"] == {("list", "200"): 4, ("patch", "409"): 1, ("watch", "none"): 2}
     assert found["skerry_hub_informer_synced"][("nodes",)] == 1
     assert found["skerry_hub_hellos_total"] == {(): 1}
+    refused = found["skerry_hub_endpoint_requests_refused_total"]
+    assert refused == {("unauthorized",): 0, ("forbidden",): 1, ("wrong",): 0}
     assert found["skerry_hub_device_received_bytes_total"][(NODE,)] == found["skerry_hub_received_bytes_total"][()] > 0
     assert found["skerry_hub_device_sent_bytes_total"][(NODE,)] > 0
 
