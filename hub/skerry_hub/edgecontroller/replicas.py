@@ -65,6 +65,7 @@ class Replicas:
         failed = False
         while True:
             began = self._clock.now()
+            self._yield(began)
             try:
                 await self._within(self._round(), max(REPLICA_RENEW_S, self._renewed_at + REPLICA_YIELD_S - began))
                 failed = False
@@ -73,8 +74,7 @@ class Replicas:
                     self._log(f"replica {self.name}: {why}")
                 failed = True
             now = self._clock.now()
-            if self._others and now >= self._renewed_at + REPLICA_YIELD_S:
-                self._set(())
+            self._yield(now)
             pause = REPLICA_RENEW_S * (0.9 + 0.2 * self._entropy.uniform())
             await self._clock.sleep_until(max(now, began + pause) if not failed else now + pause / 2)
 
@@ -104,11 +104,19 @@ class Replicas:
         self._look(listing.items, self._clock.now())
         began = self._clock.now()
         await self._renew()
-        self._renewed_at, now = began, self._clock.now()
+        now = self._clock.now()
+        self._yield(now)  # this renewal came too late for what was had before it
+        self._renewed_at = began
         living = [name for name, seen in self._others.items() if now < seen.at + REPLICA_DEAD_S]
         if now < self._renewed_at + REPLICA_YIELD_S:
             self._set(tuple(sorted([*living, self.name])))
         await self._forget(now)
+
+    def _yield(self, now: float) -> None:
+        """Give the devices up where others may have taken them: the API was away, or this process stood still. Even if
+        they are shared out to this replica again, what it knew of their sessions is old."""
+        if self._others and now >= self._renewed_at + REPLICA_YIELD_S:
+            self._set(())
 
     async def _renew(self) -> None:
         spec = {

@@ -57,6 +57,10 @@ class ManualClock:
             heapq.heappush(self._sleepers, (when, next(self._order), wake))
             await wake
 
+    def jump(self, seconds: float) -> None:
+        """The process stood still: time has passed, and nothing has happened in it."""
+        self._now += seconds
+
     async def advance(self, seconds: float) -> None:
         """Every sleeper wakes at its time, and everything that follows happens before the next one does."""
         end = self._now + seconds

@@ -138,6 +138,16 @@ async def test_one_that_cannot_renew_gives_its_devices_up_before_the_other_takes
     assert site.members("b") == ("a", "b")
 
 
+async def test_one_that_stood_still_begins_anew_with_what_it_has_again(site: Site) -> None:
+    """Another may have had its devices meanwhile, so it must not go on as if nothing had happened."""
+    await site.start("a", "b")
+    told: list[tuple[str, ...]] = []
+    site.replicas["a"].changed = lambda: told.append(site.members("a"))
+    site.clock.jump(60)
+    await site.clock.advance(REPLICA_YIELD_S)
+    assert told == [(), ("a", "b")]
+
+
 async def test_an_api_that_is_away_for_the_only_replica_changes_nothing(site: Site) -> None:
     """There is nobody to give the devices to."""
     await site.start("a")
