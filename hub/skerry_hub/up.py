@@ -136,6 +136,7 @@ def _explain(kubeconfig: Path, broker: str, folder: Path) -> None:
         "          skerry run --config config.toml  (on the device, as root, beside containerd)",
         "a pod:    names its device in spec.nodeName, for there is no scheduler yet",
         f"look:     skerry-hub status --socket {folder / 'hub.sock'}",
+        f"a page:   skerry-hub ui --kubeconfig {kubeconfig} --socket {folder / 'hub.sock'}",
     )
     for line in lines:
         log(f"skerry-hub up: {line}")
