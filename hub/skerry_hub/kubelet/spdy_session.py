@@ -197,7 +197,9 @@ class SpdySession:
                     self._streams.pop(number).broke(why)
             case spdy.SynReply() | spdy.GoAway():
                 pass
-        for number in self._streams.keys() - self._spdy.streams:
+        if isinstance(event, spdy.Data) and not event.fin:
+            return
+        for number in self._streams.keys() - self._spdy.streams:  # over, and all that came was taken
             stream = self._streams[number]
             if not stream.waiting_bytes:
                 del self._streams[number]
