@@ -15,6 +15,7 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import asdict
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -83,8 +84,9 @@ class FleetPage:
             viewer.feed_changed = False
             reply.write(event("feed", self._fleet.feed()))
         while viewer.owed:
-            names = sorted(viewer.owed)[:FLEET_BATCH_ROWS]
-            viewer.owed.difference_update(names)
+            names = list(islice(viewer.owed, FLEET_BATCH_ROWS))
+            for name in names:
+                del viewer.owed[name]
             found = [self._fleet.rows.get(name) for name in names]
             rows = [asdict(row) for row in found if row is not None]
             gone = [name for name, row in zip(names, found, strict=True) if row is None]

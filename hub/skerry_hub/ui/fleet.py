@@ -7,7 +7,7 @@ events, so it costs no more than the fleet is large. While nobody looks nothing 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from skerry.errors import SkerryError
@@ -22,10 +22,10 @@ Log = Callable[[str], None]
 
 
 class Viewer:
-    """One open page: names that it is owed, and a bell."""
+    """One open page: names that it is owed, those first that have waited longest, and a bell."""
 
-    def __init__(self, names: set[str]) -> None:
-        self.owed = names
+    def __init__(self, names: Iterable[str]) -> None:
+        self.owed = dict.fromkeys(names)
         self.feed_changed = True
         self.bell = asyncio.Event()
 
@@ -72,7 +72,7 @@ class Fleet:
     def look(self) -> Viewer:
         """Somebody looks, and is owed everything."""
         self._compute()
-        viewer = Viewer(set(self.rows))
+        viewer = Viewer(sorted(self.rows))
         self._viewers.add(viewer)
         self._looked_at.set()
         return viewer
@@ -128,7 +128,7 @@ class Fleet:
             self._bell.clear()
             changed = self._compute()
             for viewer in self._viewers if changed else ():
-                viewer.owed |= changed
+                viewer.owed.update(dict.fromkeys(sorted(changed)))
                 viewer.bell.set()
 
     def _compute(self) -> set[str]:
