@@ -1,7 +1,7 @@
 """skerry_<version>+<suite>_<arch>.deb (and skerry-hub's), from parts that were built before.
 
     deb.py --target TARGET.toml --project pyproject.toml --packaging DIR --code DIR... --native X.whl --wheelhouse DIR
-        --sysroot DIR [--size-max-mib N] --out DIR
+        --sysroot DIR [--size-max-mb N] --out DIR
 
 `--packaging` has files.toml (source, path, mode) and debian/ (control, maintainer scripts, copyright, changelog,
 lintian-overrides). In control, `${Version}`, `${Architecture}`, `${Installed-Size}`, `${python3:Depends}` and
@@ -206,7 +206,7 @@ def main() -> None:
     for word in ("--target", "--project", "--packaging", "--native", "--wheelhouse", "--sysroot", "--out"):
         words.add_argument(word, type=Path, required=True)
     words.add_argument("--code", type=Path, action="append", required=True, help="a package of ours; repeatable")
-    words.add_argument("--size-max-mib", type=float, help="refuse a package that takes more on the device")
+    words.add_argument("--size-max-mb", type=float, help="refuse a package that takes more installed")
     args = words.parse_args()
     target, epoch = read_target(args.target), int(os.environ.get("SOURCE_DATE_EPOCH", "1700000000"))
     package = described(args.project.read_text(), target)
@@ -216,8 +216,9 @@ def main() -> None:
         root.mkdir(mode=0o755)
         libraries = composed(args, package, target, epoch, root)
         size = size_kib(root)
-        if args.size_max_mib and size > args.size_max_mib * 1024:
-            raise Refusal(package.name, "installed size", f"{size} KiB", f"at most {args.size_max_mib:g} MiB")
+        megabytes = size * 1024 / 1e6
+        if args.size_max_mb and megabytes > args.size_max_mb:
+            raise Refusal(package.name, "installed size", f"{megabytes:.2f} MB", f"at most {args.size_max_mb:g} MB")
         put_control(args.packaging, package, target, libraries, not target.has_python, root)
         settled(root, epoch)
         args.out.mkdir(parents=True, exist_ok=True)

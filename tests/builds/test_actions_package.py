@@ -156,6 +156,62 @@ def test_a_package_runs_from_its_own_tree(bench: Bench) -> None:
     assert done.returncode == 7
 
 
+DOCUMENTED = '''"""A module."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+def alone() -> None:
+    """Nothing else."""
+
+
+def refuses() -> None:
+    """What it says is not shipped; what it checks is."""
+    "Nor is this a docstring."
+    assert __debug__ and False, "checked"
+
+
+class Plain:
+    """A class."""
+
+
+@dataclass
+class Value:
+    """Of a dataclass: it would make one up."""
+
+    x: int = 0
+'''
+ASKED = """
+import json, traceback
+from skerry import documented as d, own
+try:
+    d.refuses()
+except AssertionError as why:
+    said = [str(why), traceback.extract_tb(why.__traceback__)[-1].lineno]
+docs = [d.__doc__, d.alone.__doc__, d.refuses.__doc__, d.Plain.__doc__, d.Value.__doc__, own.__doc__]
+print(json.dumps([docs, d.alone(), said]))
+"""
+
+
+@needs_tools
+def test_byte_code_has_no_docstrings_but_those_that_are_read_and_keeps_asserts_and_lines(bench: Bench) -> None:
+    (bench.root / "skerry/documented.py").write_text(DOCUMENTED)
+    (bench.root / "skerry/own.py").write_text('"""Its own."""\n\nUSAGE = __doc__\n')
+    assert bench.wheelhouse(bench.root / "house").code == 0
+    assert bench.deb(bench.root / "out").code == 0
+    (deb,) = (bench.root / "out").glob("*.deb")
+    subprocess.run(["dpkg-deb", "-x", deb, bench.root / "tree"], check=True)
+    argv = [sys.executable, "-S", "-c", ASKED]
+    env = {**os.environ, "PYTHONPATH": str(bench.root / "tree/usr/lib/skerry")}
+    done = subprocess.run(argv, capture_output=True, text=True, env=env, cwd="/", check=True)
+    docs, returned, said = json.loads(done.stdout)
+    assert docs == [None, None, None, None, "Of a dataclass: it would make one up.", "Its own."]
+    line = DOCUMENTED.splitlines().index('    assert __debug__ and False, "checked"') + 1
+    assert (returned, said) == (None, ["checked", line])
+
+
 @needs_tools
 def test_what_has_an_unstripped_or_foreign_file_is_no_tree_for_a_target(bench: Bench) -> None:
     ran = bench.run("check_elf.py", "--tree", bench.root)
@@ -223,7 +279,7 @@ def test_a_wrong_list_of_files_is_refused(bench: Bench, files: str, said: str) -
 @needs_tools
 def test_a_package_above_its_size_and_a_python_of_another_version_are_refused(bench: Bench) -> None:
     assert bench.wheelhouse(bench.root / "house").code == 0
-    assert "installed size: found" in bench.deb(bench.root / "out", "--size-max-mib", "0.01").said
+    assert "installed size: found" in bench.deb(bench.root / "out", "--size-max-mb", "0.01").said
     text = (bench.root / "here.toml").read_text().replace(f'"3.{sys.version_info[1]}"', '"3.99"')
     (bench.root / "here.toml").write_text(text)
     for file in (bench.root / "house/lib").rglob("*.so"):

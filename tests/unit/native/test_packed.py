@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import skerry_native
+from properties.amount import examples
 
 PURE, FAST = skerry_native.load("packed", pure=True), skerry_native.load("packed", pure=False)
 COMPILED = skerry_native.compiled(FAST)
@@ -132,7 +133,7 @@ def answer(native: ModuleType, name: str, *parts: bytes) -> object:
 
 
 @pytest.mark.skipif(not COMPILED, reason="not compiled here")
-@settings(max_examples=800, deadline=None)
+@settings(max_examples=examples(800), deadline=None)
 @given(rough, rough, rough)
 def test_both_speeds_give_the_same_answer_to_any_bytes(a: bytes, b: bytes, c: bytes) -> None:
     assert answer(FAST, "merged", a, b, c) == answer(PURE, "merged", a, b, c)
