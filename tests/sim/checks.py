@@ -89,7 +89,7 @@ class Watching:
         self.lost_ids: set[str] = set()  # in a journal that was torn
         self.generation = 0
         self.digests: dict[int, bytes] = {}
-        self.deltas: dict[tuple[bytes, int], Delta] = {}  # (nonce, generation) → what the hub sent
+        self.deltas: dict[tuple[bytes, int, bytes], Delta] = {}  # by nonce, generation, digest: what hubs sent
         self.early: set[tuple[int, bytes]] = set()  # (generation, digest) of Deltas acknowledged and not durable
         self.hello: Hello | None = None
         self.unacked: dict[int, bytes] = {}  # frames handed to the agent
@@ -146,7 +146,7 @@ class Watching:
             return
         gone = [k for k in deletes if k.startswith(record.OBJECT) and k in records]
         changed = [k for k, v in puts.items() if k.startswith(record.OBJECT) and records.get(k, v) != v]
-        deltas = [d for (_, g), d in self.deltas.items() if g == generation and d.digest == digest]
+        deltas = [d for (_, g, _d), d in self.deltas.items() if g == generation and d.digest == digest]
         self.world.check(bool(deltas), PROMISES["2"], f"{self.device.node}: a generation that the hub never sent")
         nonce = self.hello.nonce if self.hello is not None else b""
         replayed = f"{self.device.node}: generation {generation} comes from a set of an earlier session"
@@ -206,7 +206,7 @@ class Watching:
         # a copy that was written and whose commit was not is the next state: the Ack was not sent
         self.world.check(self.generation <= found.generation, PROMISES["7"], text)
         known = self.digests.get(found.generation)
-        sent = {d.digest for (_, g), d in self.deltas.items() if g == found.generation}
+        sent = {d.digest for (_, g, _d), d in self.deltas.items() if g == found.generation}
         ok = found.generation == 0 or known == found.digest or (known is None and found.digest in sent)
         self.world.check(ok, PROMISES["7"], f"{text}, with a digest that never was")
         self.unacked.clear()
@@ -308,7 +308,7 @@ class Watching:
             return
         said = self._read(payload, "down")
         if isinstance(said, Delta):
-            self.deltas[(said.nonce, said.generation)] = said
+            self.deltas[(said.nonce, said.generation, said.digest)] = said
         if isinstance(said, Ack) and said.seq is not None and said.journal_id is not None:
             self._hub_acks(self.told.get(said.journal_id, Told()), said.seq)
 

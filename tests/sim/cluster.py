@@ -79,6 +79,14 @@ class SimCluster:
     def __init__(self, world: World, etcd: Etcd, weather: ApiWeather, name: str) -> None:
         self._world, self._etcd, self._weather = world, etcd, weather
         self._random = world.rng(f"cluster/{name}")
+        self._bells: list[tuple[str, Callable[[], None]]] = []  # of the watches that are open
+
+    def deaf(self) -> None:
+        """The process is gone: nothing rings for its watches any more."""
+        for plural, ring in self._bells:
+            mine = self._etcd.listeners.get(plural, [])
+            if ring in mine:
+                mine.remove(ring)
 
     async def list(self, resource: Resource, *, namespace: str = "", labels: str = "", fields: str = "") -> Listing:
         def read() -> Listing:
@@ -98,6 +106,7 @@ class SimCluster:
             raise Expired(f"version {version} of {etcd.compacted} to {etcd.version}")
         seen = version
         etcd.listeners.setdefault(resource.plural, []).append(bell.ring)
+        self._bells.append((resource.plural, bell.ring))
         try:
             while self._world.now < until:
                 etcd.read[bell] = seen
@@ -123,6 +132,7 @@ class SimCluster:
             mine = etcd.listeners.get(resource.plural, [])
             if bell.ring in mine:
                 mine.remove(bell.ring)
+            self._bells.remove((resource.plural, bell.ring))
 
     async def get(self, resource: Resource, namespace: str, name: str) -> Obj:
         def read() -> Obj:

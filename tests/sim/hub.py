@@ -13,24 +13,27 @@ from sim.world import SimClock, SimEntropy, World
 from skerry_hub.cloudhub.sessions import Sessions
 from skerry_hub.cloudhub.streams import DeviceStreams
 from skerry_hub.edgecontroller.controller import EdgeController
+from skerry_hub.edgecontroller.replicas import Replicas
 
 CLIENT = "hub"
-BULK = f"{CLIENT}.streams"
+SECOND = "hub2"
 
 
 class Hub:
-    """Survives its process, which is started again by whoever killed it."""
+    """Survives its process, which is started again by whoever killed it. `replica` is its name where there are two."""
 
-    def __init__(self, world: World, broker: Broker, etcd: Etcd) -> None:
+    def __init__(self, world: World, broker: Broker, etcd: Etcd, client: str = CLIENT, replica: str = "") -> None:
         self.world, self.broker, self.etcd = world, broker, etcd
         self.weather, self.reach = ApiWeather(), Reach()
         self.clock = SimClock(world)
-        self.process = Process("hub/never")
+        self.client, self.replica = client, replica
+        self.process = Process(f"{client}/never")
         self.process.state = State.DEAD
         self.lives = 0
         self.controller: EdgeController | None = None
         self.sessions: Sessions | None = None
         self.streams: DeviceStreams | None = None
+        self.cluster: SimCluster | None = None
         self.log: list[str] = []
 
     @property
@@ -41,18 +44,20 @@ class Hub:
         if self.running:
             return
         self.lives += 1
-        self.process = Process(f"hub/{self.lives}")
-        self.world.tell("hub", f"starts, life {self.lives}")
+        self.process = Process(f"{self.client}/{self.lives}")
+        self.world.tell(self.client, f"starts, life {self.lives}")
         self.world.loop.spawn(self.process, self._main())
 
     async def _main(self) -> None:
-        entropy = SimEntropy(self.world.rng(f"entropy/hub/{self.lives}"))
-        cluster = SimCluster(self.world, self.etcd, self.weather, str(self.lives))
-        broker = SimHubBroker(self.broker, self.reach, CLIENT)
-        self.controller = EdgeController(cluster, self.clock, entropy, self._log)
+        entropy = SimEntropy(self.world.rng(f"entropy/{self.client}/{self.lives}"))
+        name = str(self.lives) if self.client == CLIENT else f"{self.client}/{self.lives}"
+        self.cluster = cluster = SimCluster(self.world, self.etcd, self.weather, name)
+        broker = SimHubBroker(self.broker, self.reach, self.client)
+        replicas = Replicas(cluster, self.clock, entropy, self._log, self.replica) if self.replica else None
+        self.controller = EdgeController(cluster, self.clock, entropy, self._log, replicas=replicas)
         self.sessions = Sessions(broker, self.controller, self.clock, entropy, self._log)
         self.controller.listen(self.sessions)
-        bulk = SimHubBroker(self.broker, self.reach, BULK)
+        bulk = SimHubBroker(self.broker, self.reach, f"{self.client}.streams")
         self.streams = DeviceStreams(bulk, self.sessions.dial, entropy, self._log)
         loops = [asyncio.ensure_future(self.controller.run()), asyncio.ensure_future(self.sessions.run())]
         try:
@@ -65,7 +70,7 @@ class Hub:
 
     def _log(self, line: str) -> None:
         self.log.append(line)
-        self.world.tell("log", f"hub {line}")
+        self.world.tell("log", f"{self.client} {line}")
         if "session failed" in line:
             self.world.break_("11 no latch", f"the hub's {line}")
 
@@ -73,11 +78,12 @@ class Hub:
 
     def kill(self) -> None:
         if self.running:
-            self.world.tell("fault", f"hub dies at step {self.process.steps}")
+            self.world.tell("fault", f"{self.client} dies at step {self.process.steps}")
             self.world.loop.kill(self.process)
             self.sessions = self.controller = self.streams = None
-            self.etcd.listeners.clear()
-            for client in (CLIENT, BULK):
+            if self.cluster is not None:
+                self.cluster.deaf()
+            for client in (self.client, f"{self.client}.streams"):
                 port = self.broker.ports.get(client)
                 if port is not None:
                     port.cut("the process died")

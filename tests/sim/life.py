@@ -19,7 +19,7 @@ from sim.device import Device
 from sim.etcd import Change, Etcd
 from sim.faults import Faults, stock
 from sim.folder import Keeper
-from sim.hub import Hub
+from sim.hub import SECOND, Hub
 from sim.loop import Asleep, Starved, bury
 from sim.people import Operator
 from sim.viewers import Viewers
@@ -29,6 +29,7 @@ from skerry_hub.ports import PODS
 
 CALM_S = 4_000.0  # the bound of promise 5: the longest hail of a hub (HAIL_BACKOFF_S) and one back-off
 POLL_S = 10.0
+REPLICAS_PART = 0.25  # of the lives have two replicas of the hub
 OFFLINE_S = 400.0  # the bound of promise 4, from the boot: one look, one back-off of any step
 OUTAGE_S = 400.0  # until the hub shows it: the longest that a runtime is away untold, and a back-off of the link
 SETTLE_S = 800.0  # the longest program ends
@@ -65,6 +66,7 @@ class Life:
     restores: list[float] = field(default_factory=list)
     calm_s: float = 0.0
     only: tuple[str, ...] = ()  # the faults that may happen; empty: whatever the seed draws
+    second: Hub | None = None  # another replica of the hub, which no fault meets
     deaths: dict[str, float] = field(default_factory=dict)  # pod uid → when the API lost it
 
 
@@ -75,7 +77,9 @@ def make(seed: int, verbose: bool = False) -> Life:
     etcd = Etcd(world)
     names = [f"n{i}" for i in range(1 if random.random() < 0.85 else 2)]
     devices = [Device(world, broker, name) for name in names]
-    hub = Hub(world, broker, etcd)
+    two = world.rng("replicas").random() < REPLICAS_PART
+    hub = Hub(world, broker, etcd, replica="one" if two else "")
+    second = Hub(world, broker, etcd, SECOND, "two") if two else None
     people = Operator(world, etcd, names)
     faults = Faults(world, broker, etcd, hub, devices, people, world.rng("faults"))
     shown: set[str] = set()
@@ -83,6 +87,7 @@ def make(seed: int, verbose: bool = False) -> Life:
     keepers = [Keeper(world, device.node, device.folder) for device in devices]
     viewers = Viewers(world, hub, etcd)
     life = Life(world, random, broker, etcd, hub, devices, people, faults, watching, viewers, keepers, shown)
+    life.second = second
 
     def written(change: Change) -> None:
         meta = change.obj["metadata"]
@@ -120,6 +125,8 @@ async def live(life: Life) -> None:
     for device in life.devices:
         device.start_later((0.0, 30.0))
     world.after(random.uniform(0, 30), life.hub.start)
+    if life.second is not None:
+        world.after(world.rng("replicas/start").uniform(0, 60), life.second.start)
     await storm(life)
     if random.random() < 0.3:
         await offline_boot(life)
