@@ -65,6 +65,10 @@ class Fleet:
             str(BIN / "skerry-hub"), "run", "--kubeconfig", str(self.site.kubeconfig),
             "--broker", f"mqtt://127.0.0.1:{MQTT_PORT}", "--status-socket", str(self.status_socket),
         ]  # fmt: skip
+        keys = self.data  # of the API: it signs the endpoint's certificate, and its own client's
+        if (keys / "kubelet.crt").exists():
+            argv += ["--kubelet-cert", str(keys / "kubelet.crt"), "--kubelet-key", str(keys / "kubelet.key")]
+            argv += ["--kubelet-client-ca", str(keys / "ca.crt")]
         self.hub = self.site.spawn(argv, name="hub", cwd=ROOT)
         self.hub.wait_log("ready", READY_TIMEOUT_S)
 
