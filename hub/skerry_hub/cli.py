@@ -69,9 +69,9 @@ def _run(args: argparse.Namespace) -> int:
 
 def _up(args: argparse.Namespace) -> int:
     from skerry_hub import boot, up
-    from skerry_hub.apiserver.serve import parse_listen
+    from skerry_hub.listener import parse_listen
 
-    parse_listen(args.listen, insecure=False)  # before any child starts
+    parse_listen("--listen", args.listen, insecure=False)  # before any child starts
     return boot.run(up.up(args.data, args.listen, args.mqtt_port))
 
 

@@ -1,6 +1,6 @@
-"""A plain listener of the hub beside its API: where it may be, and GET only. Decides nothing about what is served.
+"""Where the hub's own listeners may be, and the plain ones beside its API. Decides nothing about what is served.
 
-There is no TLS here, so it is on loopback unless the operator says `--insecure`.
+Loopback only, unless the operator says `--insecure`.
 """
 
 from __future__ import annotations
@@ -19,9 +19,13 @@ TEXT = ("content-type", "text/plain; charset=utf-8")
 PORT_MAX = 65_535
 
 
+class ListenError(SkerryError):
+    """An address cannot be listened on: nobody knows it, or it is taken."""
+
+
 def parse_listen(option: str, text: str, insecure: bool) -> tuple[str, int]:
     """HOST and PORT of `HOST:PORT` or `[V6]:PORT`; port 0 is any free one. Raises ConfigInvalid, also for other than
-    loopback unless `insecure`, and SkerryError for a name that nobody knows now."""
+    loopback unless `insecure`, and ListenError for a name that nobody knows now."""
     host, colon, port = text.rpartition(":")
     host = host[1:-1] if host.startswith("[") and host.endswith("]") else host
     if not colon or not host or not port.isascii() or not port.isdigit() or int(port) > PORT_MAX:
@@ -29,7 +33,7 @@ def parse_listen(option: str, text: str, insecure: bool) -> tuple[str, int]:
     try:
         addresses = {info[4][0] for info in socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)}
     except (OSError, UnicodeError):
-        raise SkerryError(f"{option}: {text!r}: no such host") from None
+        raise ListenError(f"{option}: {text!r}: no such host") from None
     loopback = all(ipaddress.ip_address(str(a).partition("%")[0]).is_loopback for a in addresses)
     if not loopback and not insecure:
         raise ConfigInvalid(option, f"{text!r} is not a loopback address; others need --insecure")
@@ -50,14 +54,14 @@ class Listener:
 
 
 async def listen(option: str, text: str, insecure: bool, app: App) -> Listener:
-    """Serve `app`. Raises ConfigInvalid and SkerryError, which name the option."""
+    """Serve `app`. Raises ConfigInvalid and ListenError, which name the option."""
     host, port = parse_listen(option, text, insecure)
     connections = Connections(app)
     try:
         server = await asyncio.get_running_loop().create_server(connections.new, host, port)
     except OSError as why:
         text = os.strerror(why.errno) if why.errno else str(why)
-        raise SkerryError(f"{option}: cannot listen on {host}:{port}: {text}") from None
+        raise ListenError(f"{option}: cannot listen on {host}:{port}: {text}") from None
     at = server.sockets[0].getsockname()[1]
     return Listener(f"http://{f'[{host}]' if ':' in host else host}:{at}", server, connections)
 

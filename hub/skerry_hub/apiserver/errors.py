@@ -9,10 +9,6 @@ class ApiServerError(SkerryError):
     """Any failure of `skerry-hub api` outside of a request."""
 
 
-class ListenError(ApiServerError):
-    """The listen address is malformed, taken, or not loopback without `insecure`."""
-
-
 class DataError(ApiServerError):
     """The data folder cannot be made, read or written."""
 

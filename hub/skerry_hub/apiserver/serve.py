@@ -8,21 +8,19 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import fcntl
-import ipaddress
 import os
-import socket
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from skerry.errors import ConfigInvalid
 from skerry_hub import pki
 from skerry_hub.http import Connections
 from skerry_hub.limits import TLS_HANDSHAKE_S, TOP_BYTES_MAX
+from skerry_hub.listener import ListenError, parse_listen
 
 from . import credentials, events, kinds
 from .api import Api
-from .errors import DatabaseError, DataError, DataInUse, ListenError
+from .errors import DatabaseError, DataError, DataInUse
 from .namespaces import NamespaceDrain, bootstrap
 from .proxy import NodeProxy
 from .status import ApiError
@@ -51,7 +49,7 @@ async def serve(
     Writes `data/admin.kubeconfig` once it serves, then calls `ready`. Listens on loopback only unless `insecure`.
     Raises SkerryError (ConfigInvalid, ListenError, DataError, DataInUse, DatabaseError, PkiError): one line each.
     """
-    host, port = parse_listen(listen, insecure)
+    host, port = parse_listen("--listen", listen, insecure)
     _make_folder(data)
     with _locked(data):
         found = await asyncio.get_running_loop().run_in_executor(None, credentials.prepare, data, host)
@@ -90,7 +88,7 @@ async def _serve(
         )
     except (OSError, OverflowError) as why:
         text = os.strerror(why.errno) if isinstance(why, OSError) and why.errno else str(why)
-        raise ListenError(f"cannot listen on {host}:{port}: {text}") from None
+        raise ListenError(f"--listen: cannot listen on {host}:{port}: {text}") from None
     chores = [loop.create_task(NamespaceDrain(store).run()), loop.create_task(events.run(store))]
     try:
         real_port = server.sockets[0].getsockname()[1]
@@ -105,23 +103,6 @@ async def _serve(
         for chore in chores:
             chore.cancel()
         await asyncio.gather(*chores, return_exceptions=True)
-
-
-def parse_listen(text: str, insecure: bool) -> tuple[str, int]:
-    """HOST and PORT of `HOST:PORT` or `[V6]:PORT`. Raises ConfigInvalid, also for other than loopback, and ListenError
-    for a name that nobody knows now."""
-    host, colon, port = text.rpartition(":")
-    host = host[1:-1] if host.startswith("[") and host.endswith("]") else host
-    if not colon or not host or not port.isascii() or not port.isdigit() or int(port) > 65535:
-        raise ConfigInvalid("--listen", f"{text!r} is not HOST:PORT with a port from 0 to 65535")
-    try:
-        addresses = {info[4][0] for info in socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)}
-    except (OSError, UnicodeError):
-        raise ListenError(f"{text!r}: no such host") from None
-    loopback = all(ipaddress.ip_address(str(a).partition("%")[0]).is_loopback for a in addresses)
-    if not loopback and not insecure:
-        raise ConfigInvalid("--listen", f"{text!r} is not a loopback address; others need --insecure")
-    return host, int(port)
 
 
 def _make_folder(data: Path) -> None:

@@ -22,8 +22,9 @@ import yaml
 
 from skerry.errors import ConfigInvalid, SkerryError
 from skerry_hub import pki
-from skerry_hub.apiserver.errors import DatabaseError, DataError, DataInUse, ListenError
-from skerry_hub.apiserver.serve import DATABASE, ServedAt, parse_listen, serve
+from skerry_hub.apiserver.errors import DatabaseError, DataError, DataInUse
+from skerry_hub.apiserver.serve import DATABASE, ServedAt, serve
+from skerry_hub.listener import ListenError, parse_listen
 from unit.apiserver.serving import Client, running
 
 MAPS = "/api/v1/namespaces/default/configmaps"
@@ -158,10 +159,10 @@ def test_a_taken_port_is_refused(tmp_path: Path) -> None:
 
 def test_only_loopback_is_listened_on_unless_insecure() -> None:
     with pytest.raises(ConfigInvalid, match="loopback"):
-        parse_listen("0.0.0.0:0", insecure=False)
-    assert parse_listen("0.0.0.0:6443", insecure=True) == ("0.0.0.0", 6443)
-    assert parse_listen("[::1]:6443", insecure=False) == ("::1", 6443)
-    assert parse_listen("localhost:0", insecure=False) == ("localhost", 0)
+        parse_listen("--listen", "0.0.0.0:0", insecure=False)
+    assert parse_listen("--listen", "0.0.0.0:6443", insecure=True) == ("0.0.0.0", 6443)
+    assert parse_listen("--listen", "[::1]:6443", insecure=False) == ("::1", 6443)
+    assert parse_listen("--listen", "localhost:0", insecure=False) == ("localhost", 0)
 
 
 @pytest.mark.parametrize("damage", [b"not a database at all" * 100, b"SQLite format 3\x00" + b"\xff" * 4000])
