@@ -1,6 +1,6 @@
 """`make demo`: the main job of skerry on real parts, told in one line per step. Exit code 0 only if every claim held.
 
-A pod goes from kubectl to a real container; broker and hub are taken away; the board is rebooted with no interface but
+A pod goes from kubectl to a real container, whose log is read and in which a command is run; broker and hub are taken away; the board is rebooted with no interface but
 lo and runs the pod again; a second pod applied meanwhile starts after the reconnection, and the first is not touched.
 """
 
@@ -52,6 +52,9 @@ def demo(fleet: Fleet) -> None:
         before = identities(board)[FIRST]
         generation = status(board)["generation"]
         seen += [f"container {before[0][:12]}", f"journal generation {generation}"]
+    with step("kubectl logs, kubectl exec: through the hub and MQTT, as if the board were at hand") as seen:
+        seen += fleet.kubectl("logs", "hello", "--tail=1").splitlines()
+        seen += fleet.kubectl("exec", "hello", "--", "sh", "-c", "echo pid $$ of $(hostname)").splitlines()
     with step("hub, API and broker killed, cable pulled, power cut: nothing of the board is left but its disk"):
         board.cut()
         fleet.stop_hub_side()
