@@ -7,6 +7,7 @@ rights: then something must be refused, else the right is not needed and must no
 from __future__ import annotations
 
 import asyncio
+import shutil
 import subprocess
 import time
 from collections import Counter
@@ -286,12 +287,34 @@ def test_the_replicas_leases_are_where_their_role_is() -> None:
     assert {r.namespace for r in RULES if r.resource == "leases"} == {replicas.NAMESPACE, "kube-node-lease"}
 
 
+def built(folder: Path) -> list[Obj]:
+    done = subprocess.run([kubectl(), "kustomize", str(folder)], capture_output=True, text=True, check=True)
+    return list(yaml.safe_load_all(done.stdout))
+
+
+def arguments(documents: list[Obj]) -> Any:
+    """What the Deployment starts, read as skerry-hub reads it."""
+    (hub,) = [d for d in documents if d["kind"] == "Deployment"]
+    (container,) = hub["spec"]["template"]["spec"]["containers"]
+    return _arguments().parse_args(container["args"])
+
+
 def test_kubectl_builds_what_is_shipped() -> None:
-    built = subprocess.run([kubectl(), "kustomize", str(RBAC.parent)], capture_output=True, text=True, check=True)
-    kinds = Counter(document["kind"] for document in yaml.safe_load_all(built.stdout))
+    documents = built(RBAC.parent)
+    kinds = Counter(document["kind"] for document in documents)
     assert kinds["Deployment"] == kinds["ConfigMap"] == kinds["ServiceAccount"] == kinds["Namespace"] == 1
     assert kinds["Role"] == kinds["RoleBinding"] == 2
-    (hub,) = [d for d in yaml.safe_load_all(built.stdout) if d["kind"] == "Deployment"]
-    (container,) = hub["spec"]["template"]["spec"]["containers"]
-    read = _arguments().parse_args(container["args"])
+    read = arguments(documents)
     assert (read.command, read.replica, read.broker) == ("run", "$(POD_NAME)", "$(BROKER)")
+    assert read.kubelet_cert is None
+
+
+def test_the_endpoint_is_added_as_a_component(tmp_path: Path) -> None:
+    """Of an operator's own kustomization."""
+    shutil.copytree(RBAC.parent, tmp_path / "deploy")
+    mine = {"resources": ["deploy"], "components": ["deploy/endpoint"]}
+    (tmp_path / "kustomization.yaml").write_text(yaml.safe_dump(mine))
+    read = arguments(built(tmp_path))
+    assert (read.kubelet_listen, read.kubelet_address) == ("0.0.0.0", "$(POD_IP)")
+    files = [read.kubelet_cert, read.kubelet_key, read.kubelet_client_ca]
+    assert [file.name for file in files] == ["tls.crt", "tls.key", "ca.crt"]
