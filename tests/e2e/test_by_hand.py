@@ -260,6 +260,8 @@ def test_the_hub_shows_a_mirror_that_follows_the_device_and_that_nobody_can_stop
         assert annotations["kubernetes.io/config.source"] == "file"
         assert annotations["kubernetes.io/config.mirror"] == annotations["kubernetes.io/config.hash"] == local["uid"]
         assert fleet.view(board) == truth(board)
+        until(lambda: "line 1\n" in fleet.kubectl("logs", "beacon-edge-7", check=False), "kubectl logs of the mirror")
+        assert fleet.kubectl("exec", "beacon-edge-7", "--", "echo", "in there") == "in there\n"
         before = identities(board)
         fleet.kubectl("delete", "pod", "beacon-edge-7", "--timeout=60s", "--wait=false")
 
