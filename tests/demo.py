@@ -1,7 +1,8 @@
 """`make demo`: the main job of skerry on real parts, told in one line per step. Exit code 0 only if every claim held.
 
-A pod goes from kubectl to a real container, whose log is read and in which a command is run; broker and hub are taken away; the board is rebooted with no interface but
-lo and runs the pod again; a second pod applied meanwhile starts after the reconnection, and the first is not touched.
+A pod goes from kubectl to a real container, whose log is read and in which a command is run; broker and hub are taken
+away; the board is rebooted with no interface but lo and runs the pod again; a second pod applied meanwhile starts after
+the reconnection, and the first is not touched.
 """
 
 from __future__ import annotations

@@ -41,8 +41,9 @@ class Broker(Protocol):
         """Raises LinkLost. Messages under way may still be delivered."""
 
     async def publish(self, topic: str, payload: bytes, *, bulk: bool = False, expiry_s: int = 0) -> None:
-        """QoS 1, or 0 for `bulk`; with `expiry_s` the broker forgets it after that long. Waits for room among the publishes under way, in call order, never for a subscriber. Its arrival is
-        not promised. Raises LinkLost, or LimitExceeded when the broker takes no packet of this size."""
+        """QoS 1, or 0 for `bulk`; with `expiry_s` the broker forgets it after that long. Waits for room among the
+        publishes under way, in call order, never for a subscriber. Its arrival is not promised. Raises LinkLost, or
+        LimitExceeded when the broker takes no packet of this size."""
 
     async def close(self) -> None:
         """Disconnect; idempotent, raises nothing."""
