@@ -42,6 +42,7 @@ SUMMARY_BYTES_MAX = 4 * 1024 * 1024  # a device's stats
 RESIZE_BYTES_MAX = 1_024  # one resize message
 CLIENT_WINDOW_BYTES = 256 * 1024  # of one stream, received and not yet taken by the device: then its connection waits
 PORT_FORWARDS_MAX = 128  # TCP connections of one client connection, those that have only one of their two streams too
+PORT_CHANNELS_MAX = 64  # ports of one client connection that forwards by channels: two each, numbered by one byte
 
 # --- edge controller --------------------------------------------------------------------------------------------------
 API_WRITES_MAX = 48  # writes under way, over all devices

@@ -19,6 +19,7 @@ from skerry_hub.http import Reply, Request
 from skerry_hub.kubelet import metrics
 from skerry_hub.kubelet.access import Access
 from skerry_hub.kubelet.counts import Counts
+from skerry_hub.kubelet.forward_channels import CHANNEL_PROTOCOL, ChannelForwards
 from skerry_hub.kubelet.portforward import PROTOCOL, TUNNEL_PROTOCOL, Forwards
 from skerry_hub.kubelet.process import (
     SPDY_PROTOCOLS,
@@ -30,7 +31,7 @@ from skerry_hub.kubelet.process import (
     wait_streams,
 )
 from skerry_hub.kubelet.relay import relay
-from skerry_hub.kubelet.routes import Document, Forward, Route, Wrong, now_ns, right, route
+from skerry_hub.kubelet.routes import Document, Forward, Route, Wrong, forward_ports, now_ns, right, route
 from skerry_hub.kubelet.spdy_session import SpdySession, Wire
 from skerry_hub.kubelet.websocket import Messages, WebSocket, accept_headers, choose
 from skerry_hub.limits import SUMMARY_BYTES_MAX
@@ -226,13 +227,17 @@ class NodeEndpoint:
         await client.finish(status)
 
     async def _forward(self, namespace: str, pod: str, request: Request, reply: Reply) -> None:
-        way = _handshake(request, (PROTOCOL,), (TUNNEL_PROTOCOL,))
+        way = _handshake(request, (PROTOCOL,), (TUNNEL_PROTOCOL, CHANNEL_PROTOCOL))
+        ports = forward_ports(request.query) if way.protocol == CHANNEL_PROTOCOL else ()
 
         async def open_port(port: int) -> Duplex:
             return await self._parts.streams.open(self._node, PortForward(namespace, pod, port))
 
         transport = reply.take_over(way.headers)
         async with _Reading(transport, self._counts) as reading:
+            if ports:
+                await ChannelForwards(WebSocket(transport), ports, open_port, pod, self._counts).run()
+                return
             wire: Wire = Messages(WebSocket(transport)) if way.websocket else transport
             await Forwards(reading.start(wire), open_port, pod, self._counts).run()
 

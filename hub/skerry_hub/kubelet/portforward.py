@@ -93,7 +93,7 @@ class Forwards:
                 device = await self._open_port(pair.port)
             except StreamBroken as why:
                 self._counts.refused += 1
-                told = self._error(pair.port, why)
+                told = forward_error(pair.port, self._pod, why)
                 return
             self._counts.streams += 1
             code = CloseCode.CANCELLED
@@ -101,7 +101,7 @@ class Forwards:
                 ended = await relay(client, device, self._session.gone)
                 if ended.device is not None:
                     self._counts.broken += 1
-                    told = self._error(pair.port, ended.device)
+                    told = forward_error(pair.port, self._pod, ended.device)
                 elif not ended.client_gone:
                     code = CloseCode.DONE
             finally:
@@ -114,5 +114,7 @@ class Forwards:
             except StreamBroken:
                 pass
 
-    def _error(self, port: int, why: StreamBroken) -> bytes:
-        return f"error forwarding port {port} to pod {self._pod}, uid : {why}".encode()
+
+def forward_error(port: int, pod: str, why: StreamBroken) -> bytes:
+    """What a client hears on an error channel, in a kubelet's words."""
+    return f"error forwarding port {port} to pod {pod}, uid : {why}".encode()

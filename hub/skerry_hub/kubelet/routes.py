@@ -14,6 +14,7 @@ from urllib.parse import unquote
 
 from skerry.limits import COMMAND_ARGS_MAX, COMMAND_BYTES_MAX, NAME_CHARS_MAX
 from skerry.model.streams import Attach, Exec, Logs
+from skerry_hub.limits import PORT_CHANNELS_MAX
 
 Query = Mapping[str, Sequence[str]]
 _NAME = re.compile(r"[a-z0-9]([-a-z0-9.]*[a-z0-9])?")
@@ -75,6 +76,19 @@ def route(method: str, path: str, query: Query, now_unix_ns: int) -> Route:
     if kind == "portForward":
         return Forward(names[0], names[1])
     return _process(kind, names, query)
+
+
+def forward_ports(query: Query) -> tuple[int, ...]:
+    """The ports of a port-forward by channels, each by itself or joined by commas. Raises Wrong."""
+    texts = [text for joined in query.get("port") or () for text in joined.split(",")]
+    if not texts:
+        raise Wrong(400, 'query parameter "port" is required')
+    for text in texts:
+        if not re.fullmatch(r"[0-9]{1,5}", text) or not 1 <= int(text) <= 0xFFFF:
+            raise Wrong(400, f"unable to parse {text[:40]!r} as a port")
+    if len(texts) > PORT_CHANNELS_MAX:
+        raise Wrong(400, f"at most {PORT_CHANNELS_MAX} ports by one connection, not {len(texts)}")
+    return tuple(int(text) for text in texts)
 
 
 def _only(method: str, *allowed: str) -> None:

@@ -38,6 +38,7 @@ async def test_spdy_takes_the_first_that_it_serves_line_by_line(offered: str, ta
         (EXEC, "v5.channel.k8s.io", "v5.channel.k8s.io"),
         (EXEC, "v4.channel.k8s.io, v5.channel.k8s.io", "v4.channel.k8s.io"),
         (FORWARD, "SPDY/3.1+portforward.k8s.io", "SPDY/3.1+portforward.k8s.io"),
+        (f"{FORWARD}?port=80", "v5.channel.k8s.io,v4.channel.k8s.io", "v4.channel.k8s.io"),
     ],
 )
 async def test_websocket_takes_the_clients_first(path: str, offered: str, taken: str) -> None:
@@ -52,6 +53,10 @@ async def test_websocket_takes_the_clients_first(path: str, offered: str, taken:
     [
         (spdy_head(EXEC, "v9.channel.k8s.io"), 403, "unable to negotiate protocol"),
         (spdy_head(FORWARD, ""), 403, "unable to negotiate protocol"),
+        (websocket_head(FORWARD, "v4.channel.k8s.io"), 400, 'query parameter "port" is required'),
+        (websocket_head(f"{FORWARD}?port=80,x", "v4.channel.k8s.io"), 400, "unable to parse 'x' as a port"),
+        (websocket_head(f"{FORWARD}?port=65536", "v4.channel.k8s.io"), 400, "unable to parse '65536' as a port"),
+        (websocket_head(f"{FORWARD}?{'&'.join(['port=80'] * 65)}", "v4.channel.k8s.io"), 400, "at most 64 ports"),
         (websocket_head(EXEC, "base64.channel.k8s.io"), 400, "the server accepts the WebSocket protocols"),
         (
             websocket_head(EXEC, "v5.channel.k8s.io").replace(b"AAAAAAAAAAAAAAAAAAAAAA==", b"AA=="),

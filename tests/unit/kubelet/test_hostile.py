@@ -70,6 +70,24 @@ async def test_a_resize_that_is_no_size_ends_the_connection() -> None:
         assert site.parts.counts.malformed == 1
 
 
+async def test_a_channel_of_no_port_ends_the_connection() -> None:
+    async def listen(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read()
+        writer.close()
+
+    async with plain() as site, await asyncio.start_server(listen, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        reader, writer = await site.send(websocket_head(f"{FORWARD}?port={port}", V4))
+        assert b" 101 " in await reader.readuntil(b"\r\n\r\n")
+        ports = b"".join(bytes((0x82, 3, channel)) + port.to_bytes(2, "little") for channel in (0, 1))
+        assert await reader.readexactly(len(ports)) == ports
+        writer.write(masked(b"\x00word") + masked(b"\x02beyond the last channel"))
+        await ended(reader)
+        writer.close()
+        await site.quiet()
+        assert site.parts.counts.malformed == 1
+
+
 async def test_a_client_that_opens_no_streams_is_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(process, "KUBELET_STREAM_CREATE_S", 0.3)
     async with plain() as site:
@@ -136,6 +154,7 @@ heads = st.sampled_from(
         websocket_head(EXEC, V5),
         websocket_head(EXEC, V4),
         websocket_head(FORWARD, "SPDY/3.1+portforward.k8s.io"),
+        websocket_head(f"{FORWARD}?port=9&port=9", V4),
     ]
 )
 
