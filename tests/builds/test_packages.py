@@ -57,7 +57,7 @@ def test_the_hub_works_on_an_emulated_machine(target: str, tmp_path: Path) -> No
             f"agent:deb@{target}"
             for target in ("aarch64-bookworm", "aarch64-trixie", "aarch64-jammy", "armhf-bookworm")
         ),
-        *(f"hub:deb@{target}" for target in ("aarch64-bookworm", "amd64-bookworm", "amd64-trixie")),
+        *(f"hub:deb@{target}" for target in ("aarch64-bookworm", "aarch64-trixie", "amd64-bookworm", "amd64-trixie")),
     ],
 )
 def test_lintian_has_nothing_to_say(unit: str, tmp_path: Path) -> None:
