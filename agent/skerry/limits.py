@@ -54,6 +54,7 @@ CLOSE_TIMEOUT_S = 2.0  # to write the farewell and the DISCONNECT
 STREAM_CHUNK_BYTES = 16 * KIB  # data in one Data frame: how long others wait for their turn
 STREAM_WINDOW_BYTES = 256 * KIB  # bytes of one direction that may be unread: a stream's memory at its receiver
 STREAMS_MAX = 32  # open at the same time on one device; times the window is the most memory they take
+STREAMS_TOLD_MAX = 2 * STREAMS_MAX  # streams that one end lists to the other: open, or asked for
 STREAM_OPEN_S = 20.0  # from the Dial to the first Window or Close: a new connection and a busy board
 STREAM_LINGER_S = 5.0  # the connection stays this long after the last stream, for the next command
 STREAM_PING_S = 15  # while streams are open each end says so often that it is there

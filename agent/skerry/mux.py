@@ -21,6 +21,7 @@ from skerry.limits import (
     STREAM_SILENCE_S,
     STREAM_WINDOW_BYTES,
     STREAMS_MAX,
+    STREAMS_TOLD_MAX,
 )
 from skerry.model.streams import Channel, CloseCode, Piece, StreamRequest
 from skerry.ports import Duplex
@@ -48,7 +49,8 @@ class StreamCounts:
 class MuxStream:
     """ports.Duplex over a Mux. Made by it only."""
 
-    def __init__(self, mux: Mux, number: int, until: int) -> None:
+    def __init__(self, mux: Mux, number: int, until: int, given: bool) -> None:
+        """`given`: the other end has been told that it may send."""
         self._mux, self._number = mux, number
         self._sent, self._until = 0, until
         self._received, self._granted, self._unread = 0, STREAM_WINDOW_BYTES, 0
@@ -56,12 +58,15 @@ class MuxStream:
         self._ended_in: set[Channel] = set()
         self._ended_out: set[Channel] = set()
         self._over: tuple[CloseCode, str] | None = None  # why nothing more comes or goes; DONE is one of the reasons
+        self._given = given
+        self._claimed = 0  # bytes that the other end said it has sent, when last asked
         self._news, self._room = asyncio.Event(), asyncio.Event()
         self.accepted: asyncio.Future[bool] = asyncio.get_running_loop().create_future()  # at the end that opened it
 
     async def accept(self) -> None:
         """The stream is open: the other end may send. Raises StreamBroken."""
         self._mux.counts.opened += 1
+        self._given = True
         await self._say(Window(self._mux.epoch, self._number, self._granted))
 
     async def read(self) -> Piece | None:
@@ -134,6 +139,21 @@ class MuxStream:
         self._news.set()
         return ""
 
+    @property
+    def sent(self) -> tuple[int, int]:
+        """Its number, and the bytes that were sent in it."""
+        return self._number, self._sent
+
+    @property
+    def granted(self) -> Window | None:
+        """The window once more, where it was given at all."""
+        return Window(self._mux.epoch, self._number, self._granted) if self._given else None
+
+    def overdue(self, sent: int) -> str:
+        """What is wrong when the other end says that it has sent so much; what it said the time before is due."""
+        due, self._claimed = self._claimed, sent
+        return f"bytes {self._received} to {due} are missing" if due > self._received else ""
+
     def closed(self, got: Close) -> None:
         """The other end ended it."""
         code, detail = got.code, got.detail
@@ -195,8 +215,10 @@ class Mux:
         not answer within STREAM_OPEN_S."""
         if self._lost is not None:
             raise StreamBroken(CloseCode.LOST, str(self._lost))
+        if len(self._streams) >= STREAMS_TOLD_MAX:
+            raise StreamBroken(CloseCode.BUSY, f"{STREAMS_TOLD_MAX} streams are open or asked for")
         self._last += 1
-        stream = MuxStream(self, self._last, 0)
+        stream = MuxStream(self, self._last, 0, given=True)
         self._streams[self._last] = stream
         try:
             await self.say(wire.opening(request, self.epoch, self._last, STREAM_WINDOW_BYTES))
@@ -229,6 +251,7 @@ class Mux:
         self._heard_at = asyncio.get_running_loop().time()
         self.ready.set()
         if isinstance(got, Ready):
+            await self._compare(got)
             return
         if got.stream == CONNECTION and isinstance(got, Close):
             self.lost(got.detail)
@@ -251,13 +274,18 @@ class Mux:
                     await stream.close(CloseCode.LOST, wrong)
 
     async def tend(self) -> None:
-        """Tell the other end now and then that this one is there. Raises LinkLost once it was silent too long."""
+        """Tell the other end now and then that this one is there, and what it should know. Raises LinkLost once it was
+        silent too long."""
         loop = asyncio.get_running_loop()
         while self._lost is None:
             await asyncio.sleep(STREAM_PING_S)
             if loop.time() - self._heard_at > STREAM_SILENCE_S:
                 raise LinkLost(f"the other end was silent for {STREAM_SILENCE_S:.0f} s")
-            await self.say(Ready(self.epoch))
+            streams = list(self._streams.values())
+            await self.say(Ready(self.epoch, self._last, tuple(stream.sent for stream in streams)))
+            for window in [stream.granted for stream in streams]:
+                if window is not None:
+                    await self.say(window)
 
     def lost(self, why: str) -> None:
         """The connection is gone, and with it every stream."""
@@ -275,12 +303,21 @@ class Mux:
     def forget(self, number: int) -> None:
         self._streams.pop(number, None)
 
+    async def _compare(self, got: Ready) -> None:
+        """A Close, an Open or the last Data may have been lost by the broker: then the ends differ, and this shows."""
+        told = dict(got.open)
+        for number, stream in list(self._streams.items()):
+            if number <= got.last and number not in told:
+                await stream.close(CloseCode.LOST, "the other end does not know it any more")
+            elif number in told and (wrong := stream.overdue(told[number])):
+                await stream.close(CloseCode.LOST, wrong)
+
     async def _opened(self, got: Open) -> None:
         if self._accept is None or got.stream <= self._last:
             self.counts.strays += 1
             return
         self._last = got.stream
-        stream = MuxStream(self, got.stream, got.window)
+        stream = MuxStream(self, got.stream, got.window, given=False)
         try:
             if len(self._streams) >= STREAMS_MAX:
                 raise StreamBroken(CloseCode.BUSY, f"STREAMS_MAX {STREAMS_MAX} streams are open on this device")

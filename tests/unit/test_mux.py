@@ -246,6 +246,50 @@ async def test_joined_ends_carry_both_ways_and_end_together(pair: Pair) -> None:
             task.cancel()
 
 
+def lose_once(pipe: Pipe, kind: type) -> None:
+    """The broker loses the next frame of this kind, though it acknowledged it."""
+    left = iter([True])
+    pipe.lose = lambda frame: isinstance(wire.decode(frame), kind) and next(left, False)
+
+
+@pytest.fixture
+async def tended(monkeypatch: pytest.MonkeyPatch, pair: Pair) -> Pair:
+    """Both ends say often that they are there."""
+    monkeypatch.setattr(module, "STREAM_PING_S", 0.02)
+    pair.tasks |= {asyncio.ensure_future(mux.tend()) for mux in (pair.hub, pair.device)}
+    return pair
+
+
+async def test_a_lost_close_ends_the_stream_at_the_other_end_all_the_same(tended: Pair) -> None:
+    hub, device = await tended.stream()
+    lose_once(tended.down, Close)
+    await hub.close(CloseCode.CANCELLED, "kubectl went away")
+    with pytest.raises(StreamBroken, match="does not know it any more"):
+        await take(device)
+    assert tended.device.open_count == 0
+
+
+async def test_a_lost_window_is_told_again(tended: Pair) -> None:
+    hub, device = await tended.stream()
+    lose_once(tended.down, Window)
+    body = bytes(STREAM_WINDOW_BYTES * 2)
+    writing = asyncio.ensure_future(device.write(Piece(Channel.STDOUT, body)))
+    got = 0
+    while got < len(body):
+        piece = await take(hub)
+        assert piece is not None
+        got += len(piece.data)
+    await writing
+
+
+async def test_lost_data_after_which_nothing_comes_is_missed(tended: Pair) -> None:
+    hub, device = await tended.stream()
+    lose_once(tended.down, Data)
+    await hub.write(Piece(Channel.STDIN, b"the end of a command's input", end=True))
+    with pytest.raises(StreamBroken, match="bytes 0 to 28 are missing"):
+        await take(device)
+
+
 async def test_an_end_that_hears_nothing_takes_the_other_for_gone(monkeypatch: pytest.MonkeyPatch, pair: Pair) -> None:
     monkeypatch.setattr(module, "STREAM_PING_S", 0.01)
     monkeypatch.setattr(module, "STREAM_SILENCE_S", 0.05)

@@ -13,7 +13,7 @@ from enum import IntEnum
 from typing import Any
 
 from skerry.errors import Malformed
-from skerry.limits import COMMAND_ARGS_MAX, COMMAND_BYTES_MAX, STREAM_CHUNK_BYTES
+from skerry.limits import COMMAND_ARGS_MAX, COMMAND_BYTES_MAX, STREAM_CHUNK_BYTES, STREAMS_TOLD_MAX
 from skerry.model.streams import Attach, Channel, CloseCode, Exec, Logs, PortForward, Stats, StreamRequest
 from skerry.wire.fields import (
     DETAIL,
@@ -26,6 +26,7 @@ from skerry.wire.fields import (
     Optional,
     Table,
     enum,
+    items,
     pack,
     unpack,
 )
@@ -41,9 +42,12 @@ class StreamKind(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class Ready:
-    """Both ways: this end is there. The device's first one says that its connection for this epoch is up."""
+    """Both ways, now and then: this end is there, it knows the streams up to `last`, and of these `open` are open:
+    their numbers, each with all that this end has sent in it. The device's first one says that its connection is up."""
 
     epoch: bytes
+    last: int = 0
+    open: tuple[tuple[int, int], ...] = ()
     extra: Mapping[int, Any] = field(default_factory=lambda: NO_EXTRA)
 
 
@@ -130,9 +134,10 @@ def _chunk_in(value: Any, name: str) -> bytes:
 
 COMMAND: Coder = (list, _command_in)
 CHUNK: Coder = (bytes, _chunk_in)
+OPEN = items(STREAMS_TOLD_MAX, tuple, lambda *parts: parts, UINT, UINT)
 
 TABLE: Table = {
-    16: (Ready, ((1, "epoch", NONCE),)),
+    16: (Ready, ((1, "epoch", NONCE), (2, "last", UINT), (3, "open", OPEN))),
     17: (
         Open,
         (
@@ -182,6 +187,7 @@ TABLE: Table = {
 }
 TYPE_OF = {cls: kind for kind, (cls, _) in TABLE.items()}
 OPTIONAL: Optional = {
+    Ready: {"last": 0, "open": ()},
     Open: {
         **dict.fromkeys(("namespace", "pod", "container"), ""),
         "command": (),

@@ -99,6 +99,7 @@ MESSAGES: dict[str, Message] = {
 
 STREAMS: dict[str, StreamMessage] = {
     "ready": Ready(NONCE),
+    "ready-open": Ready(NONCE, 9, ((4, 0), (9, 16_384))),
     "open-logs": opening(
         Logs("default", "web", "app", True, True, True, 10, 4_096, 1_764_000_000_000_000_000), NONCE, 1, 262_144
     ),
