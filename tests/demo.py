@@ -53,9 +53,7 @@ def demo(fleet: Fleet) -> None:
         before = identities(board)[FIRST]
         generation = status(board)["generation"]
         seen += [f"container {before[0][:12]}", f"journal generation {generation}"]
-    with step("kubectl logs, kubectl exec: through the hub and MQTT, as if the board were at hand") as seen:
-        seen += fleet.kubectl("logs", "hello", "--tail=1").splitlines()
-        seen += fleet.kubectl("exec", "hello", "--", "sh", "-c", "echo pid $$ of $(hostname)").splitlines()
+    reach_in(fleet)
     with step("hub, API and broker killed, cable pulled, power cut: nothing of the board is left but its disk"):
         board.cut()
         fleet.stop_hub_side()
@@ -99,6 +97,12 @@ def demo(fleet: Fleet) -> None:
         left = board.leftovers()
         if left:
             raise RigError(f"the board left {left}")
+
+
+def reach_in(fleet: Fleet) -> None:
+    with step("kubectl logs, kubectl exec: through the hub and MQTT, as if the board were at hand") as seen:
+        seen += fleet.kubectl("logs", "hello", "--tail=1").splitlines()
+        seen += fleet.kubectl("exec", "hello", "--", "sh", "-c", "echo pid $$ of $(hostname)").splitlines()
 
 
 def main() -> int:
