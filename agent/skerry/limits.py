@@ -75,6 +75,7 @@ STATS_WINDOW_S = (1.0, 120.0)  # least and greatest age of the figures that a sh
 # --- container logs (world/logs, loops/rotate) ------------------------------------------------------------------------
 CONTAINER_LOG_BYTES_MAX = 5 * MIB  # a log that has grown so far is rotated (the default of config.container_log_bytes)
 LOG_CHECK_S = (10.0, 300.0)  # least and longest time between two looks at the sizes; the longest is RELIST_S
+LOG_RENAMED_PARTS_MAX = 4  # of the size at which a log is rotated: all renamed files of a container together
 CONTAINER_LOG_FILES_MAX = 3  # of one container, the one that is written among them
 LOG_LINE_BYTES_MAX = 64 * KIB  # of a line that is kept until it is whole; longer ones pass in pieces
 LOG_READ_BYTES = 32 * KIB  # read from a log at once

@@ -19,6 +19,7 @@ from skerry.limits import (
     CONTAINER_LOG_BYTES_MAX,
     CONTAINER_LOG_FILES_MAX,
     LOG_CHECK_S,
+    LOG_RENAMED_PARTS_MAX,
     RELIST_S,
     RUNTIME_CALL_TIMEOUT_S,
     WATCHDOG_FEED_S,
@@ -97,13 +98,16 @@ def outage_problems(life: Life) -> list[str]:
 
 
 def _logs(device: Device) -> list[str]:
-    """Of a container that runs, no file of its log is larger than one that was looked at as late as may be."""
+    """Of a container that runs, the file of its log that is written is no larger than one that was looked at as late as
+    may be, and the renamed ones together are bounded."""
     out = []
     late_s = LOG_CHECK_S[1] + 2 * LOG_CHECK_S[0] + RUNTIME_CALL_TIMEOUT_S
     for own_id, made in device.engine.containers.items():
         bound = CONTAINER_LOG_BYTES_MAX + talk_bytes_s(own_id) * late_s
         files = device.engine.log_files(own_id) if made.seen.state is ContainerState.RUNNING else {}
-        if len(files) > CONTAINER_LOG_FILES_MAX or max(files.values(), default=0) > bound:
+        renamed = sum(size for number, size in files.items() if number)
+        large = files.get(0, 0) > bound or renamed > LOG_RENAMED_PARTS_MAX * CONTAINER_LOG_BYTES_MAX
+        if len(files) > CONTAINER_LOG_FILES_MAX or large:
             out.append(f"[9] {device.node}: the log of {own_id} has {files} bytes")
     return out
 

@@ -42,6 +42,7 @@ def _running(journal: Journal) -> list[str]:
 async def _bound(runtime: Runtime, container_id: str, counters: Counters, bytes_max: int) -> int:
     """Rotate if that is due; the size of what is written now."""
     files = await runtime.log_files(container_id)
+    size = files.get(0, 0)
     for step in rotation(files, bytes_max):
         match step:
             case Rename(number=number, to=to):
@@ -51,5 +52,5 @@ async def _bound(runtime: Runtime, container_id: str, counters: Counters, bytes_
             case Reopen():
                 await runtime.reopen_container_log(container_id)
                 counters["log_rotations"] += 1
-                return 0
-    return files.get(0, 0)
+                size = 0
+    return size

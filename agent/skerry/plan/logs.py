@@ -9,20 +9,30 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from skerry.limits import CONTAINER_LOG_FILES_MAX, LOG_CHECK_S
+from skerry.limits import CONTAINER_LOG_FILES_MAX, LOG_CHECK_S, LOG_RENAMED_PARTS_MAX
 from skerry.model.logs import Delete, LogStep, Rename, Reopen
 
 
 def rotation(files: Mapping[int, int], bytes_max: int) -> tuple[LogStep, ...]:
     """The steps, in order, for the log of a running container. `files`: number to size in bytes. After a crash between
-    two of them, or a failed Reopen, the next call gives what is missing."""
+    two of them, or a failed Reopen, the next call gives what is missing.
+
+    What grew while nobody looked is not kept for ever: the oldest of the renamed files go until LOG_RENAMED_PARTS_MAX
+    times `bytes_max` is enough for them."""
     steps: list[LogStep] = [Delete(n) for n in sorted(files) if n >= CONTAINER_LOG_FILES_MAX]
-    if 0 not in files:
-        return (*steps, Reopen()) if files else ()
-    if files[0] >= bytes_max:
-        free = next(n for n in range(1, CONTAINER_LOG_FILES_MAX) if n not in files or n + 1 == CONTAINER_LOG_FILES_MAX)
-        steps += [Rename(n, n + 1) for n in range(free - 1, -1, -1)]
-        steps.append(Reopen())
+    left = {n: size for n, size in files.items() if n < CONTAINER_LOG_FILES_MAX}
+    reopen = 0 not in left and bool(files)
+    if left.get(0, 0) >= bytes_max:
+        free = next(n for n in range(1, CONTAINER_LOG_FILES_MAX) if n not in left or n + 1 == CONTAINER_LOG_FILES_MAX)
+        for n in range(free - 1, -1, -1):
+            steps.append(Rename(n, n + 1))
+            left[n + 1] = left.pop(n)
+        reopen = True
+    if reopen:
+        steps.append(Reopen())  # before anything is deleted: until then the runtime writes what was renamed
+    renamed = sorted((n for n in left if n), reverse=True)
+    while renamed and sum(left[n] for n in renamed) > LOG_RENAMED_PARTS_MAX * bytes_max:
+        steps.append(Delete(renamed.pop(0)))
     return tuple(steps)
 
 

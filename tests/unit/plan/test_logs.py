@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from skerry.limits import CONTAINER_LOG_FILES_MAX, LOG_CHECK_S
+from skerry.limits import CONTAINER_LOG_FILES_MAX, LOG_CHECK_S, LOG_RENAMED_PARTS_MAX
 from skerry.model.logs import Delete, LogStep, Rename, Reopen, file_name
 from skerry.plan.logs import next_check, rotation
 
@@ -18,7 +18,9 @@ FULL = 100
     [
         ({}, ()),  # created and not started
         ({0: 99}, ()),
-        ({0: 99, 1: 500, 2: 500}, ()),
+        ({0: 99, 1: 200, 2: 200}, ()),
+        ({0: 99, 1: 201, 2: 200}, (Delete(2),)),  # they grew while the agent was away
+        ({0: 401}, (Rename(0, 1), Reopen(), Delete(1))),
         ({0: 100}, (Rename(0, 1), Reopen())),
         ({0: 100, 1: 100}, (Rename(1, 2), Rename(0, 1), Reopen())),
         ({0: 100, 1: 100, 2: 100}, (Rename(1, 2), Rename(0, 1), Reopen())),
@@ -45,7 +47,9 @@ def test_from_any_state_and_any_crash_it_comes_to_rest_within_its_bound(files: d
                     files[0] = 0
     assert rotation(files, FULL) == ()
     assert files == {} or (files[0] < FULL and set(files) <= set(range(CONTAINER_LOG_FILES_MAX)))
-    assert newest is None or newest in files.values()  # what was written last is never thrown away
+    assert sum(size for number, size in files.items() if number) <= LOG_RENAMED_PARTS_MAX * FULL
+    small = newest is not None and newest <= LOG_RENAMED_PARTS_MAX * FULL
+    assert not small or newest in files.values()  # what was written last goes only where it is too much by itself
 
 
 @pytest.mark.parametrize(
