@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from . import bmap, debs, disk, initrd, kernel, layout, pause, root, sbom
+from . import bmap, debs, devicetree, disk, initrd, kernel, layout, pause, root, sbom
 from .layers import BOOT
 from .limits import EPOCH
 from .manifest import Board
@@ -88,6 +88,7 @@ def _fill(board: Board, parts: Parts, unpacked: Path, work: Path) -> str:
     top = work / "root"
     root.unpacked(parts.root_tar, top)
     version = root.modules(top, unpacked)
+    root.firmware(top, unpacked)
     root.install_deb(top, parts.skerry)
     root.lay_over(top, parts.merged / "files", leave_out=BOOT)
     pause.write(top / "usr/share/skerry/images/pause.tar", (top / "bin/busybox").read_bytes(), board.arch)
@@ -118,6 +119,16 @@ def _check_kernel(board: Board, parts: Parts, unpacked: Path, version: str) -> N
         raise Refusal(board.where, "kernel", "; ".join(lacking), "take another kernel or drop what needs them")
 
 
+def _check_drivers(board: Board, unpacked: Path, version: str, slot: Path, work: Path) -> None:
+    """Whether the initrd drives all that the card depends on, in each device tree of the slot. Raises Refusal."""
+    known = devicetree.drivers((unpacked / "lib/modules" / version / "modules.alias").read_text())
+    loaded = {path.stem for path in (work / "initrd/m").glob("*.ko")}
+    for path in sorted(slot.glob("*.dtb")):
+        lacking = devicetree.lacking(path.read_bytes(), known, loaded)
+        if lacking:
+            raise Refusal(board.where, "initrd", f"{path.name}: {'; '.join(lacking)}", "name these modules too")
+
+
 def _one(unpacked: Path, *places: str) -> Path:
     for place in places:
         if (unpacked / place).is_file():
@@ -140,6 +151,7 @@ def _boot(board: Board, parts: Parts, unpacked: Path, version: str, work: Path) 
         found = (path for top in DTBS for path in (unpacked / top.format(version)).rglob("bcm2*-rpi-*.dtb"))
         for path in sorted(found):
             shutil.copyfile(path, slot / DTB_NAMES.get(path.name, path.name))
+        _check_drivers(board, unpacked, version, slot, work)
         for path in sorted((unpacked / "usr/lib/raspi-firmware").glob("*.*")):
             if path.suffix in (".bin", ".elf", ".dat"):
                 shutil.copyfile(path, boot / path.name)

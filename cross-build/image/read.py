@@ -87,9 +87,10 @@ class Tree:
         return wanted(texts)
 
     def packages(self, made: Board) -> tuple[str, ...]:
-        """The Debian packages of a board, by name: base, architecture, board."""
+        """The Debian packages of a board, by name: base, architecture, vendor, board."""
         names: dict[str, None] = {}
-        for path in (self.folder / "base" / "packages", self.folder / "arch" / made.arch / "packages"):
+        for folder in ("base", f"arch/{made.arch}", f"boards/{made.ident.partition('/')[0]}"):
+            path = self.folder / folder / "packages"
             if path.is_file():
                 names |= dict.fromkeys(w for line in path.read_text().splitlines() for w in line.split("#")[0].split())
         return (*names, *(name for name in made.packages if name not in names))

@@ -18,7 +18,7 @@ MODULES = (
     "drivers/mmc", "drivers/usb/core", "drivers/usb/common", "drivers/usb/dwc2", "drivers/usb/phy",
     "drivers/usb/roles", "drivers/usb/host", "drivers/gpio", "drivers/i2c", "drivers/spi", "drivers/rtc",
     "drivers/hwmon", "drivers/thermal", "drivers/firmware", "drivers/mailbox", "drivers/clk", "drivers/phy",
-    "drivers/pci", "drivers/nvme", "drivers/pinctrl", "drivers/irqchip", "drivers/misc/rp1",
+    "drivers/pci", "drivers/nvme", "drivers/pinctrl", "drivers/irqchip", "drivers/misc/rp1", "drivers/regulator",
 )  # fmt: skip
 # A switch in a rack is not a board.
 NOT_MODULES = (
@@ -28,6 +28,11 @@ NOT_MODULES = (
     "drivers/net/ethernet/marvell/octeontx2", "drivers/net/ethernet/sfc", "drivers/net/ethernet/emulex",
     "drivers/net/wireless/ath", "drivers/net/wireless/intel", "drivers/net/wireless/mediatek",
     "drivers/net/wireless/ti", "drivers/net/wireless/marvell/mwifiex", "drivers/net/wireless/realtek",
+)  # fmt: skip
+# What radios load, of those that a board has on it: 43430 (Raspberry Pi 3 B, Zero 2 W) and 43455 (3 B+, 4, 5).
+FIRMWARE = (
+    "brcm/brcmfmac43430-sdio*", "brcm/brcmfmac43455-sdio*", "cypress/cyfmac43430-sdio*", "cypress/cyfmac43455-sdio*",
+    "regulatory.db*",
 )  # fmt: skip
 
 
@@ -97,6 +102,15 @@ def kept(dependencies: str) -> set[str]:
         if inner.startswith(tuple(f"{m}/" for m in MODULES)) and not inner.startswith(NOT_MODULES):
             found |= {name, *needs.split()}
     return found
+
+
+def firmware(root: Path, unpacked: Path) -> None:
+    """What of the firmware that was unpacked radios may load, into the root; links stay links."""
+    for top in ("lib/firmware", "usr/lib/firmware"):
+        for path in sorted(path for pattern in FIRMWARE for path in (unpacked / top).glob(pattern)):
+            target = root / "usr/lib/firmware" / path.relative_to(unpacked / top)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(path, target, follow_symlinks=False)
 
 
 def tidy(root: Path, epoch: int) -> None:

@@ -19,7 +19,7 @@ from image.read import Tree
 from rig import Site, until
 
 BOARD, DTB = "raspberrypi-3", "bcm2837-rpi-3-b.dtb"
-LOGIN_TIMEOUT_S = 900.0
+LOGIN_TIMEOUT_S = 2400.0  # emulated: on a busy machine seven minutes were too few
 EMULATED = "panic=-1 dwc_otg.fiq_fsm_enable=0 module_blacklist=bcm2835_wdt systemd.show_status=1"
 
 

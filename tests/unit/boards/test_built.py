@@ -34,6 +34,11 @@ PI_FIRMWARE = {
     "raspberrypi-3": ("bootcode.bin", "start.elf", "fixup.dat"),
     "raspberrypi-4": ("start4.elf", "fixup4.dat"), "raspberrypi-5": (),
 }  # fmt: skip
+# What the driver of a board's radio asks for, by the name of its chip, and the nvram for the board.
+RADIO = {
+    "raspberrypi-zero2w": ("43430", ""), "raspberrypi-3": ("43430", ".raspberrypi,3-model-b"),
+    "raspberrypi-4": ("43455", ".raspberrypi,4-model-b"), "raspberrypi-5": ("43455", ".raspberrypi,5-model-b"),
+}  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +53,13 @@ class Image:
 
     def boot_file(self, name: str) -> bytes:
         return subprocess.run(["mtype", "-i", self._boot, f"::{name}"], capture_output=True, check=True).stdout
+
+    def root(self, command: str) -> str:
+        """What debugfs says of root A."""
+        argv = ["debugfs", "-R", command, f"{self.path}?offset={self.plan.root_a.start}"]
+        said = subprocess.run(argv, capture_output=True, text=True, errors="replace", check=True)
+        assert "File not found" not in said.stderr, command
+        return said.stdout
 
     @property
     def _boot(self) -> str:
@@ -126,12 +138,8 @@ def test_the_file_systems_are_sound(image: Image, which: str) -> None:
 
 
 def test_the_root_has_skerry_its_modules_and_the_layers(image: Image) -> None:
-    place = f"{image.path}?offset={image.plan.root_a.start}"
-
     def text(path: str) -> str:
-        said = subprocess.run(["debugfs", "-R", f"cat {path}", place], capture_output=True, text=True, check=True)
-        assert "File not found" not in said.stderr, path
-        return said.stdout
+        return image.root(f"cat {path}")
 
     assert "LABEL=data" in text("/etc/fstab")
     assert "skerry.cli" in text("/usr/bin/skerry")
@@ -140,6 +148,33 @@ def test_the_root_has_skerry_its_modules_and_the_layers(image: Image) -> None:
     assert re.search(r"^Package: skerry\nStatus: install ok installed$", status, re.MULTILINE)
     assert "half-" not in status
     assert "unpacked" not in re.findall(r"^Status: .* (\S+)$", status, re.MULTILINE)
+
+
+def test_a_raspberry_pi_has_all_that_its_radio_asks_for(image: Image) -> None:
+    if image.board.short not in RADIO:
+        pytest.skip("no radio")
+    chip, model = RADIO[image.board.short]
+    firmware = "/usr/lib/firmware"
+    for name in (f"brcm/brcmfmac{chip}-sdio.bin", f"brcm/brcmfmac{chip}-sdio{model}.txt", "regulatory.db"):
+        text = image.root(f"stat {firmware}/{name}")
+        link = re.search(r'Fast link dest: "(.+)"', text)
+        if link is not None:  # all links here are relative, and point to a file
+            text = image.root(f"stat {firmware}/{Path(name).parent}/{link[1]}")
+        assert re.search(r"Type: regular", text), name
+        size = re.search(r"Size: (\d+)", text)
+        assert size is not None
+        assert int(size[1]) > 500, name
+    assert "Type: regular" in image.root("stat /usr/sbin/wpa_supplicant")
+    assert 'Fast link dest: "/dev/null"' in image.root("stat /etc/systemd/system/wpa_supplicant.service")
+    modules = image.root(f"ls -p /usr/lib/modules/{kernel_of(image)}/kernel/net/wireless")
+    assert re.search(r"/cfg80211\.ko", modules)
+
+
+def kernel_of(image: Image) -> str:
+    """The version of the root's kernel: its one folder of modules."""
+    found: set[str] = set(re.findall(r"/([^/]+)/\d*/$", image.root("ls -p /usr/lib/modules"), re.MULTILINE))
+    (name,) = found - {".", ".."}
+    return name
 
 
 def test_the_bill_of_materials_has_every_locked_package(image: Image) -> None:

@@ -3,7 +3,6 @@ namespaces of its own: its mounts and the host name that it sets are seen nowher
 
 from __future__ import annotations
 
-import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,19 +10,12 @@ import pytest
 
 from image.read import ROOT
 
+from .boot_partition import boot, needs_namespaces
+
 SCRIPT = ROOT / "firmware-configs/base/overlay/usr/lib/skerry-board/join"
 GOOD = 'node = "edge-1"\nbroker = "mqtt://127.0.0.1:1883"\n'
 OTHER = 'node = "edge-2"\nbroker = "mqtt://127.0.0.1:1884"\n'
 BAD = 'node = "edge-2"\nbroker = "http://127.0.0.1"\n'
-# The boot partition as the board has it: a mount of its own, read-only. What is on it at the end is copied back.
-BOARD = """
-mount -t tmpfs boot "$1" && cp "$2"/. "$1" -r && mount -o remount,ro "$1" || exit 99
-"$3" "$1" "$4" "$5"; ended=$?
-touch "$1/x" 2>/dev/null && exit 98
-cp -r "$1/." "$6"
-hostname
-exit $ended
-"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,20 +37,7 @@ class Board:
     def boot(self, join: str | None) -> Run:
         if join is not None:
             (self.card / "skerry-join.toml").write_text(join)
-        after = self.folder / "after"
-        after.mkdir(exist_ok=True)
-        (self.folder / "boot").mkdir(exist_ok=True)
-        argv = ["unshare", "--map-root-user", "--uts", "--mount", "sh", "-c", BOARD, "sh"]
-        paths = [self.folder / "boot", self.card, SCRIPT, self.etc, ROOT / "agent", after]
-        done = subprocess.run(
-            [*argv, *map(str, paths)], capture_output=True, text=True, check=False, timeout=60, cwd=self.folder
-        )
-        assert done.returncode not in (98, 99), done.stderr
-        self.card.rename(self.folder / "before")
-        after.rename(self.card)
-        (self.folder / "before").rename(after)
-        for path in after.iterdir():
-            path.unlink()
+        done = boot(self.card, self.folder, SCRIPT, self.etc, ROOT / "agent", after="hostname")
         error = self.card / "skerry-join.error.txt"
         name = done.stdout.splitlines()[-1]
         return Run(done.returncode, name, done.stdout + done.stderr, error.read_text() if error.exists() else None)
@@ -70,10 +49,7 @@ class Board:
 
 @pytest.fixture
 def board(tmp_path: Path) -> Board:
-    probe = ["unshare", "--map-root-user", "--uts", "--mount", "true"]
-    if subprocess.run(probe, capture_output=True, check=False).returncode != 0:
-        pytest.skip("this machine gives no namespaces")
-    return Board(tmp_path)
+    return Board(needs_namespaces(tmp_path))
 
 
 def test_a_join_file_is_taken_over_once(board: Board) -> None:
