@@ -55,6 +55,12 @@ def test_every_board_of_the_repository_is_right() -> None:
     }  # fmt: skip
 
 
+def test_a_maker_s_packages_go_to_its_boards_and_to_no_other() -> None:
+    tree = Tree()
+    assert "wpasupplicant" in tree.packages(tree.board("raspberrypi-zero2w"))
+    assert "wpasupplicant" not in tree.packages(tree.board("qemu-virt-arm64"))
+
+
 def test_every_manifest_has_about_twelve_lines() -> None:
     lines = {p: p.read_text().count("\n") for p in (ROOT / "firmware-configs" / "boards").glob("*/*/board.toml")}
     assert [p for p, count in lines.items() if not 11 <= count <= 13] == []
