@@ -24,15 +24,30 @@ class Forward:
     async def read(self) -> Piece | None:
         if self._over:
             return None
-        data = await self._unless_closed(asyncio.get_running_loop().sock_recv(self._sock, STREAM_CHUNK_BYTES))
-        self._over = not data
+        try:  # what is there already costs no task of its own
+            data: bytes | None = self._sock.recv(STREAM_CHUNK_BYTES)
+            await asyncio.sleep(0)
+        except BlockingIOError:
+            data = await self._unless_closed(asyncio.get_running_loop().sock_recv(self._sock, STREAM_CHUNK_BYTES))
+        except OSError as error:
+            raise _broken(error) from error
+        self._over = self._over or not data
         return None if self._closed else Piece(Channel.STDOUT, data or b"", end=not data)
 
     async def write(self, piece: Piece) -> None:
         if piece.channel is not Channel.STDIN or self._closed:
             return
         if piece.data:
-            await self._unless_closed(asyncio.get_running_loop().sock_sendall(self._sock, piece.data))
+            try:
+                sent = self._sock.send(piece.data)
+                await asyncio.sleep(0)
+            except BlockingIOError:
+                sent = 0
+            except OSError as error:
+                raise _broken(error) from error
+            if sent < len(piece.data) and not self._closed:
+                rest = memoryview(piece.data)[sent:]
+                await self._unless_closed(asyncio.get_running_loop().sock_sendall(self._sock, rest))
         if piece.end and not self._closed:
             with contextlib.suppress(OSError):
                 self._sock.shutdown(socket.SHUT_WR)
@@ -54,6 +69,10 @@ class Forward:
             await asyncio.wait((work, self._shut), return_when=asyncio.FIRST_COMPLETED)
             return work.result() if work.done() and not self._closed else None
         except OSError as error:
-            raise StreamBroken(CloseCode.FAILED, f"the pod's connection: {error.strerror or error}") from error
+            raise _broken(error) from error
         finally:
             work.cancel()
+
+
+def _broken(error: OSError) -> StreamBroken:
+    return StreamBroken(CloseCode.FAILED, f"the pod's connection: {error.strerror or error}")

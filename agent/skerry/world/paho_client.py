@@ -23,7 +23,7 @@ try:
     from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode, MQTTProtocolVersion
     from paho.mqtt.exception import MalformedPacket
     from paho.mqtt.packettypes import PacketTypes
-    from paho.mqtt.properties import Properties
+    from paho.mqtt.properties import Properties, VariableByteIntegers
     from paho.mqtt.reasoncodes import ReasonCode
     from paho.mqtt.subscribeoptions import SubscribeOptions
 finally:
@@ -96,15 +96,44 @@ class PahoClient(Client):
             raise ConnectionError("packet too large")  # paho makes a lost connection of it
         return super()._sock_recv(min(bufsize, READ_BYTES))
 
+    def _handle_publish(self) -> MQTTErrorCode:
+        """As paho's, but the properties are skipped: skerry wants none of them, and paho makes tables of all that there
+        are for each message, half of what a received message costs."""
+        packet, qos = self._in_packet["packet"], self._in_packet["command"] >> 1 & 3
+        if qos == 2:
+            return self._send_pubrec(0)
+        at = 2 + int.from_bytes(packet[:2], "big")
+        topic, mid = bytes(packet[2:at]), int.from_bytes(packet[at : at + 2], "big") if qos else 0
+        at += 2 * qos
+        length, used = VariableByteIntegers.decode(packet[at : at + 4])  # type: ignore[no-untyped-call]
+        at += used + length
+        if at > len(packet):
+            raise MalformedPacket(f"a PUBLISH of {len(packet)} bytes, where {at} are announced")
+        message = MQTTMessage(mid, topic)
+        message.qos, message.payload = qos, bytes(packet[at:])
+        self._handle_on_message(message)
+        return MQTTErrorCode.MQTT_ERR_SUCCESS if self._manual_ack or not qos else self._send_puback(mid)
+
     def _send_pubrec(self, mid: int) -> MQTTErrorCode:
         raise MalformedPacket(f"QoS 2 was never asked for (packet {mid})")  # paho would keep such messages unbounded
 
 
+class _Expiry(Properties):
+    """A message expiry, packed once and not for each message."""
+
+    def __init__(self, seconds: int) -> None:
+        super().__init__(PacketTypes.PUBLISH)  # type: ignore[no-untyped-call]
+        self.MessageExpiryInterval = seconds
+        object.__setattr__(self, "_packed", super().pack())  # type: ignore[no-untyped-call]
+
+    def pack(self) -> bytes:
+        packed: bytes = self.__dict__["_packed"]
+        return packed
+
+
 @lru_cache(maxsize=4)
 def _expiry(seconds: int) -> Properties:
-    properties = Properties(PacketTypes.PUBLISH)  # type: ignore[no-untyped-call]
-    properties.MessageExpiryInterval = seconds
-    return properties
+    return _Expiry(seconds)
 
 
 def subscription() -> SubscribeOptions:
