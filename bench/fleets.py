@@ -17,7 +17,7 @@ from pathlib import Path
 
 from bench import traced
 from fleet import Fleet, pod
-from rig import Device, until
+from rig import Device, cgroups, until
 from rig.process import Process
 
 TASK = re.compile(r"^(\S+ \S+) \+0000 UTC \S+ /tasks/(start|exit) \{.*?\"container_id\":\"([0-9a-f]+)\"", re.MULTILINE)
@@ -90,6 +90,15 @@ class Events:
             return found if len(found) >= count else []
 
         return until(enough, f"{count} starts", timeout_s)
+
+
+def weigh(fleet: Fleet, processes: int = 8) -> None:
+    """To the scheduler the whole fleet is one group, which weighs no more than one process beside it. Let it weigh what
+    its busy processes would without a group, so that a figure is less about what else runs on this machine."""
+    for folder in cgroups.folders(fleet.site.run_.cgroup):
+        for name, each in (("cpu.shares", 1024), ("cpu.weight", 100)):
+            if (folder / name).exists():
+                (folder / name).write_text(str(each * processes))
 
 
 def grow(fleet: Fleet, board: Device, have: int, want: int) -> None:
