@@ -97,6 +97,7 @@ async def serve_hub(
         hub = Hub(
             cluster, mqtt, bulk, clock, entropy, log, replica=replica, lease_s=lease_s,
             endpoint_of=lambda node: found[0].endpoint_of(node) if found else None,
+            on_own=lambda nodes: found[0].retain(nodes) if found else None,
         )  # fmt: skip
         found += [_kubelet(hub, cluster, clock, kubelet)] if kubelet is not None else []
         shown = lambda: _snapshot(hub, found)  # noqa: E731

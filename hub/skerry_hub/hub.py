@@ -12,7 +12,7 @@ from typing import Any
 from skerry.ports import Clock, Entropy
 from skerry_hub.cloudhub.sessions import Sessions
 from skerry_hub.cloudhub.streams import DeviceStreams
-from skerry_hub.edgecontroller.controller import EdgeController
+from skerry_hub.edgecontroller.controller import EdgeController, OnOwn
 from skerry_hub.edgecontroller.nodes import EndpointOf
 from skerry_hub.edgecontroller.replicas import Replicas
 from skerry_hub.limits import LEASE_DURATION_S
@@ -21,8 +21,8 @@ from skerry_hub.ports import Broker, Cluster
 
 class Hub:
     """`replica` is this process's name among several that share the devices; empty: it serves them all. `endpoint_of`
-    says where logs and exec of a node are served. `bulk` is the connection for streams, opened with the first of
-    them."""
+    says where logs and exec of a node are served, `on_own` hears which devices are this replica's, whenever that
+    changes. `bulk` is the connection for streams, opened with the first of them."""
 
     def __init__(
         self,
@@ -36,11 +36,13 @@ class Hub:
         replica: str = "",
         lease_s: int = LEASE_DURATION_S,
         endpoint_of: EndpointOf = lambda _node: None,
+        on_own: OnOwn = lambda _nodes: None,
     ) -> None:
         self.replicas = Replicas(cluster, clock, entropy, log, replica) if replica else None
         self.controller = EdgeController(
-            cluster, clock, entropy, log, replicas=self.replicas, endpoint_of=endpoint_of, lease_s=lease_s
-        )
+            cluster, clock, entropy, log, replicas=self.replicas, endpoint_of=endpoint_of, on_own=on_own,
+            lease_s=lease_s,
+        )  # fmt: skip
         self.sessions = Sessions(broker, self.controller, clock, entropy, log)
         self.controller.listen(self.sessions)
         self.streams = DeviceStreams(bulk, self.sessions.dial, entropy, log)

@@ -43,6 +43,7 @@ from skerry_hub.ports import (
 from skerry_hub.sets import Target
 
 IDENTITY = "identity"
+OnOwn = Callable[[frozenset[str]], None]  # the devices of this replica; must neither block nor raise
 KINDS = {Kind.CONFIG_MAP: CONFIG_MAPS, Kind.SECRET: SECRETS}
 
 
@@ -68,6 +69,7 @@ class EdgeController:
         *,
         replicas: Replicas | None = None,
         endpoint_of: EndpointOf = lambda _node: None,
+        on_own: OnOwn = lambda _nodes: None,
         lease_s: int = LEASE_DURATION_S,
     ) -> None:
         self._cluster, self._clock, self._entropy, self._log = cluster, clock, entropy, log
@@ -93,6 +95,7 @@ class EdgeController:
         self._index = Index(self._set_changed, self._config)
         self._chosen: dict[str, Mapping[Key, Object]] = {}
         self._own: frozenset[str] = frozenset()  # the devices that the audience knows of
+        self._on_own = on_own
         self._replicas = replicas
         if replicas is not None:
             replicas.changed = self._shared_out
@@ -204,12 +207,12 @@ class EdgeController:
     def _node_changed(self, name: Name, before: Obj | None, now: Obj | None) -> None:
         node = name[1]
         self._nodes.look(node)
-        if self._audience is None or not self.ready.is_set():
+        if not self.ready.is_set():
             return
         if (before is None) != (now is None):
             self._tell_nodes()
         annotations = [((o or {}).get("metadata") or {}).get("annotations") or {} for o in (before, now)]
-        if node in self._own and annotations[0].get(ADOPT) != annotations[1].get(ADOPT):
+        if self._audience is not None and node in self._own and annotations[0].get(ADOPT) != annotations[1].get(ADOPT):
             self._audience.changed(node)
 
     def _set_changed(self, node: str) -> None:
@@ -285,6 +288,7 @@ class EdgeController:
             self.leases.live(node, False)
             self._told.pop(node, None)
             self._mirrors.forget(node)
+        self._on_own(self._own)
         if self._audience is not None:
             self._audience.nodes(self._own)
 

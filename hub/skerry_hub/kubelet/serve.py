@@ -10,7 +10,7 @@ import socket
 import ssl
 import tempfile
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Set
 from dataclasses import dataclass
 
 from skerry.errors import ConfigInvalid, SkerryError
@@ -95,7 +95,7 @@ class KubeletEndpoints:
                 self._log(f"{why}")
                 return None
             self._ports[node] = port
-            task = asyncio.ensure_future(self._start(node, listener))
+            task = asyncio.ensure_future(self._start(node, port, listener))
             self._starting[task] = listener
             task.add_done_callback(self._started)
         return self._advertise, self._ports[node]
@@ -103,6 +103,11 @@ class KubeletEndpoints:
     def renew(self, keys: ServingKeys) -> None:
         """A new certificate, for connections from now on. Raises ConfigInvalid and keeps the old one."""
         _load(self._tls, keys)
+
+    def retain(self, nodes: Set[str]) -> None:
+        """Only these are served here from now on."""
+        for node in self._ports.keys() - nodes:
+            self.forget(node)
 
     def forget(self, node: str) -> None:
         """The node is served elsewhere, or is no more. Streams that are open go on."""
@@ -156,14 +161,14 @@ class KubeletEndpoints:
         if task.cancelled() or task.exception() is not None:
             listener.close()
 
-    async def _start(self, node: str, listener: socket.socket) -> None:
+    async def _start(self, node: str, port: int, listener: socket.socket) -> None:
         factory = self._connections.serving(NodeEndpoint(node, self._parts))
         server = await asyncio.get_running_loop().create_server(
             factory, sock=listener, ssl=self._tls, ssl_handshake_timeout=TLS_HANDSHAKE_S
         )
-        if node in self._ports:
+        if self._ports.get(node) == port:
             self._servers[node] = server
-        else:
+        else:  # forgotten meanwhile, and perhaps bound again elsewhere
             server.close()
 
 

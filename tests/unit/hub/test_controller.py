@@ -394,3 +394,16 @@ async def test_the_node_leads_to_the_replica_s_endpoint_as_soon_as_there_is_one(
     assert site.task is not None
     site.task.cancel()
     await asyncio.gather(site.task, return_exceptions=True)
+
+
+async def test_whoever_serves_the_nodes_hears_which_are_gone(site: Site) -> None:
+    heard: list[frozenset[str]] = []
+    site.controller = EdgeController(site.api, site.clock, Dice(), site.log.append, on_own=heard.append)
+    await site.start()
+    assert heard[-1] == {"pi"}
+    site.say(NODES, node("eve"), WatchType.ADDED)
+    await site.clock.advance(1)
+    assert heard[-1] == {"pi", "eve"}
+    site.say(NODES, node(), WatchType.DELETED)
+    await site.clock.advance(1)
+    assert heard[-1] == {"eve"}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import ssl
 from pathlib import Path
 
 import pytest
@@ -60,6 +61,46 @@ async def test_a_port_that_somebody_else_has_is_passed_over_and_none_is_told(dat
         made.forget("a")
         await asyncio.sleep(0)
         await made.close()
+
+
+async def test_a_node_that_is_gone_is_served_no_more_and_may_come_back(data: Path) -> None:
+    made = endpoints(data, {})
+    at = {node: made.endpoint_of(node) for node in ("a", "b")}
+    for address in at.values():
+        assert address is not None
+        await until_served(address)
+    made.retain({"b", "c"})
+    assert at["a"] is not None
+    assert at["b"] is not None
+    with pytest.raises(ConnectionRefusedError):
+        await asyncio.open_connection(*at["a"])
+    await until_served(at["b"])
+    assert made.snapshot()["nodes"] == 1
+    assert made.endpoint_of("a") == at["a"]
+    await until_served(at["a"])
+    await made.close()
+
+
+async def test_a_node_that_goes_before_its_listener_runs_leaves_none(data: Path) -> None:
+    made = endpoints(data, {})
+    first = made.endpoint_of("a")
+    assert first is not None
+    made.retain(set())
+    second = made.endpoint_of("a")  # elsewhere: the first still has its port
+    assert second is not None
+    assert second != first
+    await until_served(second)
+    with pytest.raises(ConnectionRefusedError):
+        await asyncio.open_connection(*first)
+    await made.close()
+
+
+async def until_served(address: tuple[str, int]) -> None:
+    """A connection is made, and a handshake answered."""
+    context = ssl.create_default_context()
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    _, writer = await asyncio.wait_for(asyncio.open_connection(*address, ssl=context), 30)
+    writer.close()
 
 
 @pytest.mark.parametrize(
