@@ -65,7 +65,7 @@ def log_path(request: Request, pod: Obj) -> str:
     """Path and query of the node's answer to `GET …/log`. Raises ApiError 400 or 422."""
     meta = pod["metadata"]
     numbers = {name: _int64(request, name) for name in ("sinceSeconds", "tailLines", "limitBytes")}
-    causes = _log_causes(numbers, bool(request.param("sinceTime")))
+    causes = [*_log_causes(numbers, bool(request.param("sinceTime"))), *_not_served(request)]
     if causes:
         raise invalid("PodLogOptions", "", meta["name"], causes)
     container = container_of(pod, request.param("container"))
@@ -132,6 +132,16 @@ def _int64(request: Request, name: str) -> int | None:
     if not _INT64.fullmatch(text):
         raise bad_request(f'strconv.ParseInt: parsing "{text[:40]}": invalid syntax')
     return int(text)
+
+
+def _not_served(request: Request) -> list[Cause]:
+    """Options of a log that would change what it is, or who is believed."""
+    out = []
+    if truth(request, "insecureSkipTLSVerifyBackend"):
+        out.append(forbidden_value("insecureSkipTLSVerifyBackend", "the certificates of nodes are always verified"))
+    if request.param("stream") not in ("", "All"):
+        out.append(forbidden_value("stream", "may not be specified"))  # as with PodLogsQuerySplitStreams off
+    return out
 
 
 def _log_causes(numbers: dict[str, int | None], since_time: bool) -> list[Cause]:

@@ -26,7 +26,7 @@ def test_a_log_is_asked_for_as_a_kubelet_takes_it() -> None:
     assert pod_connect.log_path(asks(), ONE) == "/containerLogs/n/web/a"
     every = asks(
         container="i", follow="true", previous="true", timestamps="true", tailLines="5", limitBytes="7",
-        sinceTime="2026-01-01T00:00:00+01:00", pretty="true",
+        sinceTime="2026-01-01T00:00:00+01:00", pretty="true", stream="All", insecureSkipTLSVerifyBackend="false",
     )  # fmt: skip
     assert pod_connect.log_path(every, TWO) == (
         "/containerLogs/n/pair/i?follow=true&limitBytes=7&previous=true"
@@ -52,6 +52,17 @@ def test_processes_and_ports_are_asked_for_as_a_kubelet_takes_them() -> None:
             {"tailLines": "-1"},
             422,
             'PodLogOptions "pair" is invalid: tailLines: Invalid value: -1: must be greater than or equal to 0',
+        ),
+        (
+            {"insecureSkipTLSVerifyBackend": "true", "container": "a"},
+            422,
+            'PodLogOptions "pair" is invalid: insecureSkipTLSVerifyBackend: Forbidden: '
+            "the certificates of nodes are always verified",
+        ),
+        (
+            {"stream": "Stderr", "container": "a"},
+            422,
+            'PodLogOptions "pair" is invalid: stream: Forbidden: may not be specified',
         ),
         (
             {"limitBytes": "0"},
