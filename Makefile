@@ -84,6 +84,8 @@ lock-image: setup ## pin the Debian packages of the images, from this machine's 
 	PYTHONPATH=cross-build $(PYTHON) -m image lock $(ONLY)
 
 qemu: qemu-image qemu-image-armhf ## boot the images in QEMU: reboot offline, upgrade, power cuts, watchdog
+	$(MAKE) --no-print-directory deb
+	$(MAKE) --no-print-directory deb TARGET=armhf-bookworm
 	$(PYTEST) tests/qemu
 	PYTHONPATH=tests:cross-build $(PYTHON) -m qemu.figures
 

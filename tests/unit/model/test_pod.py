@@ -123,7 +123,7 @@ def test_absent_equals_default() -> None:
 
 def test_how_a_container_is_attached_to_is_given_when_it_is_made() -> None:
     plain = Container("a", "example.com/app:1")
-    asked = [replace(plain, **{field: True}) for field in ("stdin", "stdin_once", "tty")]
+    asked = [replace(plain, stdin=True), replace(plain, stdin_once=True), replace(plain, tty=True)]
     assert len({fingerprint(one, ()) for one in (plain, *asked)}) == 4
 
 
