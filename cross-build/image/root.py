@@ -106,9 +106,9 @@ def kept(dependencies: str) -> set[str]:
 
 def firmware(root: Path, unpacked: Path) -> None:
     """What of the firmware that was unpacked radios may load, into the root; links stay links."""
-    for top in ("lib/firmware", "usr/lib/firmware"):
-        for path in sorted(path for pattern in FIRMWARE for path in (unpacked / top).glob(pattern)):
-            target = root / "usr/lib/firmware" / path.relative_to(unpacked / top)
+    for top in {(unpacked / name).resolve() for name in ("lib/firmware", "usr/lib/firmware")}:  # /lib may be a link
+        for path in sorted(path for pattern in FIRMWARE for path in top.glob(pattern)):
+            target = root / "usr/lib/firmware" / path.relative_to(top)
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(path, target, follow_symlinks=False)
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from image.root import firmware, kept
 
 
@@ -21,8 +23,12 @@ def test_of_the_modules_a_board_may_need_all_that_they_depend_on_is_kept() -> No
     }  # fmt: skip
 
 
-def test_a_board_s_radio_finds_its_firmware_and_no_other_is_taken(tmp_path: Path) -> None:
+@pytest.mark.parametrize("merged", [False, True], ids=["Debian 12", "Debian 13, whose kernel brought /lib as a link"])
+def test_a_board_s_radio_finds_its_firmware_and_no_other_is_taken(tmp_path: Path, merged: bool) -> None:
     packages, root = tmp_path / "packages", tmp_path / "root"
+    if merged:
+        (packages / "usr/lib").mkdir(parents=True)
+        (packages / "lib").symlink_to("usr/lib")
     for name in (
         "lib/firmware/cypress/cyfmac43430-sdio.bin", "lib/firmware/brcm/brcmfmac4366b-pcie.bin",
         "usr/lib/firmware/regulatory.db-debian",
