@@ -223,6 +223,9 @@ def matches(obj: Obj, labels: str, fields: str) -> bool:
         if (obj["metadata"].get("labels") or {}).get(key) != value:
             return False
     if fields:
+        name = fields.removeprefix("metadata.name=")
+        if name != fields:
+            return bool(obj["metadata"]["name"] == name)
         assert fields == "spec.nodeName!=", fields
         return bool((obj.get("spec") or {}).get("nodeName"))
     return True

@@ -84,6 +84,12 @@ class Mirrors:
         names = [name for name, p in ((folder.pods if folder else None) or {}).items() if p.uid == uid]
         return self._shown(node, names[0], uid) if names else None
 
+    def knows(self, node: str, uid: str) -> bool:
+        """Whether it is a pod of the device's own, whose mirror may not be there yet."""
+        folder = self._folders.get(node)
+        pods = folder.pods if folder is not None else None
+        return any(local.uid == uid for local in (pods or {}).values())
+
     def statuses(self, node: str) -> list[PodStatus]:
         """The latest of every pod that has a mirror."""
         folder = self._folders.get(node, Folder())

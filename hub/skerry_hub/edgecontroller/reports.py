@@ -157,7 +157,7 @@ class Reports:
                 return self._write_event(node, said)
 
     async def _write_pod(self, node: str, said: PodStatus) -> None:
-        pod = self._mine(node, said.uid)
+        pod = await self._found(node, said.uid, said.namespace, said.name)
         if pod is None or pod["metadata"]["uid"] != said.uid:
             self._mirrors.remember(node, said)
         if pod is None:
@@ -200,13 +200,23 @@ class Reports:
 
     async def _write_event(self, node: str, said: Event) -> None:
         if said.pod_uid:
-            pod = self._mine(node, said.pod_uid)
+            pod = await self._found(node, said.pod_uid, said.namespace, said.name)
             if pod is None or pod["metadata"]["namespace"] != said.namespace or pod["metadata"]["name"] != said.name:
                 self.counts.without_pod += 1
                 return
             said = replace(said, pod_uid=pod["metadata"]["uid"])
         if await tell(self._cluster, status.event_object(said, node, self._clock.wall())):
             self.counts.events += 1
+
+    async def _found(self, node: str, uid: str, namespace: str, name: str) -> Obj | None:
+        """As `_mine`; what the informers do not show is asked of the API, since they may be behind what another replica
+        has sent to the device, and a report about no pod is acknowledged and gone."""
+        pod = self._mine(node, uid)
+        if pod is not None or not namespace or not name or self._mirrors.knows(node, uid):
+            return pod
+        shown = await self._cluster.list(PODS, namespace=namespace, fields=f"metadata.name={name}")
+        same = (p for p in shown.items if p["metadata"]["uid"] == uid and p["spec"].get("nodeName") == node)
+        return next((p for p in same if not is_mirror(p)), None)
 
     def _mine(self, node: str, uid: str) -> Obj | None:
         """The pod, if it is this device's to speak of; of its own pods the mirror, which has another uid."""

@@ -109,6 +109,15 @@ async def test_what_speaks_of_no_pod_of_this_device_is_dropped(site: Site, said:
     assert site.reports.counts.without_pod == 1
 
 
+@pytest.mark.parametrize("said", [status(), event()])
+async def test_what_speaks_of_a_pod_that_the_informer_does_not_show_yet_is_stored(site: Site, said: Reported) -> None:
+    """Another replica has sent it to the device; an acknowledged report would be gone."""
+    del site.pods["uid-web"]
+    assert (await site.store(said)).done()
+    assert len(site.api.writes) == 1
+    assert site.reports.counts.without_pod == 0
+
+
 async def test_a_body_that_does_not_parse_is_dropped_and_counted(site: Site) -> None:
     bad = OutboxItem(1, KIND_OF[PodStatus], "s", b"\xff")
     await site.reports.store("pi", [bad])
@@ -180,6 +189,7 @@ async def test_what_the_api_will_never_take_holds_up_nothing(site: Site, why: Cl
 async def test_a_pod_that_vanishes_while_its_status_waits_is_dropped(site: Site) -> None:
     site.api.write_failures = [ClusterAway("x")]
     task = await site.store(status())
+    site.api.objects.clear()
     del site.pods["uid-web"]
     await site.clock.advance(5)
     assert task.done()
