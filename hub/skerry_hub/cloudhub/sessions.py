@@ -187,7 +187,7 @@ class Sessions:
         for names in _batches(sorted(wanted - self._subscribed)):
             await self._broker.subscribe([topic(name, which) for name in names for which in (UP, WILL)])
             self._subscribed.update(names)
-            self._hails.update(dict.fromkeys(names))
+            self._hails.update(dict.fromkeys(n for n in names if n in self._devices))  # some may have gone meanwhile
 
     def _hail(self) -> None:
         for name in list(self._hails)[:HAIL_BATCH]:

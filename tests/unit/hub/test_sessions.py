@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 
 import pytest
 
@@ -200,3 +200,20 @@ async def test_an_idle_session_sets_no_timer(site: Site) -> None:
     before = site.counts()
     await site.clock.advance(86_400)
     assert site.counts() == before
+
+
+async def test_a_device_that_goes_while_it_is_being_subscribed_is_not_hailed(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another replica took it over: the hub goes on with the others."""
+    subscribe = site.broker.subscribe
+
+    async def slowly(topics: Sequence[str]) -> None:
+        site.sessions.nodes([NODE])  # OTHER is not ours any more
+        await subscribe(topics)
+
+    monkeypatch.setattr(site.broker, "subscribe", slowly)
+    await site.start(NODE, OTHER)
+    assert [m.code for m in site.broker.heard(NODE) if isinstance(m, Reject)] == [RejectCode.NO_SESSION]
+    assert site.broker.heard(OTHER) == []
+    assert site.broker.topics == {topic(NODE, w) for w in ("up", "will")}
