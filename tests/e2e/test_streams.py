@@ -212,14 +212,14 @@ async def test_the_loop_keeps_a_talkative_containers_log_within_its_bound(
     runtime, pod, bytes_max = site.runtime(), make_pod(), 200_000
     script = "n=0; while [ $n -lt 30000 ]; do n=$((n + 1)); echo line $n; done; sleep 2"
     _, container_id = await run(runtime, pod, make_spec(site, ("/bin/sh", "-c", script)))
-    journal, said = await opened(MemoryStore()), list[str]()
+    journal, said, counters = await opened(MemoryStore()), list[str](), Counters()
 
     def heard(line: str) -> None:
         said.append(line)
 
     journal.observe(None, await runtime.look())
     stream = await runtime.logs(container_id, asking(follow=True))
-    loop = rotate.rotate_loop(runtime, journal, SystemClock(), SystemEntropy(), heard, Counters(), bytes_max)
+    loop = rotate.rotate_loop(runtime, journal, SystemClock(), SystemEntropy(), heard, counters, bytes_max)
     rotating = asyncio.ensure_future(loop)
     lines = (await told(stream))[Channel.STDOUT].decode().splitlines()
     rotating.cancel()
@@ -227,7 +227,7 @@ async def test_the_loop_keeps_a_talkative_containers_log_within_its_bound(
     assert lines == [f"line {n + 1}" for n in range(30_000)]
     files = await runtime.log_files(container_id)
     assert set(files) <= {0, 1, 2}
-    assert 1 in files
+    assert counters["log_rotations"] >= 1  # what was renamed may be gone: it is too much by itself on a slow machine
     await stream.close()
 
 
