@@ -397,11 +397,11 @@ class HubSession:
         if not same or self._version <= target.resource_version:
             self._wait_until = None
             return None
-        if self._wait_until is None:
-            self._wait_until = now + RESTORED_WAIT_S
-        if now < self._wait_until:
+        if self._wait_until is not None and now < self._wait_until:
             return []
-        self._wait_until = now + RESTORED_WAIT_S  # asked again unless the new epoch or version comes first
+        # Asked at once, before Leases and statuses have carried a restored API past the device's version; and again
+        # unless the new epoch or version comes first.
+        self._wait_until = now + RESTORED_WAIT_S
         return [OpenEpoch(self._version)]
 
     def _hold(self, held: bool, target: Target) -> list[Effect]:

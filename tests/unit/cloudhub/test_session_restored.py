@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from skerry.limits import ACK_TIMEOUT_S, OBJECT_BYTES_MAX, PODS_MAX, RESTORED_WAIT_S
+from skerry.limits import OBJECT_BYTES_MAX, PODS_MAX, RESTORED_WAIT_S
 from skerry.model.desired import Kind
 from skerry.wire.message import Reject
 from unit.wire.pair import (
@@ -53,19 +53,12 @@ def test_adoption_of_an_equal_set_only_changes_where_it_comes_from() -> None:
     assert pair.board.commits[0].puts == ()
 
 
-def test_an_older_backup_of_the_same_store_waits_then_opens_an_epoch() -> None:
+def test_an_older_backup_of_the_same_store_asks_for_an_epoch_at_once_and_changes_nothing_meanwhile() -> None:
+    """Before the hub's own writes can carry a restored API past what the device has seen."""
     pair = Pair(target(version=3), start=desired(A, C, version=5))
     pair.connect()
     pair.deliver()
-    assert pair.epochs == 0
-    began = pair.now
-    for _ in range(4):
-        pair.hub_ticks()
-        pair.deliver()
-        if pair.epochs:
-            break
     assert pair.epochs == 1
-    assert pair.now - began <= RESTORED_WAIT_S + ACK_TIMEOUT_S
     assert pair.board.commits == []
     pair.set_target(target(epoch=OTHER_EPOCH, version=3))
     pair.calm()
@@ -92,9 +85,9 @@ def test_a_hub_that_is_merely_behind_goes_on_as_soon_as_it_has_caught_up() -> No
     pair = Pair(target(A, version=4), start=desired(A, C, version=5))
     pair.connect()
     pair.deliver()
-    pair.set_target(target(A, version=6))
+    pair.set_target(target(A, version=6))  # what the new listing showed: it was only behind
     pair.calm()
-    assert pair.epochs == 0
+    assert pair.epochs == 1, "asked once; whether one is opened is decided by the new listing"
     assert pair.held is False
     assert pair.board.desired.objects == objects(A)
 
