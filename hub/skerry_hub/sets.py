@@ -21,6 +21,7 @@ class Target:
     resource_version: int
     objects: Mapping[Key, Object]
     adopted: bool = False  # an operator adopted this node into this epoch
+    floor: int | None = None  # a device that has seen more without having it from this process has it from another past
     packed: bytes = field(init=False, repr=False)  # the same objects: kinds, uids and digests
 
     def __post_init__(self) -> None:
@@ -29,6 +30,15 @@ class Target:
     @property
     def bodies(self) -> dict[Key, bytes]:
         return {key: o.body for key, o in self.objects.items()}
+
+
+@dataclass(slots=True)
+class Given:
+    """The newest set that this process has sent to one device, whatever became of the session: of which past, and its
+    resourceVersion."""
+
+    origin: tuple[str, str] = ("", "")
+    version: int = 0
 
 
 @dataclass(slots=True)

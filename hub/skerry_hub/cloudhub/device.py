@@ -43,7 +43,7 @@ from skerry_hub.cloudhub.session import (
     StoreReports,
 )
 from skerry_hub.limits import CRASH_BACKOFF_S, PRESENCE_GRACE_S, REJECT_PAUSE_S
-from skerry_hub.sets import Target
+from skerry_hub.sets import Given, Target
 
 Log = Callable[[str], None]
 
@@ -79,11 +79,12 @@ class Device:
         clock: Clock,
         entropy: Entropy,
         log: Log,
+        given: Given | None = None,
     ) -> None:
         """`send` publishes to the device and raises LinkLost; `flooded` says that `listening` has become False."""
         self.node, self._controller, self._send, self._flooded = node, controller, send, flooded
         self._alarms, self._clock, self._entropy, self._log = alarms, clock, entropy, log
-        self.session = HubSession(node)
+        self.session = HubSession(node, given)
         self.counts = SessionCounts()
         self.applied: Applied | None = None
         self.last_note = ""
@@ -359,7 +360,7 @@ class Device:
     def _begin_anew(self) -> None:
         if self._storing is not None:
             self._storing.cancel()
-        self.session, self._storing, self._taken = HubSession(self.node), None, 0
+        self.session, self._storing, self._taken = HubSession(self.node, self.session.given), None, 0
         self._queue.clear()
         self._reports.clear()
         self._stored.clear()

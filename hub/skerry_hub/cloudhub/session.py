@@ -32,7 +32,7 @@ from skerry.wire.message import (
     Report,
     Welcome,
 )
-from skerry_hub.sets import KnownSet, Target
+from skerry_hub.sets import Given, KnownSet, Target
 
 NONCES_MAX = 16  # of earlier Hellos, to know a repeated one
 
@@ -107,8 +107,10 @@ Effect = Send | StoreReports | OpenEpoch | Held | Full | Presence | Applied | No
 class HubSession:
     """Every method returns effects in the order to carry them out. Never raises on what a device sends."""
 
-    def __init__(self, node: str) -> None:
+    def __init__(self, node: str, given: Given | None = None) -> None:
+        """`given` outlives the session."""
         self.node = node
+        self.given = given if given is not None else Given()
         self.state = State.AWAY
         self.base: KnownSet | None = None  # None: unknown, an Inventory is needed
         self.held: bool | None = None  # None: not decided since this process started
@@ -389,19 +391,21 @@ class HubSession:
             adopt=adopt,
         )
         self._answer_by = now + ACK_TIMEOUT_S
+        self.given.origin, self.given.version = (target.store, target.epoch), target.resource_version
         return [*effects, Send(self._flying)]
 
     def _behind(self, target: Target, now: float) -> list[Effect] | None:
-        """Whether to wait because the device has seen a later resourceVersion of this same store and epoch."""
-        same = self._origin == (target.store, target.epoch)
-        if not same or self._version <= target.resource_version:
+        """Whether to wait because the device has seen more of this same store and epoch than it can have: more than
+        was there when this process began to follow the API, and not from this process. What the API has reached since
+        says nothing: a restored one passes any version, by Leases alone."""
+        own = self.given.version if self.given.origin == self._origin else 0
+        floor = target.floor if target.floor is not None else target.resource_version
+        if self._origin != (target.store, target.epoch) or self._version <= max(floor, own):
             self._wait_until = None
             return None
         if self._wait_until is not None and now < self._wait_until:
             return []
-        # Asked at once, before Leases and statuses have carried a restored API past the device's version; and again
-        # unless the new epoch or version comes first.
-        self._wait_until = now + RESTORED_WAIT_S
+        self._wait_until = now + RESTORED_WAIT_S  # asked again unless the new epoch comes first
         return [OpenEpoch(self._version)]
 
     def _hold(self, held: bool, target: Target) -> list[Effect]:

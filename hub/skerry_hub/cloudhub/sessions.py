@@ -22,6 +22,7 @@ from skerry_hub.cloudhub.counts import HubCounts, SessionCounts, total
 from skerry_hub.cloudhub.device import Controller, Device, Log
 from skerry_hub.limits import BROKER_STEADY_S, HAIL_BATCH, HAIL_PAUSE_S, SUBSCRIBE_TOPICS_MAX
 from skerry_hub.ports import Broker
+from skerry_hub.sets import Given
 
 PREFIX = "skerry/v1"
 UP, DOWN, WILL = "up", "down", "will"
@@ -48,6 +49,7 @@ class Sessions:
         self._devices: dict[str, Entry] = {}
         self._ways: dict[str, Callable[[bytes], None]] = {}  # topic → where its messages go
         self._subscribed: set[str] = set()  # nodes
+        self._given: dict[str, Given] = {}  # of every node there was: one that comes again is no stranger
         self._hails: dict[str, None] = {}  # nodes to be hailed, in order
         self._bell = asyncio.Event()
         self.connected = asyncio.Event()
@@ -124,7 +126,7 @@ class Sessions:
         send_to = topic(name, DOWN)
         device = Device(
             name, self._controller, lambda frame: self._broker.publish(send_to, frame), self._bell.set,
-            self._alarms, self._clock, self._entropy, self._log,
+            self._alarms, self._clock, self._entropy, self._log, self._given.setdefault(name, Given()),
         )  # fmt: skip
         self._devices[name] = Entry(device, asyncio.ensure_future(device.run()))
         self._ways[topic(name, UP)] = device.push

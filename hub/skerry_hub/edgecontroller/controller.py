@@ -77,6 +77,7 @@ class EdgeController:
         self._identity: Identity | None = None
         self._epoch_due = ""  # the epoch that is to be replaced
         self._reached: tuple[str, int] = ("", 0)  # the highest version seen of a store
+        self._floor: tuple[str, int] = ("", 0)  # an epoch, and the version at which this process began to follow it
         self._doubt: tuple[str, int] = ("", 0)  # an epoch, and the version of it that a device has seen and we have not
         self._count = 0  # informers that are synced
         self.ready = asyncio.Event()  # set while every informer follows the API
@@ -148,6 +149,7 @@ class EdgeController:
             resource_version=version,
             objects=self._objects(node),
             adopted=adopted == self._identity.epoch,
+            floor=self._floor[1],
         )
 
     async def store_reports(self, node: str, items: Sequence[OutboxItem]) -> None:
@@ -156,8 +158,8 @@ class EdgeController:
         await self.reports.store(node, items)
 
     def open_epoch(self, node: str, version: int) -> None:
-        """A device has seen more of this store than is known here. Either another replica told it what has not reached
-        this one, or the API was restored: a new listing shows which (`_went_back`)."""
+        """A device has seen more of this store than it can have from here. Either another replica told it, or the API
+        was restored: a new listing shows which (`_went_back`)."""
         if self._identity is not None:
             self._log(f"{node} has seen version {version}, and {self._version()} is known: listing the API anew")
             self._doubt = (self._identity.epoch, max(version, self._doubt[1]))
@@ -242,12 +244,20 @@ class EdgeController:
         if not ready:
             self.ready.clear()
         elif anew or not self.ready.is_set():
+            self._follow()
             self.ready.set()
             self._tell_nodes()
             for node in sorted(self._own):
                 self._take_over(node)
                 if self._audience is not None:
                     self._audience.changed(node)
+
+    def _follow(self) -> None:
+        """Where this process stands when its devices are told again. Alone, it stands where it began: whatever a device
+        has beyond that, it has from here. Beside other replicas each new listing counts, for those tell devices too."""
+        assert self._identity is not None
+        if self._replicas is not None or self._floor[0] != self._identity.epoch:
+            self._floor = self._identity.epoch, self._version()
 
     def _remember(self) -> None:
         """How far this store got, before its listings are made anew."""
@@ -263,8 +273,11 @@ class EdgeController:
         version = self._version()
         (store, reached), self._reached = self._reached, (self._identity.store, version)
         (epoch, doubted), self._doubt = self._doubt, ("", 0)
-        reached = max(reached, doubted if epoch == self._identity.epoch else 0)
-        older = any(i.went_back for i in self.informers.values())  # seen even if the versions caught up meanwhile
+        doubted = doubted if epoch == self._identity.epoch else 0
+        reached = max(reached, doubted)
+        alone = self._replicas is None and self._floor[0] == epoch and doubted > self._floor[1]
+        # Both are seen even if the versions have caught up meanwhile.
+        older = alone or any(i.went_back for i in self.informers.values())
         for informer in self.informers.values():
             informer.went_back = False
         if store != self._identity.store or (version >= reached and not older):

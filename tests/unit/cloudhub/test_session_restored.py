@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from skerry.limits import OBJECT_BYTES_MAX, PODS_MAX, RESTORED_WAIT_S
 from skerry.model.desired import Kind
 from skerry.wire.message import Reject
+from skerry_hub.cloudhub.session import HubSession
 from unit.wire.pair import (
     EPOCH,
+    NODE,
     OTHER_EPOCH,
     OTHER_STORE,
     STORE,
@@ -25,9 +29,7 @@ from unit.wire.pair import (
 A, B, C = pod("a"), pod("b"), config("c")
 
 
-@pytest.mark.parametrize(
-    ("store", "epoch"), [(OTHER_STORE, OTHER_EPOCH), (STORE, OTHER_EPOCH), (OTHER_STORE, EPOCH)]
-)
+@pytest.mark.parametrize(("store", "epoch"), [(OTHER_STORE, OTHER_EPOCH), (STORE, OTHER_EPOCH), (OTHER_STORE, EPOCH)])
 def test_another_store_or_epoch_deletes_and_changes_nothing_until_adopted(store: str, epoch: str) -> None:
     pair = Pair(target(store=store, epoch=epoch, version=1), start=desired(A, C))
     pair.connect()
@@ -64,6 +66,29 @@ def test_an_older_backup_of_the_same_store_asks_for_an_epoch_at_once_and_changes
     pair.calm()
     assert pair.held is True
     assert pair.board.desired.objects == objects(A, C)
+
+
+def test_a_restored_api_that_has_passed_the_device_by_its_own_writes_is_doubted_all_the_same() -> None:
+    """The hub began to follow it at 3; Leases have brought it to 9; the device has 5, and not from this process."""
+    pair = Pair(replace(target(version=9), floor=3), start=desired(A, C, version=5))
+    pair.connect()
+    pair.deliver()
+    assert pair.epochs == 1
+    assert pair.board.commits == []
+
+
+def test_what_a_device_has_from_this_very_process_is_no_cause_for_doubt() -> None:
+    """Also in a new session, and when the device comes again after it was removed."""
+    pair = Pair(replace(target(A, version=9), floor=3), start=desired(version=2))
+    pair.connect()
+    pair.calm()
+    assert pair.board.desired.resource_version == 9
+    pair.hub = HubSession(NODE, pair.hub.given)
+    pair.set_target(replace(target(version=12), floor=3))
+    pair.connect()
+    pair.calm()
+    assert pair.epochs == 0
+    assert pair.board.desired.objects == {}
 
 
 def test_an_epoch_that_could_not_be_opened_is_asked_for_again_without_a_hot_loop() -> None:

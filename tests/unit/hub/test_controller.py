@@ -13,6 +13,7 @@ from skerry.model.desired import Kind
 from skerry_hub.edgecontroller.controller import EdgeController
 from skerry_hub.edgecontroller.identity import ADOPT, NAME, NAMESPACE
 from skerry_hub.edgecontroller.registration import CALM, DEVICE_LABEL, HOSTNAME_LABEL
+from skerry_hub.edgecontroller.replicas import Replicas
 from skerry_hub.edgecontroller.tolerations import AWAY
 from skerry_hub.ports import (
     CONFIG_MAPS,
@@ -49,14 +50,15 @@ def node(name: str = "pi", **annotations: str) -> dict[str, Any]:
 
 
 class Site:
-    def __init__(self) -> None:
+    def __init__(self, replica: str = "") -> None:
         self.api, self.clock, self.listener = ScriptedCluster(), ManualClock(), Listener()
         self.log: list[str] = []
         self.api.put(NAMESPACES, {"metadata": {"name": NAMESPACE, "uid": "store-1"}})
         self.epoch("e1")
         self.api.put(NODES, node())
         self.api.put(PODS, api_pod())
-        self.controller = EdgeController(self.api, self.clock, Dice(), self.log.append)
+        replicas = Replicas(self.api, self.clock, Dice(), self.log.append, replica) if replica else None
+        self.controller = EdgeController(self.api, self.clock, Dice(), self.log.append, replicas=replicas)
         self.controller.listen(self.listener)
         self.task: asyncio.Task[None] | None = None
 
@@ -202,17 +204,37 @@ async def test_a_new_epoch_is_written_over_the_version_that_was_read(site: Site)
     assert patch["data"]["epoch"] not in ("", "e1")
 
 
-async def test_a_hub_that_is_only_behind_lists_anew_and_opens_no_epoch(site: Site) -> None:
+async def test_a_restored_api_is_known_although_its_own_writes_have_passed_what_the_device_has_seen(site: Site) -> None:
+    """Alone, the hub began at some version, and whatever a device has beyond that it has from here."""
+    await site.start()
+    got = site.controller.target("pi")
+    assert got is not None
+    assert got.floor == got.resource_version
+    site.api.version += 500  # Leases
+    site.controller.open_epoch("pi", got.floor + 3)
+    await site.clock.advance(30)
+    after = site.controller.target("pi")
+    assert after is not None
+    assert after.epoch != "e1"
+
+
+async def test_a_replica_that_is_only_behind_lists_anew_and_opens_no_epoch() -> None:
     """Another replica told the device a version that no watch has brought here yet."""
+    site = Site(replica="one")
     await site.start()
     lists = site.api.lists
     site.api.version += 500
-    site.controller.open_epoch("pi", site.api.version)
+    seen = site.api.version
+    site.controller.open_epoch("pi", seen)
     await site.clock.advance(30)
     assert site.api.lists == lists + 4
     got = site.controller.target("pi")
     assert got is not None
-    assert (got.epoch, got.resource_version) == ("e1", site.api.version)
+    assert got.epoch == "e1"
+    assert got.floor is not None
+    assert got.floor >= seen
+    assert site.task is not None
+    site.task.cancel()
 
 
 async def test_an_epoch_that_was_replaced_meanwhile_is_not_replaced_again(site: Site) -> None:
