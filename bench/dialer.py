@@ -12,6 +12,7 @@ import contextlib
 import http.client
 import json
 import os
+import select
 import socket
 import ssl
 import sys
@@ -120,14 +121,13 @@ class Dialer:
         error = session.open((("streamtype", "error"), *common), fin=True)
         data = session.open((("streamtype", "data"), *common))
         made.sock.sendall(session.take())
-        sending = threading.Thread(target=self._send, args=(made.sock, data, send), daemon=True)
-        got, answered = made.rest or made.sock.recv(READ_BYTES), False
+        feed, got = b"", made.rest or made.sock.recv(READ_BYTES)
+        left = send if send else -1  # bytes to send before the half-close; none of it before the stream is taken
+        made.sock.setblocking(False)
         while got:
             for event in session.receive(got):
-                if isinstance(event, spdy.SynReply) and event.stream == data and not answered:
-                    answered = True
-                    if send:
-                        sending.start()
+                if isinstance(event, spdy.SynReply) and event.stream == data and left == send:
+                    feed, left = self._frame(data, left)
                 if isinstance(event, spdy.Data):
                     if event.stream == error and event.data:
                         raise RuntimeError(event.data.decode())
@@ -136,15 +136,27 @@ class Dialer:
                         if event.fin:
                             made.sock.close()
                             return
-            got = made.sock.recv(READ_BYTES)
+            got = b""
+            while not got:  # one thread for both ways: an SSL socket is not made for two
+                ready, room, _ = select.select([made.sock], [made.sock] if feed else [], [], TIMEOUT_S)
+                if not (ready or room):
+                    raise TimeoutError(f"{left} bytes were left to send")
+                with contextlib.suppress(ssl.SSLWantReadError, ssl.SSLWantWriteError):
+                    feed = feed[made.sock.send(feed) :] if feed else feed
+                if not feed and left > 0:
+                    feed, left = self._frame(data, left)
+                try:
+                    got = made.sock.recv(READ_BYTES)
+                    if not got:
+                        return
+                except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
+                    continue
 
     @staticmethod
-    def _send(sock: Any, stream: int, size: int) -> None:
-        frame = b"".join(spdy.encode_data(stream, bytes(SEND_BYTES)))
-        whole, rest = divmod(size, SEND_BYTES)
-        for _ in range(whole):
-            sock.sendall(frame)
-        sock.sendall(b"".join(spdy.encode_data(stream, bytes(rest), True)))
+    def _frame(stream: int, left: int) -> tuple[bytes, int]:
+        """The next frame of `left` zero bytes, and how many are left after it; the last one half-closes."""
+        size = min(left, SEND_BYTES)
+        return b"".join(spdy.encode_data(stream, bytes(size), size == left)), left - size
 
     def saturate(self, pod: str, port: int, count: int, stop: str) -> list[float]:
         """`count` endless downloads until there is a file `stop`; says `busy` once all are under way. MB/s of each."""
