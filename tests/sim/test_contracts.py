@@ -62,7 +62,11 @@ class Runtimes:
         self._engine.kill(container_id, 137)
 
 
-class Links:
+class Side:
+    """The world on the other side of a device's connection `client`."""
+
+    client, down, up = "n1", down_topic("n1"), up_topic("n1")
+
     def __init__(self, world: World) -> None:
         self._broker = Broker(world, world.rng("broker"))
         self._reach = Reach()
@@ -70,85 +74,45 @@ class Links:
         port = self._broker.connect("hub", 1000, None, self._hears)
         assert port is not None
         self._hub = port
-        self._broker.subscribe(port, [up_topic("n1")])
+        self._broker.subscribe(port, [self.up])
 
     def _hears(self, port: Port, handle: int, topic: str, payload: bytes) -> None:
         del topic
         port.ack(handle)
         self._heard.append(payload)
 
-    def link(self) -> Link:
-        return SimLink(self._broker, self._reach, "n1")
-
     async def say(self, frame: bytes) -> None:
-        self._hub.publish(down_topic("n1"), frame)
+        self._hub.publish(self.down, frame)
         await asyncio.sleep(0.5)
 
     async def heard(self) -> bytes:
         while not self._heard:
             await asyncio.sleep(0.1)
         return self._heard.popleft()
+
+    async def cut(self) -> None:
+        self._reach.up = False
+        self._broker.ports[self.client].cut("cut")
+        await asyncio.sleep(0.01)
+
+    async def mend(self) -> None:
+        self._reach.up = True
+
+
+class Links(Side):
+    def link(self) -> Link:
+        return SimLink(self._broker, self._reach, "n1")
 
     async def unacknowledged(self) -> int:
         await asyncio.sleep(0.5)
         return len(self._broker.ports["n1"].unacked)
 
-    async def cut(self) -> None:
-        self._reach.up = False
-        self._broker.ports["n1"].cut("cut")
-        await asyncio.sleep(0.01)
 
-    async def mend(self) -> None:
-        self._reach.up = True
-
-
-class StreamLinks:
-    def __init__(self, world: World) -> None:
-        self._broker = Broker(world, world.rng("broker"))
-        self._reach = Reach()
-        self._heard: deque[bytes] = deque()
-        port = self._broker.connect("hub", 1000, None, self._hears)
-        assert port is not None
-        self._hub = port
-        self._broker.subscribe(port, [streams_topic("n1", "up")])
-
-    def _hears(self, port: Port, handle: int, topic: str, payload: bytes) -> None:
-        del topic
-        port.ack(handle)
-        self._heard.append(payload)
+class StreamLinks(Side):
+    client, down, up = "n1.streams", streams_topic("n1", "down"), streams_topic("n1", "up")
 
     def link(self) -> StreamLink:
         return SimStreamLink(self._broker, self._reach, "n1")
-
-    async def say(self, frame: bytes) -> None:
-        self._hub.publish(streams_topic("n1", "down"), frame)
-        await asyncio.sleep(0.5)
-
-    async def heard(self) -> bytes:
-        while not self._heard:
-            await asyncio.sleep(0.1)
-        return self._heard.popleft()
-
-    async def cut(self) -> None:
-        self._reach.up = False
-        self._broker.ports["n1.streams"].cut("cut")
-        await asyncio.sleep(0.01)
-
-    async def mend(self) -> None:
-        self._reach.up = True
-
-
-class ManifestFolders:
-    def __init__(self, world: World) -> None:
-        del world
-        self._folder = Folder()
-        self.write = self._folder.write
-
-    def manifests(self) -> Manifests:
-        return SimManifests(self._folder)
-
-    def fail(self) -> None:
-        self._folder.failing = True
 
 
 SUITES = (
