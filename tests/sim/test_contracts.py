@@ -115,6 +115,19 @@ class StreamLinks(Side):
         return SimStreamLink(self._broker, self._reach, "n1")
 
 
+class ManifestFolders:
+    def __init__(self, world: World) -> None:
+        del world
+        self._folder = Folder()
+        self.write = self._folder.write
+
+    def manifests(self) -> Manifests:
+        return SimManifests(self._folder)
+
+    def fail(self) -> None:
+        self._folder.failing = True
+
+
 SUITES = (
     (ManifestsContract, {"site": ManifestFolders}),
     (StoreContract, {"site": Stores}),
