@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 
 from skerry.errors import ConfigInvalid
 from skerry.limits import CONTAINER_LOG_BYTES_MAX, KIB, MIB, MQTT_KEEPALIVE_S, NAME_CHARS_MAX
+from skerry.model.streams import STREAMS_SUFFIX
 
 FILE_BYTES_MAX = 64 * KIB
 _LABEL = r"[a-z0-9]([-a-z0-9]*[a-z0-9])?"
@@ -108,6 +109,8 @@ def parse(said: dict[str, Any], host_name: str = "") -> Config:
     if len(node) > NAME_CHARS_MAX or not _NODE_NAME.fullmatch(node):
         whose = "" if "node" in said else "is not set, and the host's name "
         raise ConfigInvalid("node", f"{whose}{node!r} is not a Kubernetes node name (RFC 1123)")
+    if node.endswith(STREAMS_SUFFIX):
+        raise ConfigInvalid("node", f"{node!r} ends in {STREAMS_SUFFIX}, which is kept for a device's streams")
     broker = values.pop("broker")
     host, port = _broker(broker) if "broker" in said else ("", 0)
     for name in ("data_dir", "run_dir", "log_dir", "manifests_dir", "containerd_socket"):

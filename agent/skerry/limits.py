@@ -50,6 +50,12 @@ LOG_BURST_LINES = 20  # lines that the link may log at once
 LOG_REFILL_S = 60.0  # and after those one each this
 CLOSE_TIMEOUT_S = 2.0  # to write the farewell and the DISCONNECT
 
+# --- enrolment (wire/token, wire/enrolment) --------------------------------------------------------------------------
+TOKEN_CHARS_MAX = 1_024  # a token's line
+TOKEN_SECRET_BYTES = 16
+ENROL_BYTES_MAX = 64 * KIB  # one body, either way: a request, or certificates with the authorities above them
+ENROL_TIMEOUT_S = 30.0  # one exchange with the hub, DNS to last byte
+
 # --- streams: logs, exec, attach, port-forward (loops/streams, loops/mux) ---------------------------------------------
 STREAM_CHUNK_BYTES = 16 * KIB  # data in one Data frame: how long others wait for their turn
 STREAM_WINDOW_BYTES = 256 * KIB  # bytes of one direction that may be unread: a stream's memory at its receiver

@@ -7,6 +7,7 @@ from urllib.parse import urlsplit
 
 from skerry.errors import ConfigInvalid
 from skerry.limits import NAME_CHARS_MAX
+from skerry.model.streams import STREAMS_SUFFIX
 from skerry_hub.edgecontroller import identity
 from skerry_hub.edgecontroller.registration import DEVICE_LABEL, new_node
 from skerry_hub.ports import NODES, Cluster, ClusterError, Conflict, NotFound
@@ -21,6 +22,8 @@ def node_name(text: str, what: str = "NODE") -> str:
     good = len(text) <= NAME_CHARS_MAX and all(_NODE_NAME.fullmatch(label) for label in labels)
     if not good:
         raise ConfigInvalid(what, f"{text[:80]!r} is no Kubernetes node name (lower-case letters, digits, - and .)")
+    if text.endswith(STREAMS_SUFFIX):
+        raise ConfigInvalid(what, f"{text[:80]!r} ends in {STREAMS_SUFFIX}, which is kept for devices' streams")
     return text
 
 

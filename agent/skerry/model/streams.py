@@ -8,6 +8,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import IntEnum
 
+STREAMS_SUFFIX = ".streams"  # no node's name ends so
+
+
+def streams_name(node: str) -> str:
+    """Who a device's connection for streams is to the broker: a client, a certificate and topics of its own."""
+    return node + STREAMS_SUFFIX
+
 
 class Channel(IntEnum):
     """The lanes of a stream. A port-forward uses STDIN towards the pod and STDOUT from it."""

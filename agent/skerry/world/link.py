@@ -6,6 +6,7 @@ from dataclasses import replace
 
 from skerry.errors import LinkLost
 from skerry.limits import FRAME_BYTES_MAX, STREAM_EXPIRY_S, STREAM_FRAMES_WAITING_MAX, STREAM_PING_S
+from skerry.model.streams import streams_name
 from skerry.ports import Inbound
 from skerry.world.dial import Dialer
 from skerry.world.mqtt import MqttConnection
@@ -30,13 +31,13 @@ def will_topic(node: str) -> str:
 
 
 def streams_down_topic(node: str) -> str:
-    """Hub to device, for streams."""
-    return f"skerry/v1/{node}/streams/down"
+    """Hub to device, for streams: a second client as the broker sees it, with a certificate of its own."""
+    return down_topic(streams_name(node))
 
 
 def streams_up_topic(node: str) -> str:
     """Device to hub, for streams."""
-    return f"skerry/v1/{node}/streams/up"
+    return up_topic(streams_name(node))
 
 
 class MqttLink:
@@ -99,7 +100,7 @@ class MqttStreamLink:
         self._node = node
         self._options = replace(
             options,
-            client_id=f"{options.client_id}.streams",
+            client_id=streams_name(options.client_id),
             manual_ack=False,
             keepalive_s=STREAM_PING_S,
             session_expiry_s=0,

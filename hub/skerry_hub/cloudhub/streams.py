@@ -13,7 +13,7 @@ from contextlib import suppress
 
 from skerry.errors import LinkLost, StreamBroken
 from skerry.limits import NONCE_BYTES, STREAM_EXPIRY_S, STREAM_FRAMES_WAITING_MAX, STREAM_OPEN_S
-from skerry.model.streams import CloseCode, StreamRequest
+from skerry.model.streams import STREAMS_SUFFIX, CloseCode, StreamRequest, streams_name
 from skerry.mux import Mux, MuxStream, StreamCounts
 from skerry.ports import Entropy
 from skerry_hub.cloudhub.sessions import topic
@@ -21,7 +21,7 @@ from skerry_hub.ports import Broker
 
 Log = Callable[[str], None]
 Dial = Callable[[str, bytes], bool]  # asks a device for its connection; False when it is not there
-UP, DOWN = "streams/up", "streams/down"
+UP, DOWN = "up", "down"  # of the name that the device has for its streams
 OPEN_TRIES_MAX = 2  # the device may close an idle connection at the very moment
 
 
@@ -65,7 +65,7 @@ class Lane:
             await self._bell.wait()
 
     async def _send(self, frame: bytes, bulk: bool) -> None:
-        await self._broker.publish(topic(self.node, DOWN), frame, bulk=bulk, expiry_s=STREAM_EXPIRY_S)
+        await self._broker.publish(topic(streams_name(self.node), DOWN), frame, bulk=bulk, expiry_s=STREAM_EXPIRY_S)
 
 
 class DeviceStreams:
@@ -141,7 +141,7 @@ class DeviceStreams:
         """A lane's life, from the subscription to the end of its streams."""
         why = "closed"
         try:
-            await self._broker.subscribe([topic(lane.node, UP)])
+            await self._broker.subscribe([topic(streams_name(lane.node), UP)])
             if not self._dial(lane.node, lane.mux.epoch):
                 raise LinkLost(f"device {lane.node} is not connected")
             await lane.run()
@@ -150,7 +150,7 @@ class DeviceStreams:
         finally:
             if self._forget(lane, why):
                 with suppress(LinkLost):
-                    await self._broker.unsubscribe([topic(lane.node, UP)])
+                    await self._broker.unsubscribe([topic(streams_name(lane.node), UP)])
 
     async def _end(self, lane: Lane) -> None:
         """End a lane and wait until it has: its topic is free for the next one."""
@@ -189,9 +189,9 @@ class DeviceStreams:
         await self._broker.close()
 
     def _deliver(self, name: str, payload: bytes) -> None:
-        node = name.removesuffix(f"/{UP}").rpartition("/")[2]
+        node = name.removesuffix(f"{STREAMS_SUFFIX}/{UP}").rpartition("/")[2]
         lane = self._lanes.get(node)
-        if lane is None or name != topic(node, UP):
+        if lane is None or name != topic(streams_name(node), UP):
             self.strays += 1
         else:
             lane.push(payload)

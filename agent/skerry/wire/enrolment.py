@@ -1,0 +1,118 @@
+"""What a device and a hub say to each other over HTTPS when the device is enrolled: JSON bodies, both ends.
+
+    GET  /ca       → the authority's certificate in PEM, which the device compares with its token's digest
+    POST /enroll   Request → Issued, or a problem: {"reason", "message"}
+
+Bodies are bounded by ENROL_BYTES_MAX before they come here. Unknown members are of no account.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+from dataclasses import dataclass
+from typing import Any
+
+from skerry.errors import Malformed
+from skerry.limits import NAME_CHARS_MAX, TEXT_CHARS_MAX, TOKEN_SECRET_BYTES
+
+CA_PATH, ENROLL_PATH = "/ca", "/enroll"
+_PEM_REQUEST, _PEM_CERTIFICATE = "-----BEGIN CERTIFICATE REQUEST-----", "-----BEGIN CERTIFICATE-----"
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """`ident` and `secret` are the token's; `csr` is PKCS #10 in PEM (RFC 2986), its common name the node's."""
+
+    ident: str
+    secret: bytes
+    csr: str
+
+    def __repr__(self) -> str:
+        return f"Request({self.ident})"
+
+
+@dataclass(frozen=True, slots=True)
+class Issued:
+    """What the device is from now on. Certificates are PEM: `certificate` with the common name `node`, `streams` with
+    `node`.streams, both for the key of the request; `ca` is what the broker and the hub are verified by, one or more
+    of them. `broker`: mqtts://HOST:PORT. `url`: where the hub renews, https://HOST:PORT."""
+
+    node: str
+    certificate: str
+    streams: str
+    ca: str
+    broker: str
+    url: str
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """Why not. `reason` is a CamelCase word, `message` one line with the cure, at most TEXT_CHARS_MAX."""
+
+    reason: str
+    message: str
+
+
+def encode_request(request: Request) -> bytes:
+    secret = base64.b64encode(request.secret).decode("ascii")
+    return json.dumps({"token": request.ident, "secret": secret, "csr": request.csr}).encode()
+
+
+def decode_request(body: bytes) -> Request:
+    """Raises Malformed with the member's name."""
+    said = _object(body)
+    csr = _text(said, "csr")
+    if not csr.startswith(_PEM_REQUEST):
+        raise Malformed("csr: is no certificate request in PEM")
+    try:
+        secret = base64.b64decode(_text(said, "secret"), validate=True)
+    except (binascii.Error, ValueError):
+        raise Malformed("secret: is not base64") from None
+    if len(secret) != TOKEN_SECRET_BYTES:
+        raise Malformed(f"secret: {TOKEN_SECRET_BYTES} bytes expected, got {len(secret)}")
+    return Request(_text(said, "token"), secret, csr)
+
+
+def encode_issued(issued: Issued) -> bytes:
+    return json.dumps({name: getattr(issued, name) for name in Issued.__slots__}).encode()
+
+
+def decode_issued(body: bytes) -> Issued:
+    """Raises Malformed with the member's name."""
+    said = _object(body)
+    issued = Issued(**{name: _text(said, name) for name in Issued.__slots__})
+    for name in ("certificate", "streams", "ca"):
+        if not getattr(issued, name).startswith(_PEM_CERTIFICATE):
+            raise Malformed(f"{name}: is no certificate in PEM")
+    if len(issued.node) > NAME_CHARS_MAX:
+        raise Malformed(f"node: is longer than {NAME_CHARS_MAX}")
+    return issued
+
+
+def encode_problem(problem: Problem) -> bytes:
+    return json.dumps({"reason": problem.reason, "message": problem.message}).encode()
+
+
+def decode_problem(body: bytes) -> Problem:
+    """Raises Malformed."""
+    said = _object(body)
+    return Problem(_text(said, "reason")[:TEXT_CHARS_MAX], _text(said, "message")[:TEXT_CHARS_MAX])
+
+
+def _object(body: bytes) -> dict[str, Any]:
+    try:
+        found = json.loads(body)
+    except (ValueError, RecursionError):
+        raise Malformed("the body is not JSON") from None
+    if not isinstance(found, dict):
+        raise Malformed("the body is no JSON object")
+    return found
+
+
+def _text(said: dict[str, Any], name: str) -> str:
+    found = said.get(name)
+    if not isinstance(found, str) or not found:
+        raise Malformed(f"{name}: a text is expected")
+    return found
