@@ -22,11 +22,12 @@ def free_port() -> int:
 
 
 class Broker:
-    def __init__(self, folder: Path, tls: bool = False, extra: str = "") -> None:
+    def __init__(self, folder: Path, tls: bool = False, extra: str = "", whole: str = "") -> None:
+        """`extra` is more of mosquitto.conf; `whole` is all of it, and whoever gives it knows the port."""
         assert MOSQUITTO, "mosquitto is not installed"
         self._folder, self.port = folder, free_port()
         self._process: subprocess.Popen[bytes] | None = None
-        config = f"listener {self.port} 127.0.0.1\nallow_anonymous true\npersistence false\n{extra}\n"
+        config = whole or f"listener {self.port} 127.0.0.1\nallow_anonymous true\npersistence false\n{extra}\n"
         config = ("user root\n" if os.getuid() == 0 else "") + config
         self.tls: ssl.SSLContext | None = None
         if tls:
