@@ -84,6 +84,10 @@ FLEET_PING_S = 10.0  # a page hears something at least this often
 FLEET_COUNTERS_S = 2.0  # a hub's counters are read this often, while a page is open
 FLEET_TEXT_CHARS_MAX = 300  # of a device's last error
 
+# --- keys that a hub keeps in files ----------------------------------------------------------------------------------
+CERTIFICATE_DAYS = 3_650  # of an authority and of what it signs for this machine's own processes
+CERTIFICATE_RENEW_DAYS = 30  # fewer left at a start: a certificate is made anew
+
 # --- skerry-hub up ----------------------------------------------------------------------------------------------------
 CHILD_BACKOFF_S = (0.5, 30.0)  # a child that ended is started again after this
 CHILD_STEADY_S = 60.0

@@ -15,9 +15,8 @@ from pathlib import Path
 
 import yaml
 
-from skerry_hub import pki
+from skerry_hub import pki, pki_files
 
-from . import limits
 from .errors import DataError
 
 TOKEN_BYTES = 32
@@ -35,30 +34,14 @@ class Credentials:
 
 def prepare(data: Path, host: str) -> Credentials:
     """Loads or makes the keys in `data`; a certificate near its end or without `host` is made anew. Raises PkiError."""
-    now = pki.utc_now()
-    authority = pki.load(data / "ca.crt", data / "ca.key")
-    if authority is None:
-        authority = pki.new_authority("skerry-hub api authority", limits.CERTIFICATE_DAYS, now)
-        pki.save(authority, data / "ca.crt", data / "ca.key")
+    authority = pki_files.authority(data, "ca", "skerry-hub api authority")
     names = tuple(dict.fromkeys([host, "127.0.0.1", "::1", "localhost", "kubernetes", socket.gethostname()]))
     names = tuple(name for name in names if name and name not in ("0.0.0.0", "::") and name.isascii())  # noqa: S104
-    server = _pair(data, "server", authority, "kubernetes", (), names)
-    admin = _pair(data, "admin", authority, "admin", ("system:masters",), ())
-    _pair(data, "node-client", authority, "kube-apiserver-kubelet-client", ("system:masters",), ())
-    _pair(data, "kubelet", authority, "system:node:skerry-hub", ("system:nodes",), names)
+    server = pki_files.pair(data, "server", authority, "kubernetes", (), names)
+    admin = pki_files.pair(data, "admin", authority, "admin", ("system:masters",), ())
+    pki_files.pair(data, "node-client", authority, "kube-apiserver-kubelet-client", ("system:masters",), ())
+    pki_files.pair(data, "kubelet", authority, "system:node:skerry-hub", ("system:nodes",), names)
     return Credentials(authority, server, admin, _token(data / "admin.token"))
-
-
-def _pair(
-    data: Path, stem: str, authority: pki.Pair, name: str, organizations: tuple[str, ...], names: tuple[str, ...]
-) -> pki.Pair:
-    now = pki.utc_now()
-    found = pki.load(data / f"{stem}.crt", data / f"{stem}.key")
-    if found is not None and pki.good_for(found, authority, names, limits.CERTIFICATE_RENEW_DAYS, now):
-        return found
-    made = pki.issue(authority, name, organizations, names, limits.CERTIFICATE_DAYS, now)
-    pki.save(made, data / f"{stem}.crt", data / f"{stem}.key")
-    return made
 
 
 def _token(path: Path) -> str:
