@@ -50,6 +50,17 @@ LOG_BURST_LINES = 20  # lines that the link may log at once
 LOG_REFILL_S = 60.0  # and after those one each this
 CLOSE_TIMEOUT_S = 2.0  # to write the farewell and the DISCONNECT
 
+# --- protected frames (wire/cose, wire/guard) -------------------------------------------------------------------------
+SIGNING_KEY_BYTES = 32  # an Ed25519 seed or public key (RFC 8032)
+EXCHANGE_KEY_BYTES = 32  # an X25519 key, either half (RFC 7748)
+SIGNATURE_BYTES = 64
+AEAD_KEY_BYTES, AEAD_NONCE_BYTES = 32, 12  # ChaCha20-Poly1305 (RFC 8439)
+KEY_ID_BYTES = 8
+CHAIN_BYTES_MAX = 2 * KIB  # the certificate of a hub's signing key
+REPLAY_WINDOW_MAX = 1_024  # frames that may overtake an older one; what is older still is taken for a replay
+GREETINGS_KEPT_MAX = 16  # Hellos of a device that the hub knows again
+GUARD_BYTES_MAX = 4 * KIB  # what protection adds to a frame, a certificate included
+
 # --- enrolment (wire/token, wire/enrolment) --------------------------------------------------------------------------
 TOKEN_CHARS_MAX = 1_024  # a token's line
 TOKEN_SECRET_BYTES = 16

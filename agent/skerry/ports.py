@@ -1,4 +1,4 @@
-"""The seven seams between skerry and the world. Each has a real and a simulated adapter and one contract suite.
+"""The seams between skerry and the world. Each has a real and a simulated adapter and one contract suite.
 
 Nothing behind a seam decides anything; nothing in front of one touches the world.
 """
@@ -36,6 +36,32 @@ class Entropy(Protocol):
 
     def uniform(self) -> float:
         """A float in [0, 1)."""
+
+
+class Crypto(Protocol):
+    """The primitives that protect frames. Keys and nonces are as long as limits.py says; equal input gives equal
+    output. Two real adapters, one for the device and one for the hub, are each other's check."""
+
+    def public(self, seed: bytes) -> bytes:
+        """The Ed25519 public key of a seed (RFC 8032)."""
+
+    def sign(self, seed: bytes, data: bytes) -> bytes:
+        """Ed25519."""
+
+    def verify(self, public: bytes, signature: bytes, data: bytes) -> bool:
+        """Ed25519; False also for what is no key or no signature."""
+
+    def exchange_public(self, secret: bytes) -> bytes:
+        """The X25519 public key of a secret (RFC 7748)."""
+
+    def exchange(self, secret: bytes, public: bytes) -> bytes:
+        """X25519. Raises Malformed for a public key that gives no secret (RFC 7748 section 6.1)."""
+
+    def seal(self, key: bytes, nonce: bytes, plain: bytes, about: bytes) -> bytes:
+        """ChaCha20-Poly1305 (RFC 8439): the cipher text and its tag. `about` is authenticated only."""
+
+    def open(self, key: bytes, nonce: bytes, sealed: bytes, about: bytes) -> bytes:
+        """Raises Malformed where key, nonce, `about` or a bit is another."""
 
 
 @dataclass(frozen=True, slots=True)

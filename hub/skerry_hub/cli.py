@@ -72,7 +72,7 @@ def _up(args: argparse.Namespace) -> int:
     from skerry_hub.listener import parse_listen
 
     parse_listen("--listen", args.listen, insecure=False)  # before any child starts
-    return boot.run(up.up(args.data, args.listen, args.mqtt_port))
+    return boot.run(up.up(args.data, args.listen, args.mqtt_port, args.enroll_port, up.reachable(args.address)))
 
 
 def _join(args: argparse.Namespace) -> int:
@@ -151,7 +151,9 @@ def _arguments() -> argparse.ArgumentParser:
     run.add_argument("--kubelet-ports", default="", metavar="FIRST-LAST", help="one for each device; 10350-20349")
     run.add_argument("--replica", default="", metavar="NAME", help="share the devices with other replicas; own name")
     run.add_argument("--lease-seconds", type=int, default=LEASE_DURATION_S, metavar="N", help="of the devices' Leases")
-    up.add_argument("--mqtt-port", type=int, default=None, metavar="N", help="default: as before, or a free one")
+    up.add_argument("--address", default="127.0.0.1", metavar="HOST", help="where devices reach this machine")
+    for port in ("--mqtt-port", "--enroll-port"):
+        up.add_argument(port, type=int, default=None, metavar="N", help="default: as before, or a free one")
     for command in (join, adopt, status):
         command.add_argument("--output", choices=("text", "json"), default="text")
     join.add_argument("node", metavar="NODE")

@@ -1,7 +1,8 @@
 """`skerry-hub up`: mosquitto, the API and the hub as children on one machine; one that ends is started again.
 
-Decides the order, the ports and when to give up waiting. Everything listens on loopback only. The children end with
-this process, however it ends (PR_SET_PDEATHSIG).
+Decides the order, the ports, the keys and when to give up waiting. What devices need, the broker and the enrolment,
+listens on the address that the operator gives, else on loopback only, as all the rest does. The children end with this
+process, however it ends (PR_SET_PDEATHSIG).
 """
 
 from __future__ import annotations
@@ -18,20 +19,23 @@ import sys
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from skerry.errors import ConfigInvalid, SkerryError
 from skerry.plan.backoff import full_jitter
 from skerry.world.clock import SystemClock
 from skerry.world.entropy import SystemEntropy
+from skerry_hub import mosquitto, pki, pki_files
 from skerry_hub.boot import log, stop_event
 from skerry_hub.limits import CHILD_BACKOFF_S, CHILD_READY_S, CHILD_STEADY_S, CHILD_STOP_S
 
 PROGRAM = "skerry-hub"
-MQTT_PORT = 1883
+MQTT_PORT, ENROLL_PORT = 8883, 10443
 LOOPBACK = "127.0.0.1"
 SBIN = "/usr/sbin:/usr/local/sbin"
 BROKER_USERS = ("mosquitto", "nobody")
+CA_STEM, CA_NAME = "device-ca", "skerry device authority"
 PR_SET_PDEATHSIG = 1
 POLL_S = 0.05
 
@@ -79,19 +83,25 @@ class Child:
             await process.wait()
 
 
-async def up(data: Path, listen: str, mqtt_port: int | None) -> int:
-    """Run all three until a signal. Raises SkerryError when they do not come up."""
+async def up(data: Path, listen: str, mqtt_port: int | None, enroll_port: int | None, address: str) -> int:
+    """Run all three until a signal; devices reach this machine at `address`. Raises SkerryError when they do not come
+    up."""
     stop = stop_event()
     folder = _folder(data)  # locked as long as this process lives
-    port = _mqtt_port(folder, mqtt_port)
-    kubeconfig, broker = folder / "api" / "admin.kubeconfig", f"mqtt://{LOOPBACK}:{port}"
+    port = _port(folder, "mqtt-port", mqtt_port, MQTT_PORT)
+    enrolling = _port(folder, "enroll-port", enroll_port, ENROLL_PORT)
+    kubeconfig, authority = folder / "api" / "admin.kubeconfig", pki_files.authority(folder, CA_STEM, CA_NAME)
     children = [
-        _mosquitto(folder, port),
+        _mosquitto(folder, address, port, authority),
         Child("api", [*_self(), "api", "--data", str(folder / "api"), "--listen", listen], kubeconfig.exists, _die_too),
         Child(
             "hub",
             [
-                *_self(), "run", "--kubeconfig", str(kubeconfig), "--broker", broker,
+                *_self(), "run", "--kubeconfig", str(kubeconfig), "--broker", f"mqtts://{LOOPBACK}:{port}",
+                "--device-ca-cert", str(folder / f"{CA_STEM}.crt"),
+                "--device-ca-key", str(folder / f"{CA_STEM}.key"),
+                "--device-broker", f"mqtts://{_shown(address)}:{port}",
+                "--enroll-listen", f"{_shown(address)}:{enrolling}",
                 "--status-socket", str(folder / "hub.sock"),
                 "--kubelet-cert", str(folder / "api" / "kubelet.crt"),
                 "--kubelet-key", str(folder / "api" / "kubelet.key"),
@@ -108,7 +118,7 @@ async def up(data: Path, listen: str, mqtt_port: int | None) -> int:
             if stop.is_set():
                 return 0
             log(f"skerry-hub up: {child.name} is running")
-        _explain(kubeconfig, broker, folder)
+        _explain(kubeconfig, folder)
         keepers = [asyncio.ensure_future(_keep(child)) for child in children]
         waits = [*keepers, asyncio.ensure_future(stop.wait())]
         await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
@@ -125,21 +135,39 @@ async def up(data: Path, listen: str, mqtt_port: int | None) -> int:
     return 0
 
 
+def reachable(address: str) -> str:
+    """`address` as --address may be: a name or an address of this machine, that can be listened on. Raises
+    ConfigInvalid."""
+    try:
+        family, kind, _, _, where = socket.getaddrinfo(address, 0, type=socket.SOCK_STREAM)[0]
+        with socket.socket(family, kind) as sock:
+            sock.bind(where)
+    except (OSError, UnicodeError) as why:
+        reason = why.strerror if isinstance(why, OSError) else "no host name"
+        raise ConfigInvalid("--address", f"{address!r} is none of this machine: {reason}") from None
+    return address
+
+
 # --- private ----------------------------------------------------------------------------------------------------------
 
 
-def _explain(kubeconfig: Path, broker: str, folder: Path) -> None:
+def _explain(kubeconfig: Path, folder: Path) -> None:
     lines = (
         "ready",
         f"kubectl:  export KUBECONFIG={kubeconfig}",
-        f"a device: skerry-hub join NAME --no-taint --kubeconfig {kubeconfig} --broker {broker} > config.toml",
-        "          skerry run --config config.toml  (on the device, as root, beside containerd)",
+        f"a device: skerry-hub token create --node NAME --no-taint --kubeconfig {kubeconfig}",
+        "          skerry enroll TOKEN && skerry run  (on the device, as root, beside containerd)",
         "a pod:    names its device in spec.nodeName, for there is no scheduler yet",
         f"look:     skerry-hub status --socket {folder / 'hub.sock'}",
         f"a page:   skerry-hub ui --kubeconfig {kubeconfig} --socket {folder / 'hub.sock'}",
     )
     for line in lines:
         log(f"skerry-hub up: {line}")
+
+
+def _shown(host: str) -> str:
+    """As a URL has it."""
+    return f"[{host}]" if ":" in host else host
 
 
 async def _unless(stop: asyncio.Event, start: object) -> None:
@@ -201,40 +229,53 @@ def _self() -> list[str]:
     return [sys.executable, "-m", "skerry_hub.cli"]
 
 
-def _mosquitto(folder: Path, port: int) -> Child:
+def _mosquitto(folder: Path, address: str, port: int, authority: pki.Pair) -> Child:
+    """On `address` for the devices and on loopback for the hub."""
     binary = shutil.which("mosquitto") or shutil.which("mosquitto", path=SBIN)
     if binary is None:
         raise SkerryError("mosquitto is not installed (Debian: apt install mosquitto)")
+    user = _broker_user()
+    # The broker runs as nobody, to whom the folder is closed: it gets its files open.
+    names = tuple(dict.fromkeys((LOOPBACK, "localhost", address)))
+    pki_files.pair(folder, "broker", authority, "mosquitto", (), names)
+    pki.write_private(folder / "mosquitto.acl", mosquitto.rules(mosquitto.hub_names()).encode())
+    own = [folder / name for name in (f"{CA_STEM}.crt", "broker.crt", "broker.key", "mosquitto.acl")]
+    fds = [_open_for(file, user) for file in own]
+    files = mosquitto.Files(*(f"/proc/self/fd/{fd}" for fd in fds))
     file = folder / "mosquitto.conf"
-    _write(
-        file,
-        "# Written by skerry-hub up at each start.\n"
-        f"listener {port} {LOOPBACK}\nallow_anonymous true\npersistence false\nlog_dest stderr\nlog_type error\n"
-        "set_tcp_nodelay true\n",  # or a change right after another waits 40 ms for a delayed ACK
-    )
-    file.chmod(0o644)
-    # The broker runs as nobody, to whom the folder is closed: it gets its configuration as an open file.
-    fd = os.open(file, os.O_RDONLY)
-    argv = [binary, "-c", f"/proc/self/fd/{fd}"]
-    return Child("mosquitto", argv, lambda: _listens(port), _drop_root, (fd,))
+    pki.write_private(file, mosquitto.configuration(tuple(dict.fromkeys((LOOPBACK, address))), port, files).encode())
+    fds.append(_open_for(file, user))
+    argv = [binary, "-c", f"/proc/self/fd/{fds[-1]}"]
+    return Child("mosquitto", argv, lambda: _listens(port), partial(_become, user), tuple(fds))
 
 
-def _mqtt_port(folder: Path, asked: int | None) -> int:
-    """The given port, else the one of last time, else 1883 or a free one; remembered, because devices are told it."""
+def _open_for(file: Path, user: pwd.struct_passwd | None) -> int:
+    """The file, open, and by no other than `user` to be opened again. Raises ConfigInvalid."""
+    try:
+        if user is not None and file.suffix != ".crt":
+            os.chown(file, user.pw_uid, user.pw_gid)
+        return os.open(file, os.O_RDONLY)
+    except OSError as why:
+        raise ConfigInvalid("--data", f"{file}: {why.strerror}") from None
+
+
+def _port(folder: Path, name: str, asked: int | None, usual: int) -> int:
+    """The given port, else the one of last time, else the usual or a free one; remembered, because devices are told
+    it. Raises ConfigInvalid and SkerryError."""
     if asked is not None and not 0 <= asked < 1 << 16:
-        raise ConfigInvalid("--mqtt-port", f"must be between 0 and 65535, got {asked}")
-    file = folder / "mqtt-port"
+        raise ConfigInvalid(f"--{name}", f"must be between 0 and 65535, got {asked}")
+    file = folder / name
     port = asked or 0
     if asked is None:
         with suppress(OSError, ValueError):
             port = int(file.read_text())
-        port = port or (MQTT_PORT if not _listens(MQTT_PORT) else 0)
+        port = port or (usual if not _listens(usual) else 0)
     if not port:
         with socket.socket() as sock:
             sock.bind((LOOPBACK, 0))
             port = int(sock.getsockname()[1])
     if _listens(port):
-        raise SkerryError(f"{LOOPBACK}:{port} is taken; choose another one with --mqtt-port")
+        raise SkerryError(f"{LOOPBACK}:{port} is taken; choose another one with --{name}")
     _write(file, f"{port}\n")
     return port
 
@@ -257,14 +298,19 @@ def _die_too() -> None:
     ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
 
 
-def _drop_root() -> None:
-    """In the child: be nobody from the beginning; changing users later would undo _die_too."""
+def _broker_user() -> pwd.struct_passwd | None:
+    """Who the broker is; None: who we are, who are nobody in particular."""
     if os.getuid() == 0:
         for name in BROKER_USERS:
             with suppress(KeyError):
-                user = pwd.getpwnam(name)
-                os.setgroups([])
-                os.setgid(user.pw_gid)
-                os.setuid(user.pw_uid)
-                break
+                return pwd.getpwnam(name)
+    return None
+
+
+def _become(user: pwd.struct_passwd | None) -> None:
+    """In the child: be `user` from the beginning; changing users later would undo _die_too."""
+    if user is not None:
+        os.setgroups([])
+        os.setgid(user.pw_gid)
+        os.setuid(user.pw_uid)
     _die_too()

@@ -10,19 +10,16 @@ import errno
 import os
 import re
 import stat
-import sys
 from collections.abc import Callable
-from importlib.machinery import PathFinder
-from importlib.util import module_from_spec
 from pathlib import Path
 from typing import Any
 
 from skerry.errors import FolderFailed, Malformed
 from skerry.limits import LOCAL_FILE_BYTES_MAX, LOCAL_FILES_MAX, LOCAL_SETTLE_S, LOCAL_WRITING_S
 from skerry.ports import ManifestFile
+from skerry.world.debian import debian_packages
 from skerry.world.inotify import MODIFY, Folder, Happened
 
-DEBIAN_PACKAGES = "/usr/lib/python3/dist-packages"  # Debian Python Policy, 3.1
 YAML, JSON = (".yaml", ".yml"), (".json",)
 FLAGS = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK  # a FIFO must not hold anybody up
 
@@ -164,13 +161,10 @@ def _yaml() -> Any:
     """PyYAML: beside skerry, or Debian's own, from which the installed program is otherwise isolated. Raises Malformed
     where there is none."""
     try:
-        import yaml
+        with debian_packages():
+            import yaml
     except ImportError:
-        spec = PathFinder.find_spec("yaml", [DEBIAN_PACKAGES])
-        if spec is None or spec.loader is None:
-            raise Malformed("YAML needs the package python3-yaml, which is not installed; write it as JSON") from None
-        yaml = sys.modules["yaml"] = module_from_spec(spec)
-        spec.loader.exec_module(yaml)
+        raise Malformed("YAML needs the package python3-yaml, which is not installed; write it as JSON") from None
     return yaml
 
 

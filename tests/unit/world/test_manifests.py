@@ -217,8 +217,8 @@ def test_where_yaml_is_not_beside_skerry_debians_own_is_taken(tmp_path: Path, th
     (tmp_path / "beside").mkdir()
     (tmp_path / "beside" / "skerry").symlink_to(Path(skerry.__file__).parent)
     code = (
-        f"import sys; sys.path.append({str(tmp_path / 'beside')!r}); from skerry.world import manifests as m; "
-        f"m.DEBIAN_PACKAGES = {str(tmp_path)!r}; print(m.parse_yaml(b'a: 1'))"
+        f"import sys; sys.path.append({str(tmp_path / 'beside')!r}); from skerry.world import debian, manifests; "
+        f"debian.PACKAGES = {str(tmp_path)!r}; print(manifests.parse_yaml(b'a: 1'))"
     )
     done = subprocess.run([sys.executable, "-I", "-S", "-c", code], capture_output=True, text=True, check=False)
     said = done.stdout if there else done.stderr.splitlines()[-1]

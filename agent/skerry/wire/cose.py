@@ -1,0 +1,134 @@
+"""COSE (RFC 9052) as far as skerry needs it: COSE_Sign1 with Ed25519, COSE_Encrypt0 with ChaCha20-Poly1305, untagged.
+
+Structures are built here, deterministic CBOR as everything on the wire; the cryptography is behind ports.Crypto. Why no
+library: docs/decisions/0009-cose.md. tests/unit/wire/test_cose.py compares every form with pycose.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+from dataclasses import dataclass
+
+from skerry.errors import Malformed
+from skerry.limits import AEAD_KEY_BYTES, AEAD_NONCE_BYTES, KEY_ID_BYTES, SIGNATURE_BYTES
+from skerry.ports import Crypto
+from skerry.wire import codec
+from skerry.wire.codec import Value
+
+ALG, KID, PARTIAL_IV, X5CHAIN = 1, 4, 6, 33  # header parameters: RFC 9052 section 3.1, RFC 9360 section 2
+EDDSA, CHACHA20_POLY1305 = -8, 24  # algorithms: RFC 9053 sections 2.2 and 4.3
+_SIGNED, _SEALED = codec.encode({ALG: EDDSA}), codec.encode({ALG: CHACHA20_POLY1305})
+_ENCRYPT0_AAD = codec.encode(["Encrypt0", _SEALED, b""])  # Enc_structure, RFC 9052 section 5.3
+_COUNTER_BYTES = 8
+_HASH_BYTES = 32
+
+
+@dataclass(frozen=True, slots=True)
+class Sign1:
+    """A COSE_Sign1 that was taken apart and not yet verified. `payload` is None where it travels elsewhere; `chain` is
+    a certificate in DER, or nothing."""
+
+    kid: bytes
+    chain: bytes
+    payload: bytes | None
+    signature: bytes
+
+
+def key_id(public: bytes) -> bytes:
+    """What a public key is called in a header: the first KEY_ID_BYTES of its SHA-256."""
+    return hashlib.sha256(public).digest()[:KEY_ID_BYTES]
+
+
+def sign(crypto: Crypto, seed: bytes, kid: bytes, payload: bytes, about: bytes, chain: bytes = b"") -> bytes:
+    """COSE_Sign1 over `payload`. `about` is the external_aad: what this signature is for, so that it is good for
+    nothing else."""
+    signature = crypto.sign(seed, _to_sign(payload, about))
+    return codec.encode([_SIGNED, _headers(kid, chain), payload, signature])
+
+
+def sign_detached(crypto: Crypto, seed: bytes, kid: bytes, payload: bytes, about: bytes) -> bytes:
+    """The same without the payload, which the other end knows (RFC 9052 section 4.1)."""
+    return codec.encode([_SIGNED, _headers(kid, b""), None, crypto.sign(seed, _to_sign(payload, about))])
+
+
+def parse_sign1(data: bytes) -> Sign1:
+    """Raises Malformed, also for another algorithm."""
+    match codec.decode(data):
+        case [bytes(protected), dict(headers), bytes() | None as payload, bytes(signature)]:
+            kid, chain = headers.get(KID, b""), headers.get(X5CHAIN, b"")
+        case _:
+            raise Malformed("no COSE_Sign1")
+    if protected != _SIGNED or len(signature) != SIGNATURE_BYTES:
+        raise Malformed("a COSE_Sign1 that is not Ed25519")
+    if not isinstance(kid, bytes) or not isinstance(chain, bytes):
+        raise Malformed("a COSE_Sign1 whose headers are no bytes")
+    return Sign1(kid, chain, payload, signature)
+
+
+def verified(crypto: Crypto, found: Sign1, public: bytes, about: bytes, payload: bytes | None = None) -> bytes:
+    """The signed payload; `payload` where it was detached. Raises Malformed."""
+    signed = found.payload if payload is None else payload
+    if signed is None or (payload is not None and found.payload is not None):
+        raise Malformed("a COSE_Sign1 without its payload" if signed is None else "a COSE_Sign1 with two payloads")
+    if not crypto.verify(public, found.signature, _to_sign(signed, about)):
+        raise Malformed("the signature is not good")
+    return signed
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """Of one direction: the AEAD's key and its context IV (RFC 9052 section 3.1, Partial IV)."""
+
+    key: bytes
+    iv: bytes
+
+
+def encrypt(crypto: Crypto, key: Key, counter: int, plain: bytes) -> bytes:
+    """COSE_Encrypt0; a counter is used once with a key."""
+    partial = counter.to_bytes(max(1, (counter.bit_length() + 7) // 8), "big")
+    sealed = crypto.seal(key.key, _nonce(key, counter), plain, _ENCRYPT0_AAD)
+    return codec.encode([_SEALED, {PARTIAL_IV: partial}, sealed])
+
+
+def decrypt(crypto: Crypto, key: Key, data: bytes) -> tuple[int, bytes]:
+    """Its counter and what was in it. Raises Malformed."""
+    match codec.decode(data):
+        case [bytes(protected), dict(headers), bytes(sealed)]:
+            partial = headers.get(PARTIAL_IV)
+        case _:
+            raise Malformed("no COSE_Encrypt0")
+    if protected != _SEALED or not isinstance(partial, bytes) or not 0 < len(partial) <= _COUNTER_BYTES:
+        raise Malformed("a COSE_Encrypt0 that is not ChaCha20-Poly1305 with a counter")
+    counter = int.from_bytes(partial, "big")
+    return counter, crypto.open(key.key, _nonce(key, counter), sealed, _ENCRYPT0_AAD)
+
+
+def derive(secret: bytes, salt: bytes, label: str) -> Key:
+    """A direction's key by HKDF-SHA-256 (RFC 5869), `label` its info."""
+    both = hkdf(secret, salt, label.encode(), AEAD_KEY_BYTES + AEAD_NONCE_BYTES)
+    return Key(both[:AEAD_KEY_BYTES], both[AEAD_KEY_BYTES:])
+
+
+def hkdf(secret: bytes, salt: bytes, info: bytes, size: int) -> bytes:
+    """RFC 5869 with SHA-256; neither the standard library nor PyNaCl has it. `size` is at most 255 hashes."""
+    assert 0 < size <= 255 * _HASH_BYTES
+    extracted = hmac.digest(salt, secret, "sha256")
+    out = block = b""
+    for number in range(1, -(-size // _HASH_BYTES) + 1):
+        block = hmac.digest(extracted, block + info + bytes((number,)), "sha256")
+        out += block
+    return out[:size]
+
+
+def _headers(kid: bytes, chain: bytes) -> Value:
+    return {KID: kid, X5CHAIN: chain} if chain else {KID: kid}
+
+
+def _to_sign(payload: bytes, about: bytes) -> bytes:
+    """Sig_structure, RFC 9052 section 4.4."""
+    return codec.encode(["Signature1", _SIGNED, about, payload])
+
+
+def _nonce(key: Key, counter: int) -> bytes:
+    return (int.from_bytes(key.iv, "big") ^ counter).to_bytes(AEAD_NONCE_BYTES, "big")

@@ -1,0 +1,272 @@
+"""Protected frames, sans-IO: what a session says becomes an MQTT payload that a broker can neither read nor make.
+
+    device ──signed Hello, a fresh key──►  hub      SIGNED: COSE_Sign1 over the frame
+    device ◄─signed answer, a fresh key──  hub      both now have the session's keys
+    device ◄──────────everything─────────► hub      SEALED: COSE_Encrypt0, a counter for each direction
+
+The keys come of both fresh ones and of the digest of the Hello as it travelled, so an answer fits one Hello only. Knows
+no message but that a session begins with a Hello. A Hello proves who said it, and not that it was said now:
+`HubGuard.confirmed` is true once a sealed frame of the device opened.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from skerry.errors import Malformed
+from skerry.limits import (
+    CHAIN_BYTES_MAX,
+    DIGEST_BYTES,
+    EXCHANGE_KEY_BYTES,
+    FRAME_BYTES_MAX,
+    GREETINGS_KEPT_MAX,
+    KEY_ID_BYTES,
+    REPLAY_WINDOW_MAX,
+)
+from skerry.ports import Crypto
+from skerry.wire import codec, cose
+from skerry.wire.frame import VERSION
+
+SIGNED, SEALED = bytes((VERSION << 4 | 2,)), bytes((VERSION << 4 | 3,))  # head bytes, beside those of wire.frame
+ABOUT_HELLO, ABOUT_ANSWER, ABOUT_WORD, ABOUT_SET = b"skerry hello", b"skerry answer", b"skerry word", b"skerry set"
+FRAME, EPHEMERAL, GREETING, SIGNER = 1, 2, 3, 4  # keys of a signed payload
+UP, DOWN = "up", "down"
+
+
+class Replayed(Malformed):
+    """A sealed frame that came before, or is too old to tell."""
+
+
+@dataclass(slots=True)
+class Sender:
+    """One direction of one pair of keys, at its beginning."""
+
+    crypto: Crypto
+    key: cose.Key
+    counter: int = 0
+
+    def seal(self, frame: bytes) -> bytes:
+        self.counter += 1
+        return SEALED + cose.encrypt(self.crypto, self.key, self.counter, frame)
+
+
+@dataclass(slots=True)
+class Receiver:
+    """The other end of a Sender. Frames may be lost, come twice, and overtake at most REPLAY_WINDOW_MAX others."""
+
+    crypto: Crypto
+    key: cose.Key
+    highest: int = 0
+    seen: int = 0  # bit n: highest - n came
+
+    def open(self, payload: bytes) -> bytes:
+        """Raises Malformed; Replayed when it opens and is not new."""
+        if payload[:1] != SEALED:
+            raise Malformed("a frame that is not sealed")
+        counter, frame = cose.decrypt(self.crypto, self.key, payload[1:])
+        age = self.highest - counter
+        if age >= REPLAY_WINDOW_MAX or (age >= 0 and self.seen >> age & 1):
+            raise Replayed(f"frame {counter} came before")
+        if age < 0:
+            self.seen = (self.seen << -age | 1) & ((1 << REPLAY_WINDOW_MAX) - 1) if -age < REPLAY_WINDOW_MAX else 1
+            self.highest = counter
+        else:
+            self.seen |= 1 << age
+        return frame
+
+
+@dataclass(frozen=True, slots=True)
+class Secrets:
+    """What both ends of a session know."""
+
+    secret: bytes
+    greeting: bytes
+
+    def sender(self, crypto: Crypto, label: str) -> Sender:
+        return Sender(crypto, cose.derive(self.secret, self.greeting, f"skerry {label}"))
+
+    def receiver(self, crypto: Crypto, label: str) -> Receiver:
+        return Receiver(crypto, cose.derive(self.secret, self.greeting, f"skerry {label}"))
+
+    def streams(self, epoch: bytes, direction: str) -> str:
+        """The label of one direction of an epoch's streams."""
+        return f"streams {direction} {epoch.hex()}"
+
+
+@dataclass(frozen=True, slots=True)
+class Unknown:
+    """A signed payload whose signer has to be certified first: give `chain`, a certificate in DER, to whoever knows the
+    authority, and what it certifies to `DeviceGuard.trust`; then open the payload again."""
+
+    kid: bytes
+    chain: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Word:
+    """A frame that the hub signed outside any session."""
+
+    frame: bytes
+
+
+class DeviceGuard:
+    """The device's end."""
+
+    def __init__(self, crypto: Crypto, seed: bytes) -> None:
+        """`seed`: the device's Ed25519 key."""
+        self._crypto, self._seed = crypto, seed
+        self.kid = cose.key_id(crypto.public(seed))
+        self._signers: dict[bytes, bytes] = {}
+        self._ephemeral = self._greeting = b""
+        self.signer = b""  # the public key that signed the answer
+        self.secrets: Secrets | None = None
+        self._send: Sender | None = None
+        self._receive: Receiver | None = None
+
+    def trust(self, public: bytes) -> None:
+        """A hub's signing key that the authority certifies; the only one from now on, beside that of this session."""
+        self._signers = {kid: key for kid, key in self._signers.items() if key == self.signer}
+        self._signers[cose.key_id(public)] = public
+
+    def greet(self, hello: bytes, ephemeral: bytes) -> bytes:
+        """The payload of a Hello; `ephemeral` is EXCHANGE_KEY_BYTES of fresh randomness. The session before is over."""
+        known = self.signer and cose.key_id(self.signer)
+        said = {FRAME: hello, EPHEMERAL: self._crypto.exchange_public(ephemeral), SIGNER: known}
+        payload = SIGNED + cose.sign(self._crypto, self._seed, self.kid, codec.encode(said), ABOUT_HELLO)
+        self._ephemeral, self._greeting = ephemeral, hashlib.sha256(payload).digest()
+        self.secrets = self._send = self._receive = None
+        return payload
+
+    def seal(self, frame: bytes) -> bytes | None:
+        """The payload of any other frame; None before the answer, when nothing may be said."""
+        return self._send.seal(frame) if self._send is not None else None
+
+    def open(self, payload: bytes) -> bytes | Word | Unknown:
+        """The frame in a payload. Raises Malformed; nothing of this end has changed then."""
+        if payload[:1] == SEALED and self._receive is not None:
+            return self._receive.open(payload)
+        if payload[:1] != SIGNED:
+            raise Malformed("a frame that nobody signed")
+        found = cose.parse_sign1(payload[1:])
+        public = self._signers.get(found.kid)
+        if public is None:
+            if not 0 < len(found.chain) <= CHAIN_BYTES_MAX:
+                raise Malformed("a frame by a signer that nobody certified")
+            return Unknown(found.kid, found.chain)
+        try:
+            said = _payload(cose.verified(self._crypto, found, public, ABOUT_ANSWER))
+        except Malformed:
+            return Word(_payload(cose.verified(self._crypto, found, public, ABOUT_WORD)).frame)
+        if said.greeting != self._greeting or not self._greeting:
+            raise Malformed("an answer to another Hello")
+        if self.secrets is None:  # else it came twice: the counters go on
+            self.secrets = Secrets(self._crypto.exchange(self._ephemeral, said.ephemeral), self._greeting)
+            self._ephemeral, self.signer = b"", public
+            self._send = self.secrets.sender(self._crypto, UP)
+            self._receive = self.secrets.receiver(self._crypto, DOWN)
+        return said.frame
+
+    def proves(self, proof: bytes, statement: bytes) -> bool:
+        """Whether `proof` is the signature of this session's hub on `statement`, for ABOUT_SET."""
+        try:
+            cose.verified(self._crypto, cose.parse_sign1(proof), self.signer, ABOUT_SET, statement)
+        except Malformed:
+            return False
+        return bool(self.signer)
+
+
+_ANY_SECRET = bytes(range(EXCHANGE_KEY_BYTES))
+
+
+@dataclass(frozen=True, slots=True)
+class Signer:
+    """A hub's signing key: an Ed25519 seed, and the certificate of its public key in DER."""
+
+    seed: bytes
+    chain: bytes
+
+
+class HubGuard:
+    """The hub's end for one device."""
+
+    def __init__(self, crypto: Crypto, signer: Callable[[], Signer], public: Callable[[], bytes]) -> None:
+        """`signer`: the key of this moment. `public`: the device's Ed25519 key, or nothing where none is enrolled."""
+        self._crypto, self._signer, self._public = crypto, signer, public
+        self._greetings: deque[bytes] = deque(maxlen=GREETINGS_KEPT_MAX)
+        self._asked: _Payload | None = None  # the Hello that has no answer yet
+        self._greeting = b""
+        self.confirmed = False
+        self.secrets: Secrets | None = None
+        self._send: Sender | None = None
+        self._receive: Receiver | None = None
+
+    def open(self, payload: bytes) -> bytes:
+        """The frame in a payload. Raises Malformed, Replayed for what came before; a new Hello ends the session."""
+        if payload[:1] == SEALED and self._receive is not None:
+            frame = self._receive.open(payload)
+            self.confirmed = True
+            return frame
+        if payload[:1] != SIGNED:
+            raise Malformed("a sealed frame of no session" if payload[:1] == SEALED else "a frame that nobody signed")
+        greeting, public = hashlib.sha256(payload).digest(), self._public()
+        if not public:
+            raise Malformed("a Hello of a device that is not enrolled")
+        said = _payload(cose.verified(self._crypto, cose.parse_sign1(payload[1:]), public, ABOUT_HELLO))
+        if greeting in self._greetings:
+            raise Replayed("a Hello that came before")
+        self._crypto.exchange(_ANY_SECRET, said.ephemeral)  # a key that gives no secret is refused here, not in `close`
+        self._greetings.append(greeting)
+        self._asked, self._greeting, self.confirmed = said, greeting, False
+        self.secrets = self._send = self._receive = None
+        return said.frame
+
+    def close(self, frame: bytes, ephemeral: bytes) -> bytes:
+        """The payload of a frame: the first after a Hello is the signed answer, for which `ephemeral` is used,
+        EXCHANGE_KEY_BYTES of fresh randomness; the others are sealed; without any session it is only signed."""
+        if self._send is not None:
+            return self._send.seal(frame)
+        signer = self._signer()
+        if self._asked is None:
+            return self._signed(signer, codec.encode({FRAME: frame}), ABOUT_WORD, signer.chain)
+        asked, self._asked = self._asked, None
+        kid = cose.key_id(self._crypto.public(signer.seed))
+        mine = self._crypto.exchange_public(ephemeral)
+        said = codec.encode({FRAME: frame, EPHEMERAL: mine, GREETING: self._greeting})
+        self.secrets = Secrets(self._crypto.exchange(ephemeral, asked.ephemeral), self._greeting)
+        self._send = self.secrets.sender(self._crypto, DOWN)
+        self._receive = self.secrets.receiver(self._crypto, UP)
+        return self._signed(signer, said, ABOUT_ANSWER, b"" if asked.signer == kid else signer.chain)
+
+    def prove(self, statement: bytes) -> bytes:
+        """A COSE_Sign1 on `statement`, which travels elsewhere."""
+        signer = self._signer()
+        kid = cose.key_id(self._crypto.public(signer.seed))
+        return cose.sign_detached(self._crypto, signer.seed, kid, statement, ABOUT_SET)
+
+    def _signed(self, signer: Signer, said: bytes, about: bytes, chain: bytes) -> bytes:
+        kid = cose.key_id(self._crypto.public(signer.seed))
+        return SIGNED + cose.sign(self._crypto, signer.seed, kid, said, about, chain)
+
+
+@dataclass(frozen=True, slots=True)
+class _Payload:
+    frame: bytes
+    ephemeral: bytes
+    greeting: bytes
+    signer: bytes
+
+
+def _payload(signed: bytes) -> _Payload:
+    """Raises Malformed. Unknown keys are of no account."""
+    said = codec.decode(signed)
+    if not isinstance(said, dict):
+        raise Malformed("a signed payload that is no map")
+    sizes = {FRAME: FRAME_BYTES_MAX, EPHEMERAL: EXCHANGE_KEY_BYTES, GREETING: DIGEST_BYTES, SIGNER: KEY_ID_BYTES}
+    found = {key: said.get(key, b"") for key in sizes}
+    for key, size in sizes.items():
+        if not isinstance(found[key], bytes) or len(found[key]) > size:
+            raise Malformed(f"a signed payload whose part {key} is no {size} bytes")
+    return _Payload(*found.values())
