@@ -24,6 +24,7 @@ from skerry.limits import CONTAINER_LOG_BYTES_MAX
 from skerry.loops.introduce import introduce_loop
 from skerry.loops.link import link_loop
 from skerry.loops.local import Local
+from skerry.loops.protect import Protection
 from skerry.loops.pulse import Pulse, beating, watchdog_loop
 from skerry.loops.report import Counters, Log
 from skerry.loops.rotate import rotate_loop
@@ -195,13 +196,14 @@ async def serve(
     manifests: Manifests | None = None,
     metrics: ServeMetrics | None = None,
     log_bytes_max: int = CONTAINER_LOG_BYTES_MAX,
+    protection: Protection | None = None,
 ) -> int:
     """The loops, until `stop` or until one of them fails (which is a bug or a broken journal: the process ends).
     Without a link the device has not joined a hub: it runs what its journal holds. The simulator runs this very
     function on its own seams."""
     facts, counters, dials, streams = host.facts(), Counters(), Dials(), StreamCounts()
     booted = journal.boot_id != facts.boot_id
-    session = DeviceSession(Identity(node, facts.boot_id, __version__))
+    session = DeviceSession(Identity(node, facts.boot_id, __version__), protection.proves if protection else None)
     pulse = Pulse(clock, ("watch", "steer", "pods", *(["link"] if link else [])))
     watch, steer, pods, hub = (pulse.of(name) for name in ("watch", "steer", "pods", "link"))
     hands = Steer(runtime, host, journal, clock, entropy, log, counters, steer, pods, secret_env, booted)
@@ -219,11 +221,12 @@ async def serve(
     ]
     loops += [asyncio.ensure_future(local.run())] if local is not None else []
     if link is not None:
-        talk = link_loop(link, journal, session, clock, entropy, log, counters, hub, dials.put)
+        talk = link_loop(link, journal, session, clock, entropy, log, counters, hub, dials.put, protection)
         loops.append(asyncio.ensure_future(beating(hub, talk)))
         if streaming is not None:
             targets = Targets(journal, runtime, streaming.stats, streaming.open_to_people)
-            serving = streams_loop(dials, streaming.link, targets, clock, log, counters, streams)
+            crypto = protection.crypto if protection else None
+            serving = streams_loop(dials, streaming.link, targets, clock, log, counters, streams, crypto)
             loops.append(asyncio.ensure_future(serving))
     loops += [asyncio.ensure_future(metrics(journal, session, counters, streams))] if metrics is not None else []
     log(f"skerry {__version__}: {node} is up" + ("" if link else "; no broker is set, so it has no hub"))

@@ -11,7 +11,9 @@ MIB = 1024 * KIB
 # --- frames and messages (wire/) --------------------------------------------------------------------------------------
 FRAME_INFLATED_BYTES_MAX = 2 * MIB  # the same after inflating: stops a deflate bomb
 OBJECT_BYTES_MAX = 1 * MIB + 64 * KIB  # one object as CBOR: a ConfigMap's own limit and its metadata
-FRAME_BYTES_MAX = OBJECT_BYTES_MAX + 64 * KIB  # one MQTT payload; holds any object
+FRAME_BYTES_MAX = OBJECT_BYTES_MAX + 64 * KIB  # holds any object
+GUARD_BYTES_MAX = 4 * KIB  # what protection adds to a frame, a certificate included
+PAYLOAD_BYTES_MAX = FRAME_BYTES_MAX + GUARD_BYTES_MAX  # one MQTT payload
 DELTA_BYTES_TARGET = 128 * KIB  # a Delta is closed once it holds this much, so that many objects travel in several
 REPORT_ITEMS_MAX = 64  # items in one Report
 REPORT_BYTES_TARGET = 64 * KIB  # a Report is closed once its items hold this much
@@ -59,7 +61,8 @@ KEY_ID_BYTES = 8
 CHAIN_BYTES_MAX = 2 * KIB  # the certificate of a hub's signing key
 REPLAY_WINDOW_MAX = 1_024  # frames that may overtake an older one; what is older still is taken for a replay
 GREETINGS_KEPT_MAX = 16  # Hellos of a device that the hub knows again
-GUARD_BYTES_MAX = 4 * KIB  # what protection adds to a frame, a certificate included
+CERTIFY_TIMEOUT_S = 20.0  # to have a certificate verified, in a child process on a busy board
+CERTIFY_PACE_S = 10.0  # after a signer that the authority does not certify, before another one is looked at
 
 # --- enrolment (wire/token, wire/enrolment) --------------------------------------------------------------------------
 TOKEN_CHARS_MAX = 1_024  # a token's line

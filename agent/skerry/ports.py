@@ -64,6 +64,14 @@ class Crypto(Protocol):
         """Raises Malformed where key, nonce, `about` or a bit is another."""
 
 
+class Authority(Protocol):
+    """Who certifies the signing keys of hubs: what the device was given when it was enrolled."""
+
+    async def certified(self, chain: bytes) -> bytes:
+        """The Ed25519 public key in `chain`, a certificate in DER from outside, which the authority issued for signing.
+        Done within CERTIFY_TIMEOUT_S. Raises Malformed where it did not."""
+
+
 @dataclass(frozen=True, slots=True)
 class Inbound:
     """A received frame and the handle that acknowledges it."""
@@ -79,8 +87,8 @@ class Link(Protocol):
         """Connect and subscribe; done within CONNECT_TIMEOUT_S. Raises LinkLost. Never blocks the event loop."""
 
     async def recv(self) -> Inbound:
-        """The next frame. Raises LinkLost once the connection is gone. A frame over FRAME_BYTES_MAX is acknowledged,
-        counted and not delivered."""
+        """The next frame. Raises LinkLost once the connection is gone. What is over PAYLOAD_BYTES_MAX is
+        acknowledged, counted and not delivered."""
 
     async def send(self, frame: bytes) -> None:
         """Hand a frame to the connection (QoS 1). Its arrival is not promised. Raises LinkLost."""

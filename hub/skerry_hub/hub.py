@@ -7,9 +7,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
-from skerry.ports import Clock, Entropy
+from skerry.ports import Clock, Crypto, Entropy
+from skerry.wire.guard import HubGuard, Signer
+from skerry_hub.cloudhub.protect import StreamFrames
 from skerry_hub.cloudhub.sessions import Sessions
 from skerry_hub.cloudhub.streams import DeviceStreams
 from skerry_hub.edgecontroller.controller import EdgeController, OnOwn
@@ -17,6 +21,23 @@ from skerry_hub.edgecontroller.nodes import EndpointOf
 from skerry_hub.edgecontroller.replicas import Replicas
 from skerry_hub.limits import LEASE_DURATION_S
 from skerry_hub.ports import Broker, Cluster
+
+
+@dataclass(frozen=True, slots=True)
+class Protection:
+    """What the hub protects frames with. `public`: the Ed25519 key that a device was enrolled with, or nothing."""
+
+    crypto: Crypto
+    signer: Callable[[], Signer]
+    public: Callable[[str], bytes]
+
+    def guard_of(self, node: str) -> HubGuard:
+        return HubGuard(self.crypto, self.signer, partial(self.public, node))
+
+
+def frames_for(sessions: Sessions, crypto: Crypto, node: str, epoch: bytes) -> StreamFrames:
+    """What protects an epoch of a device's streams: keys of the session that it was asked for in."""
+    return StreamFrames(crypto, epoch, partial(sessions.secrets, node, epoch))
 
 
 class Hub:
@@ -37,15 +58,18 @@ class Hub:
         lease_s: int = LEASE_DURATION_S,
         endpoint_of: EndpointOf = lambda _node: None,
         on_own: OnOwn = lambda _nodes: None,
+        protection: Protection | None = None,
     ) -> None:
         self.replicas = Replicas(cluster, clock, entropy, log, replica) if replica else None
         self.controller = EdgeController(
             cluster, clock, entropy, log, replicas=self.replicas, endpoint_of=endpoint_of, on_own=on_own,
             lease_s=lease_s,
         )  # fmt: skip
-        self.sessions = Sessions(broker, self.controller, clock, entropy, log)
+        guard_of = protection.guard_of if protection is not None else None
+        self.sessions = Sessions(broker, self.controller, clock, entropy, log, guard_of)
         self.controller.listen(self.sessions)
-        self.streams = DeviceStreams(bulk, self.sessions.dial, entropy, log)
+        frames_of = partial(frames_for, self.sessions, protection.crypto) if protection is not None else None
+        self.streams = DeviceStreams(bulk, self.sessions.dial, entropy, log, frames_of)
 
     async def run(self) -> None:
         """Never returns; only a bug ends it. Holds no state that the API does not have, so it may be killed."""

@@ -9,7 +9,7 @@ import pytest
 
 from patience import WAIT_S
 from skerry.errors import LinkLost
-from skerry.limits import FRAME_BYTES_MAX, INBOX_FRAMES_MAX
+from skerry.limits import INBOX_FRAMES_MAX, PAYLOAD_BYTES_MAX
 from skerry.ports import Link
 
 
@@ -75,11 +75,11 @@ class LinkContract:
     async def test_a_frame_over_the_bound_is_acknowledged_and_not_delivered(self, site: LinkSite) -> None:
         link = site.link()
         await link.connect()
-        await site.say(b"x" * (FRAME_BYTES_MAX + 1))
-        await site.say(b"x" * FRAME_BYTES_MAX)
+        await site.say(b"x" * (PAYLOAD_BYTES_MAX + 1))
+        await site.say(b"x" * PAYLOAD_BYTES_MAX)
         await site.say(b"small")
         largest = await asyncio.wait_for(link.recv(), WAIT_S)
-        assert len(largest.frame) == FRAME_BYTES_MAX
+        assert len(largest.frame) == PAYLOAD_BYTES_MAX
         assert (await asyncio.wait_for(link.recv(), WAIT_S)).frame == b"small"
         assert await site.unacknowledged() == 2
         await link.close()

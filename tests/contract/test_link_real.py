@@ -15,7 +15,7 @@ from contract.broker import MOSQUITTO, Broker, free_port
 from contract.link import LinkContract
 from patience import WAIT_S
 from skerry.errors import LinkLost
-from skerry.limits import FRAME_BYTES_MAX, INBOX_FRAMES_MAX
+from skerry.limits import INBOX_FRAMES_MAX, PAYLOAD_BYTES_MAX
 from skerry.ports import Link
 from skerry.world.link import MqttLink, down_topic, up_topic
 from skerry.world.mqtt import MqttConnection
@@ -122,7 +122,7 @@ class TestMqttLink(LinkContract):
         link = site.link()
         assert isinstance(link, MqttLink)
         await link.connect()
-        await site.say(b"x" * (FRAME_BYTES_MAX + 1))
+        await site.say(b"x" * (PAYLOAD_BYTES_MAX + 1))
         await site.say(b"next")
         assert (await asyncio.wait_for(link.recv(), WAIT_S)).frame == b"next"
         assert link.counts.dropped_large == 1

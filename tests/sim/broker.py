@@ -31,9 +31,7 @@ Deliver = Callable[["Port", int, str, bytes], None]  # (port, handle, topic, pay
 class Port:
     """One client's connection, as both ends see it."""
 
-    def __init__(
-        self, broker: Broker, client: str, window: int, will: Will | None, deliver: Deliver
-    ) -> None:
+    def __init__(self, broker: Broker, client: str, window: int, will: Will | None, deliver: Deliver) -> None:
         self.broker, self.client, self.window, self.will, self.deliver = broker, client, window, will, deliver
         self.alive = True  # the broker believes in it
         self.open = True  # the client believes in it
@@ -173,6 +171,10 @@ class Broker:
         if self.random.random() < mood.repeating:
             self.world.tell("fault", f"repeats a message on {topic}")
             self.world.after(self.random.uniform(0, mood.late_s), self._hand_out, topic, payload)
+
+    def inject(self, topic: str, payload: bytes) -> None:
+        """What nobody published: the broker's own."""
+        self._hand_out(topic, payload)
 
     def _hand_out(self, topic: str, payload: bytes) -> None:
         for port in list(self.ports.values()):

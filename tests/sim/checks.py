@@ -43,6 +43,7 @@ PROMISES = {
     "10": "10 idle",
     "11": "11 no latch",
     "12": "12 streams leave nothing",
+    "13": "13 nobody else is heard",
     "w": "wire contract",
 }
 
@@ -343,9 +344,12 @@ class Watching:
         """Whether the API had the event's pod all the time since: set by the life."""
         raise NotImplementedError
 
-    def _read(self, frame: bytes, way: str) -> Any:
+    def _read(self, payload: bytes, way: str) -> Any:
+        frame = self._plain(payload)
         self.world.check(len(frame) <= FRAME_BYTES_MAX, PROMISES["9"], "FRAME_BYTES_MAX")
-        said = self._decode(frame)
+        said = self._decode(payload)
+        if said is None:
+            return None
         self.world.tell("frame", f"{self.device.node} {way:4} {summary(said)}")
         if validate is not None and self.validating:
             try:
@@ -354,9 +358,15 @@ class Watching:
                 self.world.break_(PROMISES["w"], f"{summary(said)}: {why}")
         return said
 
-    def _decode(self, frame: bytes) -> Any:
+    def _plain(self, payload: bytes) -> bytes:
+        """What nobody but a hostile broker made says nothing."""
+        return payload if self.device.trust is None else self.device.trust.plain.get(payload, b"")
+
+    def _decode(self, payload: bytes) -> Any:
+        """The message; None for the sealed nothing by which a device shows that it is there."""
+        frame = self._plain(payload)
         known = self._decoded.get(frame)
-        if known is None:
+        if known is None and frame:
             known = self._decoded[frame] = message.decode(frame)
         return known
 

@@ -13,6 +13,7 @@ from sim.link import Reach, SimLink, SimStreamLink
 from sim.loop import Process, State
 from sim.runtime import SimRuntime, Weather
 from sim.store import Disk
+from sim.trust import Trust
 from sim.world import SimClock, SimEntropy, World
 from skerry import boot
 from skerry.errors import StoreBroken, StoreFull
@@ -40,6 +41,7 @@ class Device:
         self.process.state = State.DEAD
         self.powered = True
         self.lives = 0
+        self.trust: Trust | None = None  # None: frames are in clear
         self.journal: Journal | None = None
         self.link: SimLink | None = None
         self.host: SimHost | None = None
@@ -107,6 +109,7 @@ class Device:
                 self.node, False, self.journal, self.clock, entropy, self.host, runtime, self.link,
                 asyncio.Event(), self._log, boot.Streaming(self.streams_link(), None, True),
                 manifests=SimManifests(self.folder),
+                protection=self.trust.of_device(self.node) if self.trust is not None else None,
             )  # fmt: skip
         except (StoreBroken, StoreFull) as broken:
             why = f"journal: {broken}"

@@ -76,9 +76,7 @@ class Engine:
                 return box.id
         box_id = self._id("box")
         ip = f"10.88.{self._made // 250 % 250}.{self._made % 250 + 2}"
-        self.sandboxes[box_id] = SandboxSeen(
-            box_id, pod.uid, pod.namespace, pod.name, attempt, True, self._ns(), ip
-        )
+        self.sandboxes[box_id] = SandboxSeen(box_id, pod.uid, pod.namespace, pod.name, attempt, True, self._ns(), ip)
         self._tell(pod.uid)
         return box_id
 
@@ -150,9 +148,7 @@ class Engine:
         made = self.containers.get(own_id)
         if made is not None and made.seen.state is ContainerState.RUNNING:
             now = max(self._ns(), made.seen.started_ns)
-            made.seen = replace(
-                made.seen, state=ContainerState.EXITED, exit_code=code, reason=why, finished_ns=now
-            )
+            made.seen = replace(made.seen, state=ContainerState.EXITED, exit_code=code, reason=why, finished_ns=now)
             where = f"{self.name} {made.pod.full_name}/{made.seen.name}.{made.seen.attempt}"
             self.world.tell("run", f"{where} ended with {code} ({own_id})")
             self._tell(made.seen.pod_uid)

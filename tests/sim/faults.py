@@ -19,7 +19,9 @@ from sim.people import IMAGES, Operator
 from sim.runtime import LIE_S
 from sim.world import World
 from skerry.model.observed import ContainerState
+from skerry.world.link import down_topic, streams_down_topic, streams_up_topic, up_topic
 
+HOSTILE_FRAMES = 40
 LIE_PAUSE_S = 120.0  # between two lies of one engine: a lie must be over when steer looks again
 
 
@@ -48,6 +50,7 @@ class Faults:
             "hub link": (3, self.hub_link),
             "broker restart": (3, self.broker_restart),
             "broker moody": (8, self.broker_moody),
+            "broker hostile": (3, self.broker_hostile),
             "hub dies": (4, self.hub_dies),
             "hub mute": (3, self.hub_mute),
             "api away": (3, self.api_away),
@@ -146,6 +149,24 @@ class Faults:
         self._tell(f"broker: {mood}")
         self.broker.mood = mood
         self._later(self._seconds(5, 300), "mood", setattr, self.broker, "mood", Mood())
+
+    def broker_hostile(self) -> None:
+        """It sends again what it heard at any time, to anybody, whole or with a bit flipped, and frames of its own."""
+        if self.hub.trust is None:
+            return  # there nothing could be done about it
+        seconds = self._seconds(30, 600)
+        self._tell(f"broker: hostile for {seconds:.0f} s")
+        topics = [way(device.node) for device in self.devices for way in (up_topic, down_topic)]
+        topics += [way(device.node) for device in self.devices for way in (streams_up_topic, streams_down_topic)]
+        for _ in range(HOSTILE_FRAMES):
+            self.world.after(self.random.uniform(0, seconds), self._forge, self.random.choice(topics))
+
+    def _forge(self, topic: str) -> None:
+        assert self.hub.trust is not None
+        payload = self.hub.trust.forged(self.random)
+        if payload and self.broker.up and not self.world.calm:
+            self.world.count("forged frames")
+            self.broker.inject(topic, payload)
 
     # --- hub and API --------------------------------------------------------------------------------------------------
 

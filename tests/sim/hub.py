@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 
 from sim.broker import Broker
 from sim.cluster import ApiWeather, SimCluster
 from sim.etcd import Etcd
 from sim.link import Reach, SimHubBroker
 from sim.loop import Process, State
+from sim.trust import SEED_BYTES, Trust
 from sim.world import SimClock, SimEntropy, World
 from skerry_hub.cloudhub.sessions import Sessions
 from skerry_hub.cloudhub.streams import DeviceStreams
 from skerry_hub.edgecontroller.controller import EdgeController
 from skerry_hub.edgecontroller.replicas import Replicas
+from skerry_hub.hub import Protection, frames_for
 
 CLIENT = "hub"
 SECOND = "hub2"
@@ -27,6 +30,7 @@ class Hub:
         self.weather, self.reach = ApiWeather(), Reach()
         self.clock = SimClock(world)
         self.client, self.replica = client, replica
+        self.trust: Trust | None = None  # None: frames are in clear
         self.process = Process(f"{client}/never")
         self.process.state = State.DEAD
         self.lives = 0
@@ -55,10 +59,14 @@ class Hub:
         broker = SimHubBroker(self.broker, self.reach, self.client)
         replicas = Replicas(cluster, self.clock, entropy, self._log, self.replica) if self.replica else None
         self.controller = EdgeController(cluster, self.clock, entropy, self._log, replicas=replicas)
-        self.sessions = Sessions(broker, self.controller, self.clock, entropy, self._log)
+        protection = self._protection()
+        self.sessions = sessions = Sessions(
+            broker, self.controller, self.clock, entropy, self._log, protection.guard_of if protection else None
+        )
         self.controller.listen(self.sessions)
         bulk = SimHubBroker(self.broker, self.reach, f"{self.client}.streams")
-        self.streams = DeviceStreams(bulk, self.sessions.dial, entropy, self._log)
+        frames_of = partial(frames_for, sessions, protection.crypto) if protection else None
+        self.streams = DeviceStreams(bulk, self.sessions.dial, entropy, self._log, frames_of)
         loops = [asyncio.ensure_future(self.controller.run()), asyncio.ensure_future(self.sessions.run())]
         try:
             await asyncio.gather(*loops)
@@ -67,6 +75,11 @@ class Hub:
 
             text = "".join(traceback.format_exception(type(bug), bug, bug.__traceback__)[-6:])
             self.world.break_("11 no latch", f"the hub ended with {bug!r}\n{text}")
+
+    def _protection(self) -> Protection | None:
+        """With a signing key of this process: each death is a rotation."""
+        seed = self.world.rng(f"signer/{self.client}/{self.lives}").randbytes(SEED_BYTES)
+        return self.trust.of_hub(seed) if self.trust is not None else None
 
     def _log(self, line: str) -> None:
         self.log.append(line)

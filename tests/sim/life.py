@@ -22,6 +22,7 @@ from sim.folder import Keeper
 from sim.hub import SECOND, Hub
 from sim.loop import Asleep, Starved, bury
 from sim.people import Operator
+from sim.trust import Trust
 from sim.viewers import Viewers
 from sim.world import Broken, World
 from skerry.model.report import Event
@@ -30,6 +31,7 @@ from skerry_hub.ports import PODS
 CALM_S = 4_000.0  # the bound of promise 5: the longest hail of a hub (HAIL_BACKOFF_S) and one back-off
 POLL_S = 10.0
 REPLICAS_PART = 0.25  # of the lives have two replicas of the hub
+TRUST_PART = 0.5  # of the lives, in which frames are protected; in the others the broker is in clear
 OFFLINE_S = 400.0  # the bound of promise 4, from the boot: one look, one back-off of any step
 OUTAGE_S = 400.0  # until the hub shows it: the longest that a runtime is away untold, and a back-off of the link
 SETTLE_S = 800.0  # the longest program ends
@@ -77,9 +79,15 @@ def make(seed: int, verbose: bool = False) -> Life:
     etcd = Etcd(world)
     names = [f"n{i}" for i in range(1 if random.random() < 0.85 else 2)]
     devices = [Device(world, broker, name) for name in names]
+    trust = Trust(world, names) if world.rng("trust").random() < TRUST_PART else None
     two = world.rng("replicas").random() < REPLICAS_PART
     hub = Hub(world, broker, etcd, replica="one" if two else "")
     second = Hub(world, broker, etcd, SECOND, "two") if two else None
+    for device in devices:
+        device.trust = trust
+    for one in (hub, second):
+        if one is not None:
+            one.trust = trust
     people = Operator(world, etcd, names)
     faults = Faults(world, broker, etcd, hub, devices, people, world.rng("faults"))
     shown: set[str] = set()

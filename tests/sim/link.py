@@ -8,8 +8,10 @@ from collections.abc import Callable, Sequence
 
 from sim.broker import HOP_S, Broker, Port, Will
 from skerry.errors import LimitExceeded, LinkLost
-from skerry.limits import CONNECT_TIMEOUT_S, FRAME_BYTES_MAX, INBOX_FRAMES_MAX, PACKET_BYTES_MAX
+from skerry.limits import CONNECT_TIMEOUT_S, INBOX_FRAMES_MAX, PACKET_BYTES_MAX, PAYLOAD_BYTES_MAX
+from skerry.model.streams import streams_name
 from skerry.ports import Inbound
+from skerry.world.link import streams_down_topic, streams_up_topic
 
 CONNECT_S = (0.02, 0.4)
 
@@ -85,7 +87,7 @@ class SimLink:
         return inbound
 
     async def send(self, frame: bytes) -> None:
-        assert len(frame) <= FRAME_BYTES_MAX, "the codec bounds frames"
+        assert len(frame) <= PAYLOAD_BYTES_MAX, "codec and guard bound what is sent"
         port = self._alive()
         self.sending(frame)
         port.publish(up_topic(self._node), frame)
@@ -117,17 +119,13 @@ class SimLink:
         del topic
         if port is not self._port and self._port is not None:
             return
-        if len(payload) > FRAME_BYTES_MAX:
+        if len(payload) > PAYLOAD_BYTES_MAX:
             self.dropped_large += 1
             port.ack(handle)
             return
         self._inbox.append(Inbound(payload, self._life << 32 | handle))
         self.inbox_most = max(self.inbox_most, len(self._inbox))
         self._ready.set()
-
-
-def streams_topic(node: str, way: str) -> str:
-    return f"skerry/v1/{node}/streams/{way}"
 
 
 class SimStreamLink:
@@ -147,11 +145,11 @@ class SimStreamLink:
         self._inbox.clear()
         self._ready = asyncio.Event()
         self._gone = gone
-        will = Will(streams_topic(self._node, "up"), gone)
-        port = await dial(self._broker, self._reach, f"{self._node}.streams", will, self._deliver)
+        will = Will(streams_up_topic(self._node), gone)
+        port = await dial(self._broker, self._reach, streams_name(self._node), will, self._deliver)
         port.lost.append(self._lost)
         self._port, self._why = port, ""
-        self._broker.subscribe(port, [streams_topic(self._node, "down")])
+        self._broker.subscribe(port, [streams_down_topic(self._node)])
         await asyncio.sleep(self._broker.random.uniform(*HOP_S))
         self._alive()
 
@@ -165,14 +163,14 @@ class SimStreamLink:
 
     async def send(self, frame: bytes, bulk: bool) -> None:
         del bulk
-        self._alive().publish(streams_topic(self._node, "up"), frame)
+        self._alive().publish(streams_up_topic(self._node), frame)
         await asyncio.sleep(0)
 
     async def close(self) -> None:
         port, self._port = self._port, None
         if port is not None:
             if port.open:
-                port.publish(streams_topic(self._node, "up"), self._gone)
+                port.publish(streams_up_topic(self._node), self._gone)
             port.disconnect(flush=True)
         self._lost("closed")
 

@@ -44,7 +44,6 @@ class Process:
         self.die_at: tuple[int, Callable[[], None]] | None = None  # at this step, call that instead
         self.timers: list[tuple[float, float, str]] | None = None  # (set at, for, what) while somebody listens
 
-
     def keep(self, task: asyncio.Task[Any]) -> None:
         self._tasks.append(task)
         if len(self._tasks) > self._prune_at:

@@ -16,17 +16,21 @@ from weakref import WeakKeyDictionary
 import skerry.journal.journal as journal_module
 import skerry.journal.recovery as recovery
 import skerry.loops.link as link
+import skerry.loops.protect as protect
 import skerry.loops.steer as steer_module
 import skerry.loops.streams as streams_module
 import skerry.plan.reconcile as reconcile
 import skerry.wire.delta as delta
+import skerry.wire.guard as guard
 import skerry.wire.session as device_session
+from sim import trust as trust_module
 from skerry import boot
-from skerry.errors import LinkLost, StoreFull
+from skerry.errors import LinkLost, Malformed, StoreFull
 from skerry.journal import record
 from skerry.limits import RECONNECT_BACKOFF_S
 from skerry.model.desired import Change
 from skerry.plan.backoff import full_jitter
+from skerry.wire import cose
 from skerry_hub.cloudhub import session as hub_session_module
 from skerry_hub.edgecontroller import reports
 
@@ -205,19 +209,52 @@ def _hub_acks_before_storing() -> Sequence[Patch]:
     return [(reports.Reports, "store", store)]
 
 
+def _replays_are_heard() -> Sequence[Patch]:
+    """The counter of a sealed frame is not looked at."""
+
+    def open_(self: Any, payload: bytes) -> bytes:
+        return cose.decrypt(self.crypto, self.key, payload[1:])[1]
+
+    return [(guard.Receiver, "open", open_)]
+
+
+def _unsealed_is_heard() -> Sequence[Patch]:
+    """A device takes a frame in clear, as one of an earlier release."""
+
+    def opened(self: Any, payload: bytes) -> Any:
+        try:
+            return real(self, payload)
+        except Malformed:
+            self._trust.opened(payload, self._node)
+            return payload
+
+    real = trust_module._DeviceGuard.open
+    return [(trust_module._DeviceGuard, "open", opened)]
+
+
 def _latch_after_failures() -> Sequence[Patch]:
     """The link gives up after three failures in a row."""
 
     async def link_loop(
-        link_: Any, journal: Any, session_: Any, clock: Any, entropy: Any, log: Any, counters: Any, beat: Any,
+        link_: Any,
+        journal: Any,
+        session_: Any,
+        clock: Any,
+        entropy: Any,
+        log: Any,
+        counters: Any,
+        beat: Any,
         dialled: Any,
+        protection: Any = None,
     ) -> None:
         failures = 0
         while failures < 3:
             try:
                 await link_.connect()
                 failures = 0
-                await link.Conversation(link_, journal, session_, clock, entropy, log, counters, beat, dialled).run()
+                frames = protect.Protected(link_, protection, clock, entropy, log, counters)
+                talk = link.Conversation(link_, frames, journal, session_, clock, entropy, log, counters, beat, dialled)
+                await talk.run()
             except LinkLost:
                 failures += 1
             finally:
@@ -257,10 +294,11 @@ def _files_of_the_start() -> Sequence[Patch]:
 
 
 MOODY = ("broker moody", "link blip", "agent dies", "hub dies")
+HOSTILE = ("broker hostile", "link blip")
 BUGS = (
     Planted("ack before commit", ("1",), 10, _ack_before_commit),
     Planted("PUBACK before commit", ("1",), 10, _puback_first),
-    Planted("generation not checked", ("2",), 60, _generation_not_checked, MOODY),
+    Planted("generation not checked", ("2",), 150, _generation_not_checked, MOODY),
     Planted("restart on reconnect", ("3",), 10, _restart_on_reconnect),
     Planted("outbox trimmed early", ("6t",), 10, _outbox_trimmed_early),
     Planted("orphan after crash", ("8", "5"), 60, _orphan_after_crash),
@@ -270,5 +308,7 @@ BUGS = (
     Planted("hub acknowledges before storing", ("6",), 60, _hub_acks_before_storing),
     Planted("link gives up", ("5",), 60, _latch_after_failures),
     Planted("a process outlives its stream", ("12",), 20, _process_outlives_stream),
+    Planted("replays are heard", ("13",), 60, _replays_are_heard, HOSTILE),
+    Planted("frames in clear are heard", ("13",), 60, _unsealed_is_heard, HOSTILE),
     Planted("files of the start", ("5",), 60, _files_of_the_start),
 )

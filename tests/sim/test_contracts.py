@@ -18,12 +18,13 @@ from contract.stream_link import StreamLinkContract
 from sim.broker import Broker, Port
 from sim.engine import Engine
 from sim.folder import Folder, SimManifests
-from sim.link import Reach, SimLink, SimStreamLink, down_topic, streams_topic, up_topic
+from sim.link import Reach, SimLink, SimStreamLink, down_topic, up_topic
 from sim.loop import bury
 from sim.runtime import SimRuntime, Weather
 from sim.store import Disk, SimStore
 from sim.world import SimClock, SimEntropy, World
 from skerry.ports import Link, Manifests, Runtime, StreamLink
+from skerry.world.link import streams_down_topic, streams_up_topic
 
 
 class Stores:
@@ -109,7 +110,7 @@ class Links(Side):
 
 
 class StreamLinks(Side):
-    client, down, up = "n1.streams", streams_topic("n1", "down"), streams_topic("n1", "up")
+    client, down, up = "n1.streams", streams_down_topic("n1"), streams_up_topic("n1")
 
     def link(self) -> StreamLink:
         return SimStreamLink(self._broker, self._reach, "n1")

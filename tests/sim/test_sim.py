@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from sim.__main__ import many, show
-from sim.life import run
+from sim.life import make, run
 
 LIVES = 500
 TESTS = Path(__file__).parents[1]
@@ -62,6 +62,12 @@ def test_a_life_does_not_depend_on_the_hash_seed() -> None:
         for seed in ("0", "1", "42")
     }
     assert len(said) == 1
+
+
+@pytest.mark.parametrize("trusted", [True, False])
+def test_streams_are_opened_whether_frames_are_protected_or_not(trusted: bool) -> None:
+    lives = [seed for seed in range(30) if (make(seed).hub.trust is not None) is trusted][:10]
+    assert sum(run(seed).counts.get("streams opened", 0) for seed in lives) >= 10
 
 
 def test_the_runtime_is_away_in_some_calms() -> None:

@@ -14,12 +14,16 @@ from typing import Any
 from skerry.errors import LinkLost, StoreFull
 from skerry.journal.journal import Journal
 from skerry.limits import JOURNAL_ALARM_RATIO, NONCE_BYTES, RECONNECT_BACKOFF_S, STEP_BACKOFF_S
+from skerry.loops.protect import Protected, Protection
 from skerry.loops.pulse import Beat
 from skerry.loops.report import Counters, Log, Sparing
+from skerry.model.report import Event
 from skerry.plan.backoff import full_jitter
 from skerry.ports import Clock, Entropy, Inbound, Link
-from skerry.wire.message import encode
-from skerry.wire.session import Commit, DeviceSession, Dialled, Effect, Note, Retell, Send, Trim
+from skerry.wire.guard import Secrets
+from skerry.wire.session import Commit, DeviceSession, Dialled, Effect, Note, Retell, Send, Tell, Trim
+
+Dialling = Callable[[bytes, Secrets | None], None]
 
 
 async def link_loop(
@@ -31,10 +35,11 @@ async def link_loop(
     log: Log,
     counters: Counters,
     beat: Beat,
-    dialled: Callable[[bytes], None],
+    dialled: Dialling,
+    protection: Protection | None = None,
 ) -> None:
     """Run for ever: connect, converse until the connection is lost, wait, again. `dialled` gets the epoch when the hub
-    asks for the connection for streams; it only leaves word."""
+    asks for the connection for streams, and what protects it; it only leaves word."""
     failures, log = 0, Sparing(log, clock)
     while True:
         beat.works()
@@ -43,7 +48,8 @@ async def link_loop(
             log("link: connected")
             counters["link_connects"] += 1
             failures = 0
-            await Conversation(link, journal, session, clock, entropy, log, counters, beat, dialled).run()
+            frames = Protected(link, protection, clock, entropy, log, counters)
+            await Conversation(link, frames, journal, session, clock, entropy, log, counters, beat, dialled).run()
         except LinkLost as why:
             if failures < 3:
                 log(f"link: {why}")
@@ -62,6 +68,7 @@ class Conversation:
     def __init__(
         self,
         link: Link,
+        frames: Protected,
         journal: Journal,
         session: DeviceSession,
         clock: Clock,
@@ -69,13 +76,14 @@ class Conversation:
         log: Log,
         counters: Counters,
         beat: Beat,
-        dialled: Callable[[bytes], None],
+        dialled: Dialling,
     ) -> None:
-        self._dialled = dialled
+        self._dialled, self._frames = dialled, frames
         self._link, self._journal, self._session = link, journal, session
         self._clock, self._entropy, self._log, self._counters, self._beat = clock, entropy, log, counters, beat
         self._owed_at: float | None = clock.now() if journal.owes_reports else None  # when to try `retell` again
         self._owed_tries = 0
+        self._told: set[str] = set()  # one for each of session.TOLD, and what they name: bounded by the back-off
         self._alarmed = False  # the journal is filling up, and that was said
 
     async def run(self) -> None:
@@ -113,7 +121,9 @@ class Conversation:
         now, jitter = self._clock.now(), self._entropy.uniform()
         if name == "frame":
             assert isinstance(result, Inbound)
-            await self._carry_out(self._session.received(result.frame, self._journal, now, jitter))
+            frame = await self._frames.opened(result.frame)
+            if frame is not None:
+                await self._carry_out(self._session.received(frame, self._journal, now, jitter))
             self._link.ack(result.handle)
         elif name == "bell":
             await self._carry_out(self._session.flush(self._journal, now))
@@ -128,7 +138,7 @@ class Conversation:
         for effect in effects:
             match effect:
                 case Send(message):
-                    await self._link.send(encode(message))
+                    await self._frames.send(message)
                 case Commit():
                     await self._commit(effect)
                 case Trim(seq):
@@ -137,7 +147,9 @@ class Conversation:
                 case Retell():
                     await self._retell()
                 case Dialled(epoch):
-                    self._dialled(epoch)
+                    self._dialled(epoch, self._frames.secrets)
+                case Tell(reason, message):
+                    await self._tell(reason, message)
                 case Note(what):
                     self._counters["session_notes"] += 1
                     self._log(f"session: {what}")
@@ -153,6 +165,15 @@ class Conversation:
             self._owed_tries += 1
             delay = full_jitter(STEP_BACKOFF_S, self._owed_tries, self._entropy.uniform())
             self._owed_at = self._clock.now() + delay
+
+    async def _tell(self, reason: str, message: str) -> None:
+        """Once for each message and connection: who sends a set that is refused sends it again."""
+        if message in self._told:
+            return
+        self._told.add(message)
+        at, ident = int(self._clock.wall()), self._entropy.token(8).hex()
+        with suppress(StoreFull):  # the log has it
+            await self._journal.tell(None, [Event("", "", "", reason, message, True, at, ident)])
 
     async def _commit(self, commit: Commit) -> None:
         """A change that the session accepted: into the journal, then acknowledged."""

@@ -9,21 +9,24 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 from skerry.errors import LinkLost, RuntimeAway, RuntimeFailed, StreamBroken
 from skerry.journal.journal import Journal
 from skerry.limits import STREAM_LINGER_S
+from skerry.loops.protect import SealedStreamLink
 from skerry.loops.report import Counters, Log, Sparing
 from skerry.model.manifest import RefusedPod, read_pod
 from skerry.model.pod import Pod
 from skerry.model.streams import Attach, CloseCode, Exec, Logs, PortForward, Stats, StreamRequest
 from skerry.mux import CONNECTION, Mux, MuxStream, StreamCounts, join
 from skerry.plan.streams import log_source, network_target, process_target
-from skerry.ports import Clock, Duplex, Runtime, StreamLink
+from skerry.ports import Clock, Crypto, Duplex, Runtime, StreamLink
 from skerry.wire import streams as wire
 from skerry.wire.codec import decode
 from skerry.wire.delta import full_name
+from skerry.wire.guard import Secrets
 from skerry.wire.streams import Close, Ready
 
 INSECURE = "this device speaks in clear and lets nobody in; insecure = true in its configuration allows it"
@@ -31,23 +34,30 @@ GONE = "the device closed its connection for streams"
 ReadStats = Callable[[], Awaitable[Duplex]]
 
 
+@dataclass(frozen=True, slots=True)
+class Dial:
+    epoch: bytes
+    secrets: Secrets | None = None
+
+
 class Dials:
     """Where the link leaves word that the hub has dialled. The latest epoch wins."""
 
     def __init__(self) -> None:
-        self._epoch = self.served = b""
+        self.served = b""
+        self._dial = Dial(b"")
         self._bell = asyncio.Event()
 
-    def put(self, epoch: bytes) -> None:
-        """One that is being served already is a repeated message."""
+    def put(self, epoch: bytes, secrets: Secrets | None = None) -> None:
+        """One that is being served already is a repeated message. `secrets`: of the session that it came in."""
         if epoch != self.served:
-            self._epoch = epoch
+            self._dial = Dial(epoch, secrets)
             self._bell.set()
 
-    async def take(self) -> bytes:
+    async def take(self) -> Dial:
         await self._bell.wait()
         self._bell.clear()
-        return self._epoch
+        return self._dial
 
 
 class Opens(Protocol):
@@ -105,7 +115,14 @@ class Targets:
 
 
 async def streams_loop(
-    dials: Dials, link: StreamLink, targets: Opens, clock: Clock, log: Log, counters: Counters, counts: StreamCounts
+    dials: Dials,
+    link: StreamLink,
+    targets: Opens,
+    clock: Clock,
+    log: Log,
+    counters: Counters,
+    counts: StreamCounts,
+    crypto: Crypto | None = None,
 ) -> None:
     """Run for ever: wait for a Dial, serve its epoch until the connection is lost, idle, or dialled anew. A connection
     that does not come up is not tried again by itself: whoever wants a stream dials again."""
@@ -113,11 +130,16 @@ async def streams_loop(
     waiting = asyncio.ensure_future(dials.take())
     try:
         while True:
-            dials.served = epoch = await waiting
+            dial = await waiting
+            dials.served = epoch = dial.epoch
             waiting = asyncio.ensure_future(dials.take())
+            way: StreamLink = link
+            if crypto is not None:
+                assert dial.secrets is not None, "a Dial is a session's"
+                way = SealedStreamLink(link, crypto, dial.secrets, epoch, counters)
             try:
-                await link.connect(wire.encode(Close(epoch, CONNECTION, CloseCode.LOST, 0, GONE)))
-                await _Epoch(epoch, link, targets, clock, log, counts).run(waiting)
+                await way.connect(wire.encode(Close(epoch, CONNECTION, CloseCode.LOST, 0, GONE)))
+                await _Epoch(epoch, way, targets, clock, log, counts).run(waiting)
             except LinkLost as why:
                 counters["streams_lost"] += 1
                 log(f"streams: {why}")
@@ -139,7 +161,7 @@ class _Epoch:
         self._tasks: set[asyncio.Task[None]] = set()
         self._moved = asyncio.Event()  # a stream began or ended
 
-    async def run(self, dialled: asyncio.Future[bytes]) -> None:
+    async def run(self, dialled: asyncio.Future[Dial]) -> None:
         """Until no stream has been open for STREAM_LINGER_S or the hub dials again. Raises LinkLost."""
         tasks: set[asyncio.Future[Any]] = {
             asyncio.ensure_future(part()) for part in (self._read, self._mux.tend, self._linger)

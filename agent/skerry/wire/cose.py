@@ -14,11 +14,10 @@ from skerry.errors import Malformed
 from skerry.limits import AEAD_KEY_BYTES, AEAD_NONCE_BYTES, KEY_ID_BYTES, SIGNATURE_BYTES
 from skerry.ports import Crypto
 from skerry.wire import codec
-from skerry.wire.codec import Value
 
 ALG, KID, PARTIAL_IV, X5CHAIN = 1, 4, 6, 33  # header parameters: RFC 9052 section 3.1, RFC 9360 section 2
 EDDSA, CHACHA20_POLY1305 = -8, 24  # algorithms: RFC 9053 sections 2.2 and 4.3
-_SIGNED, _SEALED = codec.encode({ALG: EDDSA}), codec.encode({ALG: CHACHA20_POLY1305})
+_SEALED = codec.encode({ALG: CHACHA20_POLY1305})
 _ENCRYPT0_AAD = codec.encode(["Encrypt0", _SEALED, b""])  # Enc_structure, RFC 9052 section 5.3
 _COUNTER_BYTES = 8
 _HASH_BYTES = 32
@@ -26,9 +25,10 @@ _HASH_BYTES = 32
 
 @dataclass(frozen=True, slots=True)
 class Sign1:
-    """A COSE_Sign1 that was taken apart and not yet verified. `payload` is None where it travels elsewhere; `chain` is
-    a certificate in DER, or nothing."""
+    """A COSE_Sign1 that was taken apart and not yet verified. `protected` are its headers as they were signed: `kid`
+    and `chain`, a certificate in DER or nothing. `payload` is None where it travels elsewhere."""
 
+    protected: bytes
     kid: bytes
     chain: bytes
     payload: bytes | None
@@ -43,27 +43,31 @@ def key_id(public: bytes) -> bytes:
 def sign(crypto: Crypto, seed: bytes, kid: bytes, payload: bytes, about: bytes, chain: bytes = b"") -> bytes:
     """COSE_Sign1 over `payload`. `about` is the external_aad: what this signature is for, so that it is good for
     nothing else."""
-    signature = crypto.sign(seed, _to_sign(payload, about))
-    return codec.encode([_SIGNED, _headers(kid, chain), payload, signature])
+    protected = _protected(kid, chain)
+    return codec.encode([protected, {}, payload, crypto.sign(seed, _to_sign(protected, payload, about))])
 
 
 def sign_detached(crypto: Crypto, seed: bytes, kid: bytes, payload: bytes, about: bytes) -> bytes:
     """The same without the payload, which the other end knows (RFC 9052 section 4.1)."""
-    return codec.encode([_SIGNED, _headers(kid, b""), None, crypto.sign(seed, _to_sign(payload, about))])
+    protected = _protected(kid, b"")
+    return codec.encode([protected, {}, None, crypto.sign(seed, _to_sign(protected, payload, about))])
 
 
 def parse_sign1(data: bytes) -> Sign1:
-    """Raises Malformed, also for another algorithm."""
+    """Raises Malformed, also for another algorithm and for any other spelling of the same: what is signed has one."""
     match codec.decode(data):
-        case [bytes(protected), dict(headers), bytes() | None as payload, bytes(signature)]:
-            kid, chain = headers.get(KID, b""), headers.get(X5CHAIN, b"")
+        case [bytes(protected), dict(unprotected), bytes() | None as payload, bytes(signature)]:
+            headers = codec.decode(protected)
         case _:
             raise Malformed("no COSE_Sign1")
-    if protected != _SIGNED or len(signature) != SIGNATURE_BYTES:
+    if not isinstance(headers, dict) or headers.get(ALG) != EDDSA or len(signature) != SIGNATURE_BYTES:
         raise Malformed("a COSE_Sign1 that is not Ed25519")
+    kid, chain = headers.get(KID), headers.get(X5CHAIN, b"")
     if not isinstance(kid, bytes) or not isinstance(chain, bytes):
-        raise Malformed("a COSE_Sign1 whose headers are no bytes")
-    return Sign1(kid, chain, payload, signature)
+        raise Malformed("a COSE_Sign1 without the id of its key")
+    if unprotected or _protected(kid, chain) != protected or codec.encode([protected, {}, payload, signature]) != data:
+        raise Malformed("a COSE_Sign1 in another spelling")
+    return Sign1(protected, kid, chain, payload, signature)
 
 
 def verified(crypto: Crypto, found: Sign1, public: bytes, about: bytes, payload: bytes | None = None) -> bytes:
@@ -71,7 +75,8 @@ def verified(crypto: Crypto, found: Sign1, public: bytes, about: bytes, payload:
     signed = found.payload if payload is None else payload
     if signed is None or (payload is not None and found.payload is not None):
         raise Malformed("a COSE_Sign1 without its payload" if signed is None else "a COSE_Sign1 with two payloads")
-    if not crypto.verify(public, found.signature, _to_sign(signed, about)):
+    good = found.kid == key_id(public)
+    if not good or not crypto.verify(public, found.signature, _to_sign(found.protected, signed, about)):
         raise Malformed("the signature is not good")
     return signed
 
@@ -86,9 +91,8 @@ class Key:
 
 def encrypt(crypto: Crypto, key: Key, counter: int, plain: bytes) -> bytes:
     """COSE_Encrypt0; a counter is used once with a key."""
-    partial = counter.to_bytes(max(1, (counter.bit_length() + 7) // 8), "big")
     sealed = crypto.seal(key.key, _nonce(key, counter), plain, _ENCRYPT0_AAD)
-    return codec.encode([_SEALED, {PARTIAL_IV: partial}, sealed])
+    return codec.encode([_SEALED, {PARTIAL_IV: _minimal(counter)}, sealed])
 
 
 def decrypt(crypto: Crypto, key: Key, data: bytes) -> tuple[int, bytes]:
@@ -101,6 +105,8 @@ def decrypt(crypto: Crypto, key: Key, data: bytes) -> tuple[int, bytes]:
     if protected != _SEALED or not isinstance(partial, bytes) or not 0 < len(partial) <= _COUNTER_BYTES:
         raise Malformed("a COSE_Encrypt0 that is not ChaCha20-Poly1305 with a counter")
     counter = int.from_bytes(partial, "big")
+    if codec.encode([_SEALED, {PARTIAL_IV: _minimal(counter)}, sealed]) != data:
+        raise Malformed("a COSE_Encrypt0 in another spelling")
     return counter, crypto.open(key.key, _nonce(key, counter), sealed, _ENCRYPT0_AAD)
 
 
@@ -121,13 +127,17 @@ def hkdf(secret: bytes, salt: bytes, info: bytes, size: int) -> bytes:
     return out[:size]
 
 
-def _headers(kid: bytes, chain: bytes) -> Value:
-    return {KID: kid, X5CHAIN: chain} if chain else {KID: kid}
+def _protected(kid: bytes, chain: bytes) -> bytes:
+    return codec.encode({ALG: EDDSA, KID: kid, X5CHAIN: chain} if chain else {ALG: EDDSA, KID: kid})
 
 
-def _to_sign(payload: bytes, about: bytes) -> bytes:
+def _to_sign(protected: bytes, payload: bytes, about: bytes) -> bytes:
     """Sig_structure, RFC 9052 section 4.4."""
-    return codec.encode(["Signature1", _SIGNED, about, payload])
+    return codec.encode(["Signature1", protected, about, payload])
+
+
+def _minimal(counter: int) -> bytes:
+    return counter.to_bytes(max(1, (counter.bit_length() + 7) // 8), "big")
 
 
 def _nonce(key: Key, counter: int) -> bytes:

@@ -13,7 +13,7 @@ from hashlib import sha256
 from skerry.errors import LimitExceeded, Malformed
 from skerry.limits import DELTA_BYTES_TARGET, FULL_NAME_CHARS_MAX, OBJECT_BYTES_MAX, OBJECTS_MAX, PODS_MAX
 from skerry.model.desired import Change, Desired, Key, Kind, Object, difference, keys_of, merged, packed_objects, short
-from skerry.wire.codec import decode
+from skerry.wire.codec import decode, encode
 from skerry.wire.frame import deflate, inflate
 from skerry.wire.message import Delta, Put, RejectCode
 
@@ -102,6 +102,13 @@ class Fault:
 
     code: RejectCode
     detail: str
+
+
+def statement(delta: Delta, device: bytes) -> bytes:
+    """What a hub signs of a Delta: the set that it leads to, on what base, of which history, and for whom. `device` is
+    the id of the device's key; the nonce is the session's."""
+    whole = [delta.nonce, delta.store, delta.epoch, delta.resource_version, delta.generation]
+    return encode([device, *whole, delta.base, delta.digest, delta.adopt])
 
 
 def judge(delta: Delta, own: Desired) -> Change | Fault | None:

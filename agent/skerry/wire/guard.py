@@ -32,12 +32,16 @@ from skerry.wire.frame import VERSION
 
 SIGNED, SEALED = bytes((VERSION << 4 | 2,)), bytes((VERSION << 4 | 3,))  # head bytes, beside those of wire.frame
 ABOUT_HELLO, ABOUT_ANSWER, ABOUT_WORD, ABOUT_SET = b"skerry hello", b"skerry answer", b"skerry word", b"skerry set"
-FRAME, EPHEMERAL, GREETING, SIGNER = 1, 2, 3, 4  # keys of a signed payload
+FRAME, EPHEMERAL, GREETING, SIGNER, DEVICE = 1, 2, 3, 4, 5  # keys of a signed payload
 UP, DOWN = "up", "down"
 
 
 class Replayed(Malformed):
     """A sealed frame that came before, or is too old to tell."""
+
+
+class NoSession(Malformed):
+    """A sealed frame, where there are no keys to open it."""
 
 
 @dataclass(slots=True)
@@ -159,7 +163,10 @@ class DeviceGuard:
         try:
             said = _payload(cose.verified(self._crypto, found, public, ABOUT_ANSWER))
         except Malformed:
-            return Word(_payload(cose.verified(self._crypto, found, public, ABOUT_WORD)).frame)
+            word = _payload(cose.verified(self._crypto, found, public, ABOUT_WORD))
+            if word.device != self.kid:
+                raise Malformed("a word for another device") from None
+            return Word(word.frame)
         if said.greeting != self._greeting or not self._greeting:
             raise Malformed("an answer to another Hello")
         if self.secrets is None:  # else it came twice: the counters go on
@@ -198,6 +205,7 @@ class HubGuard:
         self._greetings: deque[bytes] = deque(maxlen=GREETINGS_KEPT_MAX)
         self._asked: _Payload | None = None  # the Hello that has no answer yet
         self._greeting = b""
+        self.device = b""  # the id of the key that signed the last Hello
         self.confirmed = False
         self.secrets: Secrets | None = None
         self._send: Sender | None = None
@@ -209,8 +217,10 @@ class HubGuard:
             frame = self._receive.open(payload)
             self.confirmed = True
             return frame
+        if payload[:1] == SEALED:
+            raise NoSession("a sealed frame of no session")
         if payload[:1] != SIGNED:
-            raise Malformed("a sealed frame of no session" if payload[:1] == SEALED else "a frame that nobody signed")
+            raise Malformed("a frame that nobody signed")
         greeting, public = hashlib.sha256(payload).digest(), self._public()
         if not public:
             raise Malformed("a Hello of a device that is not enrolled")
@@ -220,17 +230,18 @@ class HubGuard:
         self._crypto.exchange(_ANY_SECRET, said.ephemeral)  # a key that gives no secret is refused here, not in `close`
         self._greetings.append(greeting)
         self._asked, self._greeting, self.confirmed = said, greeting, False
+        self.device = cose.key_id(public)
         self.secrets = self._send = self._receive = None
         return said.frame
 
     def close(self, frame: bytes, ephemeral: bytes) -> bytes:
-        """The payload of a frame: the first after a Hello is the signed answer, for which `ephemeral` is used,
-        EXCHANGE_KEY_BYTES of fresh randomness; the others are sealed; without any session it is only signed."""
+        """The payload of a session's frame: the first after a Hello is the signed answer, for which `ephemeral` is
+        used, EXCHANGE_KEY_BYTES of fresh randomness; the others are sealed."""
         if self._send is not None:
             return self._send.seal(frame)
-        signer = self._signer()
         if self._asked is None:
-            return self._signed(signer, codec.encode({FRAME: frame}), ABOUT_WORD, signer.chain)
+            return self.word(frame)
+        signer = self._signer()
         asked, self._asked = self._asked, None
         kid = cose.key_id(self._crypto.public(signer.seed))
         mine = self._crypto.exchange_public(ephemeral)
@@ -239,6 +250,12 @@ class HubGuard:
         self._send = self.secrets.sender(self._crypto, DOWN)
         self._receive = self.secrets.receiver(self._crypto, UP)
         return self._signed(signer, said, ABOUT_ANSWER, b"" if asked.signer == kid else signer.chain)
+
+    def word(self, frame: bytes) -> bytes:
+        """The payload of a frame outside any session, only signed: a device that has other keys than this end, or
+        none, understands it too."""
+        signer, device = self._signer(), cose.key_id(self._public())
+        return self._signed(signer, codec.encode({FRAME: frame, DEVICE: device}), ABOUT_WORD, signer.chain)
 
     def prove(self, statement: bytes) -> bytes:
         """A COSE_Sign1 on `statement`, which travels elsewhere."""
@@ -257,6 +274,7 @@ class _Payload:
     ephemeral: bytes
     greeting: bytes
     signer: bytes
+    device: bytes
 
 
 def _payload(signed: bytes) -> _Payload:
@@ -264,7 +282,8 @@ def _payload(signed: bytes) -> _Payload:
     said = codec.decode(signed)
     if not isinstance(said, dict):
         raise Malformed("a signed payload that is no map")
-    sizes = {FRAME: FRAME_BYTES_MAX, EPHEMERAL: EXCHANGE_KEY_BYTES, GREETING: DIGEST_BYTES, SIGNER: KEY_ID_BYTES}
+    ids = {SIGNER: KEY_ID_BYTES, DEVICE: KEY_ID_BYTES}
+    sizes = {FRAME: FRAME_BYTES_MAX, EPHEMERAL: EXCHANGE_KEY_BYTES, GREETING: DIGEST_BYTES, **ids}
     found = {key: said.get(key, b"") for key in sizes}
     for key, size in sizes.items():
         if not isinstance(found[key], bytes) or len(found[key]) > size:

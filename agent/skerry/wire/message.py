@@ -43,6 +43,7 @@ class RejectCode(IntEnum):
     FOREIGN = 6  # another store or epoch may not delete or change
     FULL = 7  # the journal has no room; try again later
     BUSY = 8  # the hub sheds load
+    UNPROVEN = 9  # the set has no signature of the session's hub
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +111,7 @@ class Delta:
     puts: tuple[Put, ...] = ()
     deletes: tuple[tuple[Kind, str], ...] = ()
     adopt: bool = False  # an operator allowed this store and epoch to replace the device's
+    proof: bytes = b""  # COSE_Sign1 over delta.statement, where frames are protected
     extra: Mapping[int, Any] = field(default_factory=lambda: NO_EXTRA)
 
 
@@ -216,6 +218,7 @@ TABLE: Table = {
             (8, "puts", PUTS),
             (9, "deletes", DELETES),
             (10, "adopt", FLAG),
+            (11, "proof", data()),
         ),
     ),
     5: (
@@ -236,7 +239,7 @@ TABLE: Table = {
 }
 TYPE_OF = {cls: kind for kind, (cls, _) in TABLE.items()}
 OPTIONAL: Optional = {
-    Delta: {"puts": (), "deletes": (), "adopt": False},
+    Delta: {"puts": (), "deletes": (), "adopt": False, "proof": b""},
     Ack: dict.fromkeys(("generation", "digest", "journal_id", "seq", "credit")),
     Reject: {"detail": "", "retry_ms": 0},
 }

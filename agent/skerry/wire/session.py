@@ -12,7 +12,7 @@ one that had nothing to ask. Back-off grows until something is achieved or a ses
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from typing import Protocol
@@ -91,13 +91,23 @@ class Dialled:
 
 
 @dataclass(frozen=True, slots=True)
+class Tell:
+    """A person should hear of it, as an Event of the node. `reason` is CamelCase."""
+
+    reason: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
 class Note:
     """Something worth a line in the log and a counter."""
 
     what: str
 
 
-Effect = Send | Commit | Trim | Retell | Dialled | Note
+TOLD = (RejectCode.UNPROVEN, RejectCode.FOREIGN, RejectCode.STALE)  # no hub in its right mind sends such a set
+Proves = Callable[[Delta], bool]
+Effect = Send | Commit | Trim | Retell | Dialled | Tell | Note
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,8 +123,9 @@ class DeviceSession:
     `jitter` is in [0, 1) and comes from the caller's Entropy with each call that may start a back-off.
     """
 
-    def __init__(self, identity: Identity) -> None:
-        self._identity = identity
+    def __init__(self, identity: Identity, proves: Proves | None = None) -> None:
+        """`proves`: whether a Delta has the signature of this session's hub; None where frames are not protected."""
+        self._identity, self._proves = identity, proves
         self.state = State.DOWN
         self.deadline: float | None = None  # when `tick` wants to be called
         self._nonce = b""
@@ -299,11 +310,14 @@ class DeviceSession:
             return [Note("a Delta before the answer to my Hello")]
         assert not self._committing, "loops.link commits one change at a time"
         own = view.desired
-        verdict = judge(got, own)
+        verdict: Change | Fault | None = Fault(RejectCode.UNPROVEN, "the set is not signed by my hub for me")
+        if self._proves is None or self._proves(got):
+            verdict = judge(got, own)
         if verdict is None:
             return [Send(Ack(self._nonce, generation=own.generation, digest=own.digest))]
         if isinstance(verdict, Fault):
             reject = Reject(self._nonce, verdict.code, verdict.detail)
-            return [Send(reject), *self._pause(now, jitter, 0, f"Delta refused: {verdict.detail}")]
+            told = [Tell("SetRefused", verdict.detail)] if verdict.code in TOLD else []
+            return [Send(reject), *told, *self._pause(now, jitter, 0, f"Delta refused: {verdict.detail}")]
         self._committing = True
         return [Commit(verdict)]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from skerry.errors import LinkLost
-from skerry.limits import FRAME_BYTES_MAX, STREAM_EXPIRY_S, STREAM_FRAMES_WAITING_MAX, STREAM_PING_S
+from skerry.limits import PAYLOAD_BYTES_MAX, STREAM_EXPIRY_S, STREAM_FRAMES_WAITING_MAX, STREAM_PING_S
 from skerry.model.streams import streams_name
 from skerry.ports import Inbound
 from skerry.world.dial import Dialer
@@ -74,7 +74,7 @@ class MqttLink:
         return Inbound(message.payload, self._life << HANDLE_BITS | message.handle)
 
     async def send(self, frame: bytes) -> None:
-        assert len(frame) <= FRAME_BYTES_MAX, "the codec bounds frames"
+        assert len(frame) <= PAYLOAD_BYTES_MAX, "codec and guard bound what is sent"
         await self._alive().publish(up_topic(self._node), frame)
 
     def ack(self, handle: int) -> None:

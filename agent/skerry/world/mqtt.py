@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from skerry.errors import LimitExceeded, LinkLost
-from skerry.limits import CLOSE_TIMEOUT_S, CONNECT_TIMEOUT_S, FRAME_BYTES_MAX, PACKET_BYTES_MAX
+from skerry.limits import CLOSE_TIMEOUT_S, CONNECT_TIMEOUT_S, PACKET_BYTES_MAX, PAYLOAD_BYTES_MAX
 from skerry.world.dial import Dialer
 from skerry.world.mqtt_values import MqttCounts, MqttOptions, Offer, Received
 
@@ -330,7 +330,7 @@ class MqttConnection:
         handle = message.mid if message.qos == 1 and self._options.manual_ack else 0
         if handle:
             self._unacked.add(handle)
-        if len(message.payload) > FRAME_BYTES_MAX:
+        if len(message.payload) > PAYLOAD_BYTES_MAX:
             self.counts.dropped_large += 1
             self._loop.call_soon(self.ack, handle)
             return

@@ -76,7 +76,7 @@ class MqttCounts:
     connects: int = 0
     received: int = 0
     dropped_full: int = 0  # the inbox was full
-    dropped_large: int = 0  # over FRAME_BYTES_MAX
+    dropped_large: int = 0  # over PAYLOAD_BYTES_MAX
     published: int = 0
     refused: int = 0  # publishes that the broker acknowledged with an error
     reads: int = 0  # wake-ups by the socket

@@ -18,6 +18,8 @@ class SessionCounts:
     dropped_queue: int = 0  # SESSION_QUEUE_FRAMES_MAX frames were waiting
     dropped_credit: int = 0  # Reports beyond the credit
     malformed: int = 0
+    refused: int = 0  # frames that the device did not make, or made for a session that this hub does not know
+    replayed: int = 0  # frames that came before: a broker's repetition, or somebody's
     rejects: int = 0  # sent
     rejects_held: int = 0  # not sent, REJECT_PAUSE_S after another
     rejected: int = 0  # by the device

@@ -14,6 +14,7 @@ from typing import Protocol
 
 from skerry.errors import LimitExceeded, LinkLost, Malformed
 from skerry.limits import (
+    ACK_TIMEOUT_S,
     CREDIT_FRAMES,
     FLOOD_DROPS_MAX,
     FLOOD_PAUSE_S,
@@ -25,10 +26,11 @@ from skerry.limits import (
 from skerry.model.report import OutboxItem
 from skerry.plan.backoff import full_jitter
 from skerry.ports import Clock, Entropy
-from skerry.wire import message
+from skerry.wire.guard import HubGuard, NoSession, Replayed, Secrets
 from skerry.wire.message import Hello, Message, Reject, RejectCode, Report
 from skerry_hub.cloudhub.alarms import Alarms
 from skerry_hub.cloudhub.counts import SessionCounts
+from skerry_hub.cloudhub.protect import Frames, Garbled
 from skerry_hub.cloudhub.session import (
     Applied,
     Effect,
@@ -80,11 +82,13 @@ class Device:
         entropy: Entropy,
         log: Log,
         given: Given | None = None,
+        guard: HubGuard | None = None,
     ) -> None:
-        """`send` publishes to the device and raises LinkLost; `flooded` says that `listening` has become False."""
+        """`send` publishes to the device and raises LinkLost; `flooded` says that `listening` has become False; without
+        `guard` frames are in clear."""
         self.node, self._controller, self._send, self._flooded = node, controller, send, flooded
         self._alarms, self._clock, self._entropy, self._log = alarms, clock, entropy, log
-        self.session = HubSession(node, given)
+        self.session, self._frames = HubSession(node, given), Frames(guard, entropy)
         self.counts = SessionCounts()
         self.applied: Applied | None = None
         self.last_note = ""
@@ -97,6 +101,7 @@ class Device:
         self._bell = asyncio.Event()
         self._will = self._cut = self._hail = self._changed = False
         self._dial = b""  # the epoch to ask for
+        self._prove_by: float | None = None  # for the device to show that its Hello is no copy
         self._failed: Exception | None = None
         self._armed: float | None = None
         self._absent_at: float | None = clock.now() + PRESENCE_GRACE_S
@@ -154,6 +159,10 @@ class Device:
         self._dial = epoch
         self._bell.set()
         return True
+
+    def secrets(self, epoch: bytes) -> Secrets | None:
+        """What protects the streams of this epoch; None where it was not asked for, or frames are in clear."""
+        return self._frames.secrets(epoch)
 
     @property
     def queue_depth(self) -> int:
@@ -227,15 +236,27 @@ class Device:
         if target is not None:
             await self._carry_out(self.session.target(target, self._clock.now()))
 
-    async def _frame(self, frame: bytes) -> None:
+    async def _frame(self, payload: bytes) -> None:
         try:
-            got = message.decode(frame)
-        except (Malformed, LimitExceeded) as why:
+            got = self._frames.opened(payload)
+        except (Garbled, LimitExceeded) as why:
             self._note(f"malformed frame: {why}")
             self.counts.malformed += 1
             self._dropped()
             await self._carry_out(self.session.lost(self._clock.now()))
             await self._publish(Reject(b"", RejectCode.MALFORMED, str(why)[: TEXT_CHARS_MAX // 8]))
+            return
+        except Replayed:
+            self.counts.replayed += 1
+            return
+        except Malformed as why:
+            await self._refused(why)
+            return
+        if self._prove_by is not None and self._frames.proven:
+            self._prove_by = None
+            if self.session.state is not State.AWAY:
+                self._show(True)
+        if got is None:
             return
         if isinstance(got, Report):
             if self._taken >= CREDIT_FRAMES:  # the session sees the gap in the next one
@@ -244,9 +265,19 @@ class Device:
             self.counts.reports += 1
         elif isinstance(got, Hello):
             self.counts.hellos += 1
+            self._prove_by = None if self._frames.proven else self._clock.now() + ACK_TIMEOUT_S
         await self._carry_out(self.session.received(got, self._clock.now()))
         if isinstance(got, Hello):
             await self._refresh()  # its version may be one that the hub has reached only just now
+
+    async def _refused(self, why: Malformed) -> None:
+        """What the device did not say, or said in a session that this process does not know. It ends nothing: any
+        broker could send it."""
+        self._note(f"refused frame: {why}")
+        self.counts.refused += 1
+        self._dropped()
+        if isinstance(why, NoSession):
+            await self._publish(Reject(b"", RejectCode.NO_SESSION))
 
     async def _due(self) -> None:
         now = self._clock.now()
@@ -254,12 +285,16 @@ class Device:
             if self.session.state is not State.AWAY:
                 await self._refresh()
             await self._carry_out(self.session.tick(self._clock.now()))
+        if self._prove_by is not None and now >= self._prove_by:
+            self._prove_by = None
+            await self._carry_out([Note("a Hello, and nothing that shows it was no copy"), *self.session.lost(now)])
+            await self._carry_out(self.session.hail(now))
         if self._absent_at is not None and now >= self._absent_at:
             self._show(False)
 
     def _arm(self) -> None:
         """Have the bell rung at the next deadline, unless an alarm before it is set already."""
-        due = [t for t in (self.session.deadline, self._absent_at) if t is not None]
+        due = [t for t in (self.session.deadline, self._absent_at, self._prove_by) if t is not None]
         if due and (self._armed is None or min(due) < self._armed):
             self._armed = min(due)
             self._alarms.at(self._armed, self._rung)
@@ -284,7 +319,8 @@ class Device:
                 case Full(why):
                     self._controller.full(self.node, why)
                 case Presence(True):
-                    self._show(True)
+                    if self._frames.proven:
+                        self._show(True)
                 case Presence(False):
                     self.counts.lost += 1
                     if not gone and self._absent_at is None:
@@ -298,7 +334,7 @@ class Device:
         if isinstance(said, Reject) and not self._may_reject(said):
             return
         try:
-            frame = message.encode(said)
+            frame = self._frames.closed(said)
             await self._send(frame)
             self.counts.sent += 1
             self.counts.bytes_out += len(frame)

@@ -17,6 +17,7 @@ from skerry.errors import LinkLost
 from skerry.limits import RECONNECT_BACKOFF_S
 from skerry.plan.backoff import full_jitter
 from skerry.ports import Clock, Entropy
+from skerry.wire.guard import HubGuard, Secrets
 from skerry_hub.cloudhub.alarms import Alarms
 from skerry_hub.cloudhub.counts import HubCounts, SessionCounts, total
 from skerry_hub.cloudhub.device import Controller, Device, Log
@@ -39,11 +40,23 @@ class Entry:
     task: asyncio.Task[None]
 
 
+GuardOf = Callable[[str], HubGuard]
+
+
 class Sessions:
     """`nodes` and `changed` make it the edge controller's audience."""
 
-    def __init__(self, broker: Broker, controller: Controller, clock: Clock, entropy: Entropy, log: Log) -> None:
-        self._broker, self._controller = broker, controller
+    def __init__(
+        self,
+        broker: Broker,
+        controller: Controller,
+        clock: Clock,
+        entropy: Entropy,
+        log: Log,
+        guard_of: GuardOf | None = None,
+    ) -> None:
+        """`guard_of` makes what protects a device's frames; None where they are in clear."""
+        self._broker, self._controller, self._guard_of = broker, controller, guard_of
         self._clock, self._entropy, self._log = clock, entropy, log
         self._alarms = Alarms(clock)
         self._devices: dict[str, Entry] = {}
@@ -77,6 +90,11 @@ class Sessions:
         """Ask a device for its connection for streams; False when it is not there."""
         entry = self._devices.get(node)
         return entry is not None and entry.device.dial(epoch)
+
+    def secrets(self, node: str, epoch: bytes) -> Secrets | None:
+        """Of the session in which an epoch of streams was dialled; None before the Dial was sent."""
+        entry = self._devices.get(node)
+        return entry.device.secrets(epoch) if entry is not None else None
 
     # --- what others may look at --------------------------------------------------------------------------------------
 
@@ -127,6 +145,7 @@ class Sessions:
         device = Device(
             name, self._controller, lambda frame: self._broker.publish(send_to, frame), self._bell.set,
             self._alarms, self._clock, self._entropy, self._log, self._given.setdefault(name, Given()),
+            self._guard_of(name) if self._guard_of is not None else None,
         )  # fmt: skip
         self._devices[name] = Entry(device, asyncio.ensure_future(device.run()))
         self._ways[topic(name, UP)] = device.push

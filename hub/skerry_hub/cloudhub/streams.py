@@ -11,16 +11,18 @@ from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 
-from skerry.errors import LinkLost, StreamBroken
+from skerry.errors import LinkLost, Malformed, StreamBroken
 from skerry.limits import NONCE_BYTES, STREAM_EXPIRY_S, STREAM_FRAMES_WAITING_MAX, STREAM_OPEN_S
 from skerry.model.streams import STREAMS_SUFFIX, CloseCode, StreamRequest, streams_name
 from skerry.mux import Mux, MuxStream, StreamCounts
 from skerry.ports import Entropy
+from skerry_hub.cloudhub.protect import StreamFrames
 from skerry_hub.cloudhub.sessions import topic
 from skerry_hub.ports import Broker
 
 Log = Callable[[str], None]
 Dial = Callable[[str, bytes], bool]  # asks a device for its connection; False when it is not there
+FramesOf = Callable[[str, bytes], StreamFrames]
 UP, DOWN = "up", "down"  # of the name that the device has for its streams
 OPEN_TRIES_MAX = 2  # the device may close an idle connection at the very moment
 
@@ -28,9 +30,12 @@ OPEN_TRIES_MAX = 2  # the device may close an idle connection at the very moment
 class Lane:
     """One device's streams of one epoch."""
 
-    def __init__(self, node: str, epoch: bytes, broker: Broker, counts: StreamCounts) -> None:
-        self.node = node
-        self.dropped = 0
+    def __init__(
+        self, node: str, epoch: bytes, broker: Broker, counts: StreamCounts, frames: StreamFrames | None = None
+    ) -> None:
+        """Without `frames` they are in clear."""
+        self.node, self._frames = node, frames
+        self.dropped = self.unopened = 0
         self.life: asyncio.Task[None] | None = None
         self._broker = broker
         self._inbox: deque[bytes] = deque()
@@ -42,6 +47,12 @@ class Lane:
         if len(self._inbox) >= STREAM_FRAMES_WAITING_MAX:
             self.dropped += 1
             return
+        if self._frames is not None:
+            try:
+                frame = self._frames.opened(frame)
+            except Malformed:
+                self.unopened += 1
+                return
         self._inbox.append(frame)
         self._bell.set()
 
@@ -65,14 +76,19 @@ class Lane:
             await self._bell.wait()
 
     async def _send(self, frame: bytes, bulk: bool) -> None:
-        await self._broker.publish(topic(streams_name(self.node), DOWN), frame, bulk=bulk, expiry_s=STREAM_EXPIRY_S)
+        payload = frame if self._frames is None else self._frames.closed(frame)
+        await self._broker.publish(topic(streams_name(self.node), DOWN), payload, bulk=bulk, expiry_s=STREAM_EXPIRY_S)
 
 
 class DeviceStreams:
     """ports.Streams over a Broker that carries nothing else."""
 
-    def __init__(self, broker: Broker, dial: Dial, entropy: Entropy, log: Log) -> None:
+    def __init__(
+        self, broker: Broker, dial: Dial, entropy: Entropy, log: Log, frames_of: FramesOf | None = None
+    ) -> None:
+        """`frames_of` makes what protects an epoch of a device; None where streams are in clear."""
         self._broker, self._dial, self._entropy, self._log = broker, dial, entropy, log
+        self._frames_of = frames_of
         self._lanes: dict[str, Lane] = {}
         self._connecting = asyncio.Lock()
         self._watch: asyncio.Task[None] | None = None  # lives as long as the connection
@@ -104,6 +120,7 @@ class DeviceStreams:
             "malformed": self.counts.malformed,
             "strays": self.counts.strays + self.strays,
             "dropped": sum(lane.dropped for lane in self._lanes.values()),
+            "unopened": sum(lane.unopened for lane in self._lanes.values()),
         }
 
     async def close(self) -> None:
@@ -122,7 +139,9 @@ class DeviceStreams:
         await self._connected()
         lane = self._lanes.get(node)
         if lane is None:
-            lane = self._lanes[node] = Lane(node, self._entropy.token(NONCE_BYTES), self._broker, self.counts)
+            epoch = self._entropy.token(NONCE_BYTES)
+            frames = self._frames_of(node, epoch) if self._frames_of is not None else None
+            lane = self._lanes[node] = Lane(node, epoch, self._broker, self.counts, frames)
             lane.life = asyncio.ensure_future(self._run(lane))
         waits = {asyncio.ensure_future(lane.mux.ready.wait()), asyncio.ensure_future(lane.mux.gone.wait())}
         try:

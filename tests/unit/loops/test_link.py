@@ -71,7 +71,8 @@ async def test_a_journal_that_fills_up_is_said_once_and_again_after_it_had_room(
     beat = Pulse(clock, ()).of("link")
     dialled = list[bytes]()
     loop = link_loop(
-        hub, journal, session, clock, Dice(), lambda line: lines.append(line), Counters(), beat, dialled.append
+        hub, journal, session, clock, Dice(), lambda line: lines.append(line), Counters(), beat,
+        lambda epoch, _secrets: dialled.append(epoch),
     )
     task = asyncio.ensure_future(loop)
     await settle()

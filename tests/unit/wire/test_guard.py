@@ -164,9 +164,28 @@ def _answered(pair: Pair) -> bytes:
 
 def test_without_a_session_the_hub_only_signs(pair: Pair) -> None:
     assert pair.open(pair.down(b"say Hello")) == Word(b"say Hello")
+    kept = Pair()
+    word = kept.down(b"say Hello")
+    other = DeviceGuard(SODIUM, STRANGER)
+    other.trust(OPENSSL.public(HUB))
+    with pytest.raises(Malformed, match="another device"):
+        other.open(word)
     pair.live()
     with pytest.raises(Malformed, match="no session"):
         Pair().hub.open(pair.up(b"x"))
+
+
+def test_two_ends_with_other_keys_still_understand_a_word(pair: Pair) -> None:
+    """A Hello that was kept back and came late: the hub answers it, and the device has gone on."""
+    late = pair.greet(b"late")
+    pair.live()
+    pair.hub.open(late)
+    answer = pair.answer()
+    with pytest.raises(Malformed, match="another Hello"):
+        pair.device.open(answer)
+    with pytest.raises(Malformed):
+        pair.device.open(pair.down(b"sealed"))
+    assert pair.open(pair.hub.word(b"say Hello")) == Word(b"say Hello")
 
 
 def test_a_signature_is_good_for_one_purpose(pair: Pair) -> None:

@@ -1,0 +1,134 @@
+"""A session's frames on a link, protected where the device is enrolled: wire.guard's decisions carried out.
+
+Without a guard (a broker in clear: loopback, or `insecure`) frames pass as they are. What is not good is counted, said
+sparingly and dropped; it ends neither the session nor the connection, for any broker could send it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from skerry.errors import LimitExceeded, Malformed, SkerryError
+from skerry.limits import CERTIFY_PACE_S, EXCHANGE_KEY_BYTES
+from skerry.loops.report import Counters, Log
+from skerry.ports import Authority, Clock, Crypto, Entropy, Link, StreamLink
+from skerry.wire.cose import key_id
+from skerry.wire.delta import statement
+from skerry.wire.guard import DOWN, UP, DeviceGuard, Replayed, Secrets, Unknown, Word
+from skerry.wire.message import Delta, Hello, Message, Reject, decode, encode
+
+
+@dataclass(frozen=True, slots=True)
+class Protection:
+    """What a device that is enrolled protects its frames with."""
+
+    crypto: Crypto
+    guard: DeviceGuard
+    authority: Authority
+
+    def proves(self, delta: Delta) -> bool:
+        """Whether the hub of this session signed it for this device."""
+        return self.guard.proves(delta.proof, statement(delta, self.guard.kid))
+
+
+class Protected:
+    """One connection's frames."""
+
+    def __init__(
+        self, link: Link, protection: Protection | None, clock: Clock, entropy: Entropy, log: Log, counters: Counters
+    ) -> None:
+        self._link, self._protection = link, protection
+        self._clock, self._entropy, self._log, self._counters = clock, entropy, log, counters
+        self._certify_at = 0.0  # a signer that nobody knows is looked at no sooner
+
+    @property
+    def secrets(self) -> Secrets | None:
+        """Those of the present session."""
+        return self._protection.guard.secrets if self._protection is not None else None
+
+    async def send(self, message: Message) -> None:
+        """Raises LinkLost. Before the hub's answer nothing but a Hello is said."""
+        frame = encode(message)
+        if self._protection is None:
+            await self._link.send(frame)
+        elif isinstance(message, Hello):
+            await self._link.send(self._protection.guard.greet(frame, self._entropy.token(EXCHANGE_KEY_BYTES)))
+        else:
+            await self._seal(self._protection.guard, frame)
+
+    async def opened(self, payload: bytes) -> bytes | None:
+        """The frame in a payload, or None: it was dropped. Raises LinkLost."""
+        if self._protection is None:
+            return payload
+        guard = self._protection.guard
+        greeting = guard.secrets is None
+        try:
+            found = guard.open(payload)
+            if isinstance(found, Unknown):
+                await self._certify(found)
+                found = guard.open(payload)
+            frame = _word(found) if isinstance(found, Word) else found
+        except Replayed:
+            self._counters["frames_replayed"] += 1
+            return None
+        except (Malformed, LimitExceeded) as why:
+            self._counters["frames_refused"] += 1
+            self._log(f"link: dropped {why}")
+            return None
+        assert isinstance(frame, bytes)
+        if greeting and guard.secrets is not None:
+            await self._seal(guard, b"")  # so the hub sees that the Hello was no copy
+        return frame
+
+    async def _seal(self, guard: DeviceGuard, frame: bytes) -> None:
+        payload = guard.seal(frame)
+        if payload is not None:
+            await self._link.send(payload)
+
+    async def _certify(self, unknown: Unknown) -> None:
+        """Trust the signer if the authority does. Raises Malformed."""
+        assert self._protection is not None
+        now = self._clock.now()
+        if now < self._certify_at:
+            raise Malformed("a signer that I do not know, too soon after another one")
+        try:
+            public = await self._protection.authority.certified(unknown.chain)
+        except SkerryError:
+            self._certify_at = self._clock.now() + CERTIFY_PACE_S
+            raise
+        if key_id(public) != unknown.kid:
+            raise Malformed("a signer whose certificate is of another key")
+        self._protection.guard.trust(public)
+
+
+def _word(word: Word) -> bytes:
+    """Outside a session the hub asks for a Hello and says nothing else. Raises Malformed and LimitExceeded."""
+    said = decode(word.frame)
+    if not isinstance(said, Reject) or said.nonce:
+        raise Malformed(f"a {type(said).__name__} outside any session")
+    return word.frame
+
+
+class SealedStreamLink:
+    """ports.StreamLink: one epoch's frames under keys of their own."""
+
+    def __init__(self, link: StreamLink, crypto: Crypto, secrets: Secrets, epoch: bytes, counters: Counters) -> None:
+        self._link, self._counters = link, counters
+        self._sender = secrets.sender(crypto, secrets.streams(epoch, UP))
+        self._receiver = secrets.receiver(crypto, secrets.streams(epoch, DOWN))
+
+    async def connect(self, gone: bytes) -> None:
+        await self._link.connect(self._sender.seal(gone))
+
+    async def recv(self) -> bytes:
+        while True:
+            try:
+                return self._receiver.open(await self._link.recv())
+            except Malformed:
+                self._counters["frames_refused"] += 1  # its stream sees the gap
+
+    async def send(self, frame: bytes, bulk: bool) -> None:
+        await self._link.send(self._sender.seal(frame), bulk)
+
+    async def close(self) -> None:
+        await self._link.close()
