@@ -95,6 +95,7 @@ def _seams(config: Config) -> tuple[Clock, Entropy, Host, Runtime, Link | None]:
     from skerry.containerd.adapter import Containerd
     from skerry.world.clock import SystemClock
     from skerry.world.entropy import SystemEntropy
+    from skerry.world.first_writes import FirstWrites
     from skerry.world.host import Host as SystemHost
     from skerry.world.link import MqttLink
     from skerry.world.mqtt_values import MqttOptions
@@ -111,6 +112,7 @@ def _seams(config: Config) -> tuple[Clock, Entropy, Host, Runtime, Link | None]:
         memory_cgroup=host.memory_cgroup,
         exec_dir=config.run_dir / "exec",
         open_log=_open_log,
+        writes=FirstWrites(),
     )
     if not config.broker_host:
         return clock, SystemEntropy(), host, runtime, None

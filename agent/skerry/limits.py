@@ -74,7 +74,12 @@ STATS_WINDOW_S = (1.0, 120.0)  # least and greatest age of the figures that a sh
 
 # --- container logs (world/logs, loops/rotate) ------------------------------------------------------------------------
 CONTAINER_LOG_BYTES_MAX = 5 * MIB  # a log that has grown so far is rotated (the default of config.container_log_bytes)
-LOG_CHECK_S = (10.0, 300.0)  # least and longest time between two looks at the sizes; the longest is RELIST_S
+LOG_CHECK_S = 300.0  # a quiet log's size is looked at so often, though its first write is heard; RELIST_S
+LOG_RATE_BYTES_S = 128 * MIB  # the fastest that a board writes logs: containerd copied 110 MB/s on two x86 cores
+LOG_EXCESS_BYTES = 256 * MIB  # written at that rate, a log is noticed at most so far beyond its bound
+LOG_GROWTH_CHECK_S = 0.25  # least time between two looks at a log that grows
+LOG_RETRY_S = (10.0, 20.0)  # until a log that could not be looked at or rotated is tried again, jittered
+LOG_WATCHES_MAX = 1_024  # quiet logs whose next write is heard; others are looked at each LOG_CHECK_S
 LOG_RENAMED_PARTS_MAX = 4  # of the size at which a log is rotated: all renamed files of a container together
 CONTAINER_LOG_FILES_MAX = 3  # of one container, the one that is written among them
 LOG_LINE_BYTES_MAX = 64 * KIB  # of a line that is kept until it is whole; longer ones pass in pieces

@@ -35,6 +35,7 @@ from contract.streams import (
 from e2e.board import Board
 from rig import Device, until
 from skerry.errors import RuntimeFailed
+from skerry.limits import LOG_EXCESS_BYTES, LOG_RATE_BYTES_S, LOG_RENAMED_PARTS_MAX
 from skerry.loops import rotate
 from skerry.loops.report import Counters
 from skerry.model.observed import ContainerState
@@ -52,6 +53,7 @@ pytestmark = [
     pytest.mark.skipif(os.geteuid() != 0 or not shutil.which("containerd"), reason="needs root and tools/setup"),
 ]
 BULK_BYTES = 20 << 20
+BURST_BYTES = 400_000_000
 WAIT_S = 60.0
 
 
@@ -207,8 +209,7 @@ async def test_a_log_is_followed_through_rotation_by_the_runtime(site: Board) ->
 async def test_the_loop_keeps_a_talkative_containers_log_within_its_bound(
     site: Board, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(rotate, "LOG_CHECK_S", (0.2, 1.0))
-    monkeypatch.setattr(plan_logs, "LOG_CHECK_S", (0.2, 1.0))
+    monkeypatch.setattr(plan_logs, "LOG_EXCESS_BYTES", LOG_RATE_BYTES_S // 5)  # it is looked at five times a second
     runtime, pod, bytes_max = site.runtime(), make_pod(), 200_000
     script = "n=0; while [ $n -lt 30000 ]; do n=$((n + 1)); echo line $n; done; sleep 2"
     _, container_id = await run(runtime, pod, make_spec(site, ("/bin/sh", "-c", script)))
@@ -229,6 +230,32 @@ async def test_the_loop_keeps_a_talkative_containers_log_within_its_bound(
     assert set(files) <= {0, 1, 2}
     assert counters["log_rotations"] >= 1  # what was renamed may be gone: it is too much by itself on a slow machine
     await stream.close()
+
+
+async def test_a_burst_after_silence_is_heard_and_stays_within_the_stated_bound(site: Board) -> None:
+    runtime, pod, bytes_max, line = site.runtime(), make_pod(), 1 << 20, "x" * 1_000
+    some = f"yes {line} | head -c {BURST_BYTES // 40}; sleep 0.1"  # 100 MB/s at most
+    script = f"sleep 6; n=0; while [ $n -lt 40 ]; do n=$((n + 1)); {some}; done; sleep 3"
+    _, container_id = await run(runtime, pod, make_spec(site, ("/bin/sh", "-c", script)))
+    journal, said, counters = await opened(MemoryStore()), list[str](), Counters()
+    journal.observe(None, await runtime.look())
+    (log,) = site.logs.glob(f"*_{pod.uid}/main/0.log")
+
+    def heard(line: str) -> None:
+        said.append(line)
+
+    loop = rotate.rotate_loop(runtime, journal, SystemClock(), SystemEntropy(), heard, counters, bytes_max)
+    rotating = asyncio.ensure_future(loop)
+    largest = 0
+    while (await runtime.look(pod.uid))[pod.uid].containers[0].state is ContainerState.RUNNING:
+        for _ in range(10):
+            await asyncio.sleep(0.02)
+            largest = max(largest, *(await runtime.log_files(container_id)).values(), 0)
+    rotating.cancel()
+    assert (said, counters["log_writes_heard"]) == ([], 1)
+    assert counters["log_rotations"] >= 1
+    assert bytes_max < largest <= bytes_max + LOG_EXCESS_BYTES
+    assert sum(file.stat().st_size for file in log.parent.iterdir()) <= (1 + LOG_RENAMED_PARTS_MAX) * bytes_max
 
 
 async def test_what_pods_use_is_what_their_control_groups_count(site: Board, monkeypatch: pytest.MonkeyPatch) -> None:

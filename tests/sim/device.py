@@ -214,3 +214,4 @@ class Device:
             self.journal = self.link = None
             self.weather.streams.clear()
             self.engine.listeners.clear()
+            self.engine.readers.clear()

@@ -1,4 +1,5 @@
-"""The journal as the loops see it: durable facts, the present observation, and four bells. The only place they meet.
+"""The journal as the loops see it: durable facts, the present observation, and a bell for each loop. The only place
+they meet.
 
 A method that changes something durable returns after the commit; memory follows the store, never the other way round.
 """
@@ -85,7 +86,7 @@ class Journal:
         self.local: Mapping[Key, LocalObject] = MappingProxyType(dict(local))  # what the device's own folder asks for
         self.files: Mapping[str, FileRead] = MappingProxyType(dict(files))
         self.for_link, self.for_steer, self.for_watch, self.for_introduce = Bell(), Bell(), Bell(), Bell()
-        self.for_local = Bell()
+        self.for_local, self.for_rotate = Bell(), Bell()
         self.local_changes = 0  # of what `local` holds, since the process started
         self._local_names: tuple[Mapping[Key, LocalObject], Mapping[str, str]] = ({}, {})  # made of which `local`
         self._local_turn = asyncio.Lock()  # what is told of the whole folder must be told in the order it became so
@@ -247,7 +248,9 @@ class Journal:
         """What a look showed. `looked_at` None: everything."""
         uids = set(self._seen) | set(seen) if looked_at is None else set(looked_at)
         for uid in uids:
-            now = seen.get(uid)
+            before, now = self._seen.get(uid), seen.get(uid)
+            if now is not None and now.running != (before.running if before is not None else ()):
+                self.for_rotate.ring()
             if now is None:
                 self._seen.pop(uid, None)
             else:
@@ -256,6 +259,7 @@ class Journal:
         if looked_at is None:
             if not self._runtime_up:
                 self.for_introduce.ring()
+                self.for_rotate.ring()
             self._looking_at_all, self._runtime_up, self._runtime_trouble = False, True, ""
             uids |= {o.uid for o in self.pods()} | set(self.statuses)
         self._dirty |= uids  # of a look at everything also what it does not show: the look that was due may have failed
