@@ -75,7 +75,7 @@ async def _main(config: Config, opened: Opened) -> int:
         if opened.quarantined is not None:
             log(f"journal: damaged, moved to {opened.quarantined}")
         seams = _seams(config)
-        recovered = await recover(opened.store, seams[1])
+        recovered = await recover(opened.store, seams[1], seams[0])
         journal = recovered.journal
         count, generation = len(journal.desired.objects), journal.desired.generation
         log(f"journal: {recovered.story}, generation {generation}, {count} objects")
