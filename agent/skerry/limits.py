@@ -70,6 +70,7 @@ DIAL_TIMEOUT_S = 10.0  # to connect to a port of a pod, or to containerd's strea
 ATTACH_HEAD_BYTES_MAX = 16 * KIB  # of the HTTP answer of that server
 EXEC_HANGUP_S = 1.0  # from SIGHUP to SIGKILL, for a process whose stream was closed
 EXEC_END_S = 10.0  # longest wait for its end; and longest pause between two tries to hear of one
+STATS_INTERFACES_MAX = 16  # network interfaces of one pod that are told
 STATS_WINDOW_S = (1.0, 120.0)  # least and greatest age of the figures that a share of CPU is counted from
 
 # --- container logs (world/logs, loops/rotate) ------------------------------------------------------------------------

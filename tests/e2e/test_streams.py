@@ -11,6 +11,7 @@ import json
 import os
 import random
 import shutil
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -38,7 +39,7 @@ from skerry.errors import RuntimeFailed
 from skerry.limits import LOG_EXCESS_BYTES, LOG_RATE_BYTES_S, LOG_RENAMED_PARTS_MAX
 from skerry.loops import rotate
 from skerry.loops.report import Counters
-from skerry.model.observed import ContainerState
+from skerry.model.observed import ContainerState, PodSeen
 from skerry.model.streams import Channel, Piece
 from skerry.plan import logs as plan_logs
 from skerry.ports import Duplex
@@ -264,8 +265,7 @@ async def test_what_pods_use_is_what_their_control_groups_count(site: Board, mon
     await run(runtime, busy, make_spec(site, ("/bin/sh", "-c", "while :; do :; done")))
     await run(runtime, idle, make_spec(site, STUBBORN))
     seen = await runtime.look()
-    document = await stats.Stats("n1", "/skerry", lambda: seen, site.device.outside("/")).open()
-    said = json.loads((await told(document))[Channel.STDOUT])
+    said = await summary_of(site, seen)
     pods = {pod["podRef"]["uid"]: pod for pod in said["pods"]}
     assert set(pods) == {busy.uid, idle.uid}
     for pod in pods.values():
@@ -276,6 +276,42 @@ async def test_what_pods_use_is_what_their_control_groups_count(site: Board, mon
     shares = [pods[pod.uid]["containers"][0]["cpu"]["usageNanoCores"] for pod in (busy, idle)]
     assert shares[0] > 10 * shares[1]
     assert said["node"]["memory"]["workingSetBytes"] > pods[busy.uid]["memory"]["workingSetBytes"]
+
+
+async def summary_of(site: Board, seen: Mapping[str, PodSeen]) -> dict[str, Any]:
+    """The numbers of the processes are this machine's, so they are looked up here and not on the board."""
+    asked = stats.Stats("n1", "/skerry", lambda: seen, site.device.outside("/"), Path("/proc"))
+    said: dict[str, Any] = json.loads((await told(await asked.open()))[Channel.STDOUT])
+    return said
+
+
+async def test_what_a_pod_sends_and_receives_is_counted_in_its_own_network(
+    site: Board, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stats, "STATS_WINDOW_S", (0.1, 60.0))
+    runtime, pod, idle = site.runtime(), make_pod(), make_pod()
+    script = "gateway=$(ip route | awk '/default/ {print $3}'); "
+    script += "while :; do ping -c 1 -W 1 -s 1000 $gateway; sleep 0.05; done"
+    await run(runtime, pod, make_spec(site, ("/bin/sh", "-c", script)))
+    await run(runtime, idle, make_spec(site, STUBBORN))
+    seen = await runtime.look()
+
+    async def network(uid: str) -> dict[str, Any]:
+        pods = {one["podRef"]["uid"]: one for one in (await summary_of(site, seen))["pods"]}
+        of_pod: dict[str, Any] = pods[uid]["network"]
+        return of_pod
+
+    before = await network(pod.uid)
+    assert (before["name"], [one["name"] for one in before["interfaces"]][:1]) == ("eth0", ["eth0"])
+    assert not [one for one in before["interfaces"] if one["name"] == "lo"]
+    assert before["time"].endswith("Z")
+    assert (before["rxErrors"], before["txErrors"]) == (0, 0)
+    await asyncio.sleep(2)
+    after = await network(pod.uid)
+    assert after["txBytes"] - before["txBytes"] > 5_000
+    assert after["rxBytes"] - before["rxBytes"] > 5_000
+    quiet = await network(idle.uid)
+    assert quiet["txBytes"] < after["txBytes"]
 
 
 def test_streams_work_on_uvloop(device: Device) -> None:
