@@ -76,7 +76,7 @@ async def _main(config: Config, opened: Opened) -> int:
         if opened.quarantined is not None:
             log(f"journal: damaged, moved to {opened.quarantined}")
         seams = _seams(config)
-        recovered = await recover(opened.store, seams[1])
+        recovered = await recover(opened.store, seams[1], seams[0])
         journal = recovered.journal
         count, generation = len(journal.desired.objects), journal.desired.generation
         log(f"journal: {recovered.story}, generation {generation}, {count} objects")
@@ -96,6 +96,7 @@ def _seams(config: Config) -> tuple[Clock, Entropy, Host, Runtime, Link | None]:
     from skerry.containerd.adapter import Containerd
     from skerry.world.clock import SystemClock
     from skerry.world.entropy import SystemEntropy
+    from skerry.world.first_writes import FirstWrites
     from skerry.world.host import Host as SystemHost
     from skerry.world.link import MqttLink
     from skerry.world.mqtt_values import MqttOptions
@@ -112,6 +113,7 @@ def _seams(config: Config) -> tuple[Clock, Entropy, Host, Runtime, Link | None]:
         memory_cgroup=host.memory_cgroup,
         exec_dir=config.run_dir / "exec",
         open_log=_open_log,
+        writes=FirstWrites(),
     )
     if not config.broker_host:
         return clock, SystemEntropy(), host, runtime, None

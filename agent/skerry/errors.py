@@ -91,6 +91,10 @@ class FolderFailed(SkerryError):
     """The folder of manifests cannot be read or watched; nothing is known about what is in it."""
 
 
+class WatchesSpent(SkerryError):
+    """No more files can be watched for being written: the kernel's bound, or LOG_WATCHES_MAX."""
+
+
 # --- the journal ------------------------------------------------------------------------------------------------------
 
 

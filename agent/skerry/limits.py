@@ -90,11 +90,17 @@ DIAL_TIMEOUT_S = 10.0  # to connect to a port of a pod, or to containerd's strea
 ATTACH_HEAD_BYTES_MAX = 16 * KIB  # of the HTTP answer of that server
 EXEC_HANGUP_S = 1.0  # from SIGHUP to SIGKILL, for a process whose stream was closed
 EXEC_END_S = 10.0  # longest wait for its end; and longest pause between two tries to hear of one
+STATS_INTERFACES_MAX = 16  # network interfaces of one pod that are told
 STATS_WINDOW_S = (1.0, 120.0)  # least and greatest age of the figures that a share of CPU is counted from
 
 # --- container logs (world/logs, loops/rotate) ------------------------------------------------------------------------
 CONTAINER_LOG_BYTES_MAX = 5 * MIB  # a log that has grown so far is rotated (the default of config.container_log_bytes)
-LOG_CHECK_S = (10.0, 300.0)  # least and longest time between two looks at the sizes; the longest is RELIST_S
+LOG_CHECK_S = 300.0  # a quiet log's size is looked at so often, though its first write is heard; RELIST_S
+LOG_RATE_BYTES_S = 128 * MIB  # the fastest that a board writes logs: containerd copied 110 MB/s on two x86 cores
+LOG_EXCESS_BYTES = 256 * MIB  # written at that rate, a log is noticed at most so far beyond its bound
+LOG_GROWTH_CHECK_S = 0.25  # least time between two looks at a log that grows
+LOG_RETRY_S = (10.0, 20.0)  # until a log that could not be looked at or rotated is tried again, jittered
+LOG_WATCHES_MAX = 1_024  # quiet logs whose next write is heard; others are looked at each LOG_CHECK_S
 LOG_RENAMED_PARTS_MAX = 4  # of the size at which a log is rotated: all renamed files of a container together
 CONTAINER_LOG_FILES_MAX = 3  # of one container, the one that is written among them
 LOG_LINE_BYTES_MAX = 64 * KIB  # of a line that is kept until it is whole; longer ones pass in pieces
@@ -116,6 +122,8 @@ BALLAST_PIECE_BYTES = 128 * KIB
 SMALL_GROWTH_BYTES = 1 * KIB  # what a commit may grow by on a full disk: a deletion's mark, the status that ends it
 OUTBOX_ITEMS_MAX = 10_000
 OUTBOX_BYTES_MAX = 16 * MIB
+OUTBOX_MARKS_MAX = 256  # moments that are remembered to tell how long its items have waited
+OUTBOX_MARK_S = 1.0  # least time between two of them
 HISTORY_ITEMS_MAX = 2_000  # decisions that `skerry explain` can replay
 COMMIT_QUEUE_MAX = 1_024  # commits waiting for the writer thread
 COMMIT_MERGE_MAX = 64  # waiting commits that become one transaction

@@ -6,9 +6,9 @@ docs/metrics.md is made from the table.
 
 from __future__ import annotations
 
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from skerry import exposition
@@ -21,7 +21,6 @@ from skerry.ports import Clock
 from skerry.wire.session import DeviceSession, State
 
 TYPE = exposition.TYPE
-MARKS_MAX = 256
 _P = "skerry"
 
 
@@ -41,7 +40,7 @@ METRICS = (
     _gauge("generation", "generation of the set that this device has"),
     _counter("changes_applied_total", "changes of the hub that were journaled"),
     _gauge("outbox_items", "reports that the hub has not stored yet"),
-    _gauge("outbox_oldest_age_seconds", "how long the oldest of them has waited, as far as scrapes have seen it"),
+    _gauge("outbox_oldest_age_seconds", "how long the oldest of them has waited, at most since the agent began"),
     _counter("outbox_dropped_total", "reports that were dropped from a full outbox, since the journal began"),
     _gauge("journal_used_bytes", "bytes of the journal that hold records"),
     _gauge("journal_max_bytes", "journal_bytes_max of the configuration"),
@@ -61,24 +60,6 @@ METRICS = (
 )  # fmt: skip
 
 
-class Waiting:
-    """How long the oldest item of the outbox has waited: items carry no time, so each scrape marks how far they went.
-
-    An age is too small by at most the time between two scrapes.
-    """
-
-    def __init__(self) -> None:
-        self._marks: deque[tuple[float, int]] = deque()  # (when, first sequence that was not there yet)
-
-    def oldest_s(self, first: int, beyond: int, now: float) -> float:
-        """The outbox holds sequences from `first` up to below `beyond`."""
-        while self._marks and self._marks[0][1] <= first:
-            self._marks.popleft()
-        if (not self._marks or self._marks[-1][1] < beyond) and len(self._marks) < MARKS_MAX and first < beyond:
-            self._marks.append((now, beyond))
-        return now - self._marks[0][0] if first < beyond and self._marks else 0.0
-
-
 @dataclass(frozen=True, slots=True)
 class Sources:
     """What is read. `counters` are those of the loops."""
@@ -89,7 +70,6 @@ class Sources:
     counters: Mapping[str, int]
     streams: StreamCounts
     clock: Clock
-    waiting: Waiting = field(default_factory=Waiting)
 
     def text(self) -> bytes:
         """The whole exposition."""
@@ -99,6 +79,7 @@ class Sources:
         """Values by metric."""
         journal, counters = self.journal, self.counters
         first, beyond = journal.outbox_first, journal.outbox_next
+        waited = journal.outbox_waited_s(first, self.clock.now()) if first < beyond else 0
         return {
             "session_live": int(self.session.state is State.LIVE),
             "link_connects_total": counters.get("link_connects", 0),
@@ -107,7 +88,7 @@ class Sources:
             "generation": journal.desired.generation,
             "changes_applied_total": counters.get("changes_applied", 0),
             "outbox_items": len(journal.outbox(0, OUTBOX_ITEMS_MAX)),
-            "outbox_oldest_age_seconds": self.waiting.oldest_s(first, beyond, self.clock.now()),
+            "outbox_oldest_age_seconds": waited,
             "outbox_dropped_total": journal.dropped,
             "journal_used_bytes": journal.store.usage() * self.journal_bytes_max,
             "journal_max_bytes": self.journal_bytes_max,

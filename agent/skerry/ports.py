@@ -224,6 +224,15 @@ class RuntimeStreams(Protocol):
         """Sizes in bytes of the files of its log, by their numbers (model.logs); none if there is none.
         Raises RuntimeAway."""
 
+    async def watch_log(self, container_id: str) -> None:
+        """From now on the next write to number 0 of its log makes `logs_written` tell it, once: a log that is written
+        all the time costs one event. Idempotent; to be asked again after a rotation. Of one that has no log nothing is
+        told. Raises WatchesSpent, RuntimeFailed or RuntimeAway."""
+
+    async def logs_written(self) -> frozenset[str]:
+        """Wait until watched logs have been written; the ids of their containers, which are not watched any more. One
+        caller at a time. Nothing is lost where it is cancelled."""
+
     async def rename_log(self, container_id: str, number: int, to: int) -> None:
         """Replaces what has that number. Raises RuntimeFailed or RuntimeAway."""
 

@@ -87,6 +87,11 @@ METRICS = (
     _gauge("device_live", "1 while the device's Node shows it live", "node"),
     _gauge("device_queue_frames", "frames of the device that wait", "node"),
     _gauge("device_drift", "1 while the device is known not to have what it should have", "node"),
+    _gauge(
+        "device_outbox_age_seconds",
+        "how long the oldest report of the device that the API has not stored has waited; nothing while it is away",
+        "node",
+    ),
     _counter("device_frames_dropped_total", "frames of the device that were dropped, whatever the cause", "node"),
     _counter("device_received_bytes_total", "bytes of the device's frames, MQTT payload without streams", "node"),
     _counter("device_sent_bytes_total", "bytes of frames sent to the device, MQTT payload without streams", "node"),
@@ -197,6 +202,9 @@ def _devices(devices: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
         "device_live": {node: int(d["live"]) for node, d in shown.items()},
         "device_queue_frames": {node: d["queue"] for node, d in shown.items()},
         "device_drift": {node: int(d["drift"]) for node, d in shown.items() if d["drift"] is not None},
+        "device_outbox_age_seconds": {
+            node: d["outbox_age_s"] for node, d in shown.items() if d["outbox_age_s"] is not None
+        },
         "device_frames_dropped_total": {node: sum(d[n] for n in _DROPS.values()) for node, d in shown.items()},
         "device_received_bytes_total": {node: d["bytes_in"] for node, d in shown.items()},
         "device_sent_bytes_total": {node: d["bytes_out"] for node, d in shown.items()},

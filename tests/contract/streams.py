@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -194,6 +195,38 @@ class StreamsContract:
         with pytest.raises(RuntimeFailed):
             await runtime.rename_log(container_id, 5, 6)
 
+    async def test_the_next_write_to_a_watched_log_is_told_once(self, site: RuntimeSite) -> None:
+        runtime, pod = site.runtime(), make_pod()
+        _, container_id = await run(runtime, pod, replace(make_spec(site, CAT), stdin=True))
+        stream = await runtime.attach(container_id, attaching(stdin=True))
+
+        async def says(line: bytes) -> None:
+            await feed(stream, line, end=False)
+            await until_told(stream, line)
+            await asyncio.sleep(0.2)  # until it stands in the log
+
+        await says(b"before anybody listens\n")
+        await runtime.watch_log(container_id)
+        await runtime.watch_log(container_id)
+        hearing = asyncio.ensure_future(runtime.logs_written())
+        await asyncio.sleep(0.2)
+        assert not hearing.done()
+        await says(b"ebb\n")
+        assert await asyncio.wait_for(hearing, WAIT_S) == {container_id}
+        hearing = asyncio.ensure_future(runtime.logs_written())
+        await says(b"flow\n")
+        assert not hearing.done()
+        await runtime.rename_log(container_id, 0, 1)
+        await runtime.reopen_container_log(container_id)
+        await runtime.watch_log(container_id)
+        await asyncio.sleep(0.2)
+        assert not hearing.done()
+        hearing.cancel()
+        await asyncio.gather(hearing, return_exceptions=True)
+        await says(b"and ebb\n")
+        assert await asyncio.wait_for(runtime.logs_written(), WAIT_S) == {container_id}
+        await stream.close()
+
     async def test_what_does_not_exist_is_refused(self, site: RuntimeSite) -> None:
         runtime = site.runtime()
         for call in self.calls(site, UNKNOWN, UNKNOWN):
@@ -203,6 +236,7 @@ class StreamsContract:
             await runtime.logs(UNKNOWN, asking())
         assert why.value.code == CloseCode.NOT_FOUND
         assert await runtime.log_files(UNKNOWN) == {}
+        await runtime.watch_log(UNKNOWN)
         with pytest.raises(RuntimeFailed):
             await runtime.rename_log(UNKNOWN, 0, 1)
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from rig import Device, images, until
 from skerry.containerd.adapter import Containerd
 from skerry.model.pod import Pod
+from skerry.world.first_writes import FirstWrites
 from skerry.world.logs import open_log
 
 
@@ -53,6 +54,7 @@ class Board:
             clock=Monotonic(),
             exec_dir=self.execs,
             open_log=open_log,
+            writes=FirstWrites(),
         )
         self._runtimes.append(made)
         return made

@@ -11,6 +11,7 @@ import json
 import os
 import random
 import shutil
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -35,9 +36,10 @@ from contract.streams import (
 from e2e.board import Board
 from rig import Device, until
 from skerry.errors import RuntimeFailed
+from skerry.limits import LOG_EXCESS_BYTES, LOG_RATE_BYTES_S, LOG_RENAMED_PARTS_MAX
 from skerry.loops import rotate
 from skerry.loops.report import Counters
-from skerry.model.observed import ContainerState
+from skerry.model.observed import ContainerState, PodSeen
 from skerry.model.streams import Channel, Piece
 from skerry.plan import logs as plan_logs
 from skerry.ports import Duplex
@@ -52,6 +54,7 @@ pytestmark = [
     pytest.mark.skipif(os.geteuid() != 0 or not shutil.which("containerd"), reason="needs root and tools/setup"),
 ]
 BULK_BYTES = 20 << 20
+BURST_BYTES = 400_000_000
 WAIT_S = 60.0
 
 
@@ -207,8 +210,7 @@ async def test_a_log_is_followed_through_rotation_by_the_runtime(site: Board) ->
 async def test_the_loop_keeps_a_talkative_containers_log_within_its_bound(
     site: Board, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(rotate, "LOG_CHECK_S", (0.2, 1.0))
-    monkeypatch.setattr(plan_logs, "LOG_CHECK_S", (0.2, 1.0))
+    monkeypatch.setattr(plan_logs, "LOG_EXCESS_BYTES", LOG_RATE_BYTES_S // 5)  # it is looked at five times a second
     runtime, pod, bytes_max = site.runtime(), make_pod(), 200_000
     script = "n=0; while [ $n -lt 30000 ]; do n=$((n + 1)); echo line $n; done; sleep 2"
     _, container_id = await run(runtime, pod, make_spec(site, ("/bin/sh", "-c", script)))
@@ -231,14 +233,39 @@ async def test_the_loop_keeps_a_talkative_containers_log_within_its_bound(
     await stream.close()
 
 
+async def test_a_burst_after_silence_is_heard_and_stays_within_the_stated_bound(site: Board) -> None:
+    runtime, pod, bytes_max, line = site.runtime(), make_pod(), 1 << 20, "x" * 1_000
+    some = f"yes {line} | head -c {BURST_BYTES // 40}; sleep 0.1"  # 100 MB/s at most
+    script = f"sleep 6; n=0; while [ $n -lt 40 ]; do n=$((n + 1)); {some}; done; sleep 3"
+    _, container_id = await run(runtime, pod, make_spec(site, ("/bin/sh", "-c", script)))
+    journal, said, counters = await opened(MemoryStore()), list[str](), Counters()
+    journal.observe(None, await runtime.look())
+    (log,) = site.logs.glob(f"*_{pod.uid}/main/0.log")
+
+    def heard(line: str) -> None:
+        said.append(line)
+
+    loop = rotate.rotate_loop(runtime, journal, SystemClock(), SystemEntropy(), heard, counters, bytes_max)
+    rotating = asyncio.ensure_future(loop)
+    largest = 0
+    while (await runtime.look(pod.uid))[pod.uid].containers[0].state is ContainerState.RUNNING:
+        for _ in range(10):
+            await asyncio.sleep(0.02)
+            largest = max(largest, *(await runtime.log_files(container_id)).values(), 0)
+    rotating.cancel()
+    assert (said, counters["log_writes_heard"]) == ([], 1)
+    assert counters["log_rotations"] >= 1
+    assert bytes_max < largest <= bytes_max + LOG_EXCESS_BYTES
+    assert sum(file.stat().st_size for file in log.parent.iterdir()) <= (1 + LOG_RENAMED_PARTS_MAX) * bytes_max
+
+
 async def test_what_pods_use_is_what_their_control_groups_count(site: Board, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(stats, "STATS_WINDOW_S", (0.5, 60.0))
     runtime, busy, idle = site.runtime(), make_pod(), make_pod()
     await run(runtime, busy, make_spec(site, ("/bin/sh", "-c", "while :; do :; done")))
     await run(runtime, idle, make_spec(site, STUBBORN))
     seen = await runtime.look()
-    document = await stats.Stats("n1", "/skerry", lambda: seen, site.device.outside("/")).open()
-    said = json.loads((await told(document))[Channel.STDOUT])
+    said = await summary_of(site, seen)
     pods = {pod["podRef"]["uid"]: pod for pod in said["pods"]}
     assert set(pods) == {busy.uid, idle.uid}
     for pod in pods.values():
@@ -249,6 +276,42 @@ async def test_what_pods_use_is_what_their_control_groups_count(site: Board, mon
     shares = [pods[pod.uid]["containers"][0]["cpu"]["usageNanoCores"] for pod in (busy, idle)]
     assert shares[0] > 10 * shares[1]
     assert said["node"]["memory"]["workingSetBytes"] > pods[busy.uid]["memory"]["workingSetBytes"]
+
+
+async def summary_of(site: Board, seen: Mapping[str, PodSeen]) -> dict[str, Any]:
+    """The numbers of the processes are this machine's, so they are looked up here and not on the board."""
+    asked = stats.Stats("n1", "/skerry", lambda: seen, site.device.outside("/"), Path("/proc"))
+    said: dict[str, Any] = json.loads((await told(await asked.open()))[Channel.STDOUT])
+    return said
+
+
+async def test_what_a_pod_sends_and_receives_is_counted_in_its_own_network(
+    site: Board, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stats, "STATS_WINDOW_S", (0.1, 60.0))
+    runtime, pod, idle = site.runtime(), make_pod(), make_pod()
+    script = "gateway=$(ip route | awk '/default/ {print $3}'); "
+    script += "while :; do ping -c 1 -W 1 -s 1000 $gateway; sleep 0.05; done"
+    await run(runtime, pod, make_spec(site, ("/bin/sh", "-c", script)))
+    await run(runtime, idle, make_spec(site, STUBBORN))
+    seen = await runtime.look()
+
+    async def network(uid: str) -> dict[str, Any]:
+        pods = {one["podRef"]["uid"]: one for one in (await summary_of(site, seen))["pods"]}
+        of_pod: dict[str, Any] = pods[uid]["network"]
+        return of_pod
+
+    before = await network(pod.uid)
+    assert (before["name"], [one["name"] for one in before["interfaces"]][:1]) == ("eth0", ["eth0"])
+    assert not [one for one in before["interfaces"] if one["name"] == "lo"]
+    assert before["time"].endswith("Z")
+    assert (before["rxErrors"], before["txErrors"]) == (0, 0)
+    await asyncio.sleep(2)
+    after = await network(pod.uid)
+    assert after["txBytes"] - before["txBytes"] > 5_000
+    assert after["rxBytes"] - before["rxBytes"] > 5_000
+    quiet = await network(idle.uid)
+    assert quiet["txBytes"] < after["txBytes"]
 
 
 def test_streams_work_on_uvloop(device: Device) -> None:

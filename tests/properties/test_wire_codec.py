@@ -60,7 +60,7 @@ messages: st.SearchStrategy[message.Message] = st.one_of(
     ),
     st.builds(Ack, nonces, maybe, st.none() | digests, st.none() | digests, maybe, maybe, extras),
     st.builds(Reject, nonces | st.just(b""), st.sampled_from(RejectCode), names, counts, extras),
-    st.builds(Report, nonces, digests, st.lists(items, max_size=4).map(tuple), counts, extras),
+    st.builds(Report, nonces, digests, st.lists(items, max_size=4).map(tuple), counts, counts, extras),
     st.builds(Credit, nonces, counts, extras),
 )  # fmt: skip
 int32s = st.integers(-(2**31), 2**31 - 1)

@@ -11,17 +11,16 @@ from typing import TYPE_CHECKING, Any
 
 from sim.checks import head_of
 from sim.device import Device
-from sim.engine import Made, behaviour, talk_bytes_s
+from sim.engine import Made, behaviour
 from sim.folder import Keeper
 from sim.people import LOST_IMAGE, NAMESPACE
 from skerry.journal import record
 from skerry.limits import (
     CONTAINER_LOG_BYTES_MAX,
     CONTAINER_LOG_FILES_MAX,
-    LOG_CHECK_S,
+    LOG_EXCESS_BYTES,
     LOG_RENAMED_PARTS_MAX,
     RELIST_S,
-    RUNTIME_CALL_TIMEOUT_S,
     WATCHDOG_FEED_S,
 )
 from skerry.model.desired import Key, Kind, Object, set_digest
@@ -98,12 +97,11 @@ def outage_problems(life: Life) -> list[str]:
 
 
 def _logs(device: Device) -> list[str]:
-    """Of a container that runs, the file of its log that is written is no larger than one that was looked at as late as
-    may be, and the renamed ones together are bounded."""
+    """Of a container that runs, the file of its log that is written is noticed in time, and the renamed ones together
+    are bounded."""
     out = []
-    late_s = LOG_CHECK_S[1] + 2 * LOG_CHECK_S[0] + RUNTIME_CALL_TIMEOUT_S
     for own_id, made in device.engine.containers.items():
-        bound = CONTAINER_LOG_BYTES_MAX + talk_bytes_s(own_id) * late_s
+        bound = CONTAINER_LOG_BYTES_MAX + LOG_EXCESS_BYTES
         files = device.engine.log_files(own_id) if made.seen.state is ContainerState.RUNNING else {}
         renamed = sum(size for number, size in files.items() if number)
         large = files.get(0, 0) > bound or renamed > LOG_RENAMED_PARTS_MAX * CONTAINER_LOG_BYTES_MAX

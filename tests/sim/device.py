@@ -96,7 +96,7 @@ class Device:
         try:
             store = self.disk.open()
             entropy = SimEntropy(self.world.rng(f"entropy/{self.node}/{self.lives}"))
-            recovered = await recover(store, entropy)
+            recovered = await recover(store, entropy, self.clock)
             self.journal = recovered.journal
             self._log(f"journal: {recovered.story}, generation {self.journal.desired.generation}")
             self._overhear(self.journal)
@@ -217,3 +217,4 @@ class Device:
             self.journal = self.link = None
             self.weather.streams.clear()
             self.engine.listeners.clear()
+            self.engine.readers.clear()

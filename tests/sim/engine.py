@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 START_S = (0.01, 0.2)
 TALK_BYTES_S = (0, 0, 100, 150_000)
 TALK_S = 600.0
+BURST_BYTES_S = 50_000_000  # of some that were silent
+BURST_AFTER_S, BURST_S = 200.0, 20.0
 POLITE_S = 0.5  # a polite program ends within this after SIGTERM
 
 
@@ -39,6 +41,7 @@ class Made:
     logs: dict[int, int] = field(default_factory=dict)  # bytes of its log's files, as far as they were counted
     counted_at: float = 0.0
     silent_at: float = 0.0
+    bytes_s: int = 0  # what it writes to its log until then
 
 
 @dataclass(slots=True)
@@ -50,6 +53,8 @@ class Engine:
     sandboxes: dict[str, SandboxSeen] = field(default_factory=dict)
     containers: dict[str, Made] = field(default_factory=dict)
     listeners: list[Callable[[str], None]] = field(default_factory=list)
+    readers: list[Callable[[str], None]] = field(default_factory=list)  # told of writes to logs that were silent
+    talkative: bool = True
     stopping: Callable[[Made, str], None] = lambda made, how: None  # told before a running container is stopped by us
     starts: int = 0
     streams: list[SimDuplex] = field(default_factory=list)  # those that were opened; closed ones for a while
@@ -108,7 +113,7 @@ class Engine:
             raise RuntimeFailed("StartContainer", "UNKNOWN", f"{own_id} is {made.seen.state.value}")
         made.seen = replace(made.seen, state=ContainerState.RUNNING, started_ns=max(self._ns(), made.seen.created_ns))
         made.run += 1
-        made.logs, made.counted_at, made.silent_at = {0: 0}, self.world.now, self.world.now + TALK_S
+        made.logs, made.counted_at = {0: 0}, self.world.now
         self.starts += 1
         where = f"{self.name} {made.pod.full_name}/{made.seen.name}.{made.seen.attempt}"
         self.world.tell("run", f"{where} runs as {own_id}")
@@ -117,6 +122,28 @@ class Engine:
         if word.startswith("exit:"):
             _, code, seconds = word.split(":")
             self.world.after(float(seconds), self._ends, own_id, made.run, int(code))
+        if self.talkative:
+            self.talk(own_id, talk_bytes_s(own_id), TALK_S)
+            if bursts(own_id):
+                self.world.after(BURST_AFTER_S, self._bursts, own_id, made.run)
+
+    def talk(self, own_id: str, bytes_s: int, seconds: float) -> None:
+        """From now on a container writes so much to its log."""
+        made = self.containers[own_id]
+        self.log_files(own_id)
+        made.counted_at, made.bytes_s, made.silent_at = self.world.now, bytes_s, self.world.now + seconds
+        if bytes_s:
+            self._read(own_id)
+
+    def write(self, own_id: str, size: int) -> None:
+        """A container writes to its log at this moment."""
+        files = self.log_files(own_id)
+        files[min(files)] += size
+        self._read(own_id)
+
+    def talks(self, own_id: str) -> bool:
+        made = self.containers.get(own_id)
+        return made is not None and made.bytes_s > 0 and self.world.now < made.silent_at
 
     def log_files(self, own_id: str) -> dict[int, int]:
         """What a container says goes into number 0, or where that was renamed to; it falls silent after a while."""
@@ -125,7 +152,7 @@ class Engine:
             return {}
         until = min(self.world.now, made.silent_at) if made.seen.state is ContainerState.RUNNING else 0.0
         if until > made.counted_at:
-            made.logs[min(made.logs)] += int((until - made.counted_at) * talk_bytes_s(own_id))
+            made.logs[min(made.logs)] += int((until - made.counted_at) * made.bytes_s)
             made.counted_at = until
         return made.logs
 
@@ -188,6 +215,7 @@ class Engine:
                 made.seen = replace(made.seen, state=ContainerState.EXITED, exit_code=255, finished_ns=self._ns())
         self.sandboxes = {i: replace(box, ready=False) for i, box in self.sandboxes.items()}
         self.listeners.clear()
+        self.readers.clear()
 
     def forget_all(self) -> None:
         """As power_cut, and its database is gone, too."""
@@ -211,6 +239,16 @@ class Engine:
         if made is not None and made.run == run:
             self.kill(own_id, code, "Completed" if code == 0 else "Error")
 
+    def _bursts(self, own_id: str, run: int) -> None:
+        made = self.containers.get(own_id)
+        if made is not None and made.run == run and made.seen.state is ContainerState.RUNNING:
+            self.world.tell("run", f"{self.name} {own_id} bursts")
+            self.talk(own_id, BURST_BYTES_S, BURST_S)
+
+    def _read(self, own_id: str) -> None:
+        for reader in list(self.readers):
+            reader(own_id)
+
     def _tell(self, uid: str) -> None:
         for listener in list(self.listeners):
             listener(uid)
@@ -224,8 +262,13 @@ class Engine:
 
 
 def talk_bytes_s(own_id: str) -> int:
-    """What a container writes to its log."""
+    """What a container writes to its log once it has begun."""
     return TALK_BYTES_S[crc32(own_id.encode()) % len(TALK_BYTES_S)]
+
+
+def bursts(own_id: str) -> bool:
+    """Whether it is one that is silent at first and then writes as fast as it can."""
+    return crc32(own_id.encode()) % (2 * len(TALK_BYTES_S)) == 0
 
 
 def behaviour(spec: ContainerSpec) -> str:

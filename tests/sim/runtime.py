@@ -22,6 +22,7 @@ from skerry.ports import ContainerSpec, Duplex, RuntimeEvent
 
 T = TypeVar("T")
 CALL_S = (0.001, 0.03)
+LINE_S = 0.1  # between two writes of a container that talks
 LIE_S = 1.5  # a listing omits something for this long at most: plan.memory.ABSENT_CONFIRM_S is what it must survive
 
 
@@ -56,6 +57,9 @@ class SimRuntime:
     def __init__(self, world: World, engine: Engine, weather: Weather) -> None:
         self._world, self._engine, self._weather = world, engine, weather
         self._left = list(engine.streams)
+        self._watched: set[str] = set()  # containers whose next write to their log is told
+        self._written: set[str] = set()
+        self._heard = asyncio.Event()
         self._random = world.rng(f"runtime/{engine.name}/{weather.calls}")
 
     async def version(self) -> str:
@@ -154,6 +158,23 @@ class SimRuntime:
     async def log_files(self, container_id: str) -> Mapping[int, int]:
         return dict(await self._call("LogFiles", lambda: self._engine.log_files(container_id)))
 
+    async def watch_log(self, container_id: str) -> None:
+        def watch() -> None:
+            if self._reads not in self._engine.readers:
+                self._engine.readers.append(self._reads)
+            self._watched |= {container_id} if self._engine.log_files(container_id) else set()
+            if self._engine.talks(container_id):
+                self._world.after(LINE_S, self._reads, container_id)
+
+        await self._call("WatchLog", watch)
+
+    async def logs_written(self) -> frozenset[str]:
+        while not self._written:
+            self._heard.clear()
+            await self._heard.wait()
+        written, self._written = frozenset(self._written), set()
+        return written
+
     async def rename_log(self, container_id: str, number: int, to: int) -> None:
         def rename() -> None:
             files = self._engine.log_files(container_id)
@@ -191,6 +212,12 @@ class SimRuntime:
         if hangs:
             self._world.after(timeout, call.times_out)
         return await answer
+
+    def _reads(self, container_id: str) -> None:
+        if container_id in self._watched:
+            self._watched.discard(container_id)
+            self._written.add(container_id)
+            self._heard.set()
 
     def _must_run(self, call: str, container_id: str) -> None:
         if not streams.running(self._engine, container_id):
@@ -235,7 +262,7 @@ class Call:
         weather, engine = self.runtime._weather, self.runtime._engine
         answer = self.answer
         assert isinstance(answer, asyncio.Future)
-        quiet = self.what in ("List", "Version", "ImageStatus", "Logs", "LogFiles")
+        quiet = self.what in ("List", "Version", "ImageStatus", "Logs", "LogFiles", "WatchLog")
         if answer.done() and not self.effect:
             return  # cancelled in time
         if weather.away or ((self.fails or self.hangs) and not self.effect):

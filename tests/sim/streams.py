@@ -66,7 +66,15 @@ def process(engine: Engine, container_id: str, request: Exec) -> SimDuplex:
 
 
 def attached(engine: Engine, container_id: str) -> SimDuplex:
-    stream = SimDuplex(engine)
+    def hear(stream: SimDuplex, piece: Piece) -> None:
+        """What a program that echoes is told stands in its log, too."""
+        if piece.channel is Channel.STDIN and piece.data and words == ("/bin/cat",):
+            stream.say(Piece(Channel.STDOUT, piece.data))
+            engine.write(container_id, len(piece.data))
+
+    spec = engine.containers[container_id].spec
+    words = (*spec.command, *spec.args)
+    stream = SimDuplex(engine, hear)
     _ends_with(engine, container_id, stream)
     return stream
 

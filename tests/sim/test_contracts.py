@@ -46,7 +46,7 @@ class Runtimes:
 
     def __init__(self, world: World) -> None:
         self._world = world
-        self._engine = Engine(world, "e", SimClock(world), images={self.image})
+        self._engine = Engine(world, "e", SimClock(world), images={self.image}, talkative=False)
         self._weather = Weather()
 
     def runtime(self) -> Runtime:

@@ -31,7 +31,8 @@ NOT_FOUND = "NOT_FOUND"
 class Containerd:
     """ports.Runtime. Connects at the first call and again whenever the connection broke; needs no closing but to be
     tidy. `cgroup_parent` is the control group of all containers, `log_dir` gets one folder for each pod, `exec_dir` one
-    for each exec; without `memory_cgroup` containers get no memory limit. `open_log` reads logs, which are files."""
+    for each exec; without `memory_cgroup` containers get no memory limit. `open_log` reads logs, which are files;
+    `writes` hears of the next write to one."""
 
     def __init__(
         self,
@@ -43,6 +44,7 @@ class Containerd:
         memory_cgroup: bool = True,
         exec_dir: Path = Path("/run/skerry/exec"),
         open_log: OpenLog | None = None,
+        writes: logs.Writes | None = None,
     ) -> None:
         self._connection = Connection(socket)
         self._cgroup_parent = cgroup_parent
@@ -51,12 +53,15 @@ class Containerd:
         self._clock = clock
         self._exec_dir = exec_dir
         self._open_log = open_log
+        self._writes = writes
         self._sweeping: asyncio.Future[None] | None = None  # kept, or it could be collected under way
         self._logs: dict[str, Path] = {}  # of containers that were asked for
         self._owners: dict[str, Owner] = {}  # of each sandbox and container that was seen or made
 
     async def close(self) -> None:
         self._connection.close()
+        if self._writes is not None:
+            self._writes.close()
 
     async def version(self) -> str:
         told = await self._connection.cri("Version", cri.VersionRequest(), cri.VersionResponse)
@@ -231,6 +236,17 @@ class Containerd:
     async def log_files(self, container_id: str) -> Mapping[int, int]:
         log = await self._log(container_id)
         return {} if log is None else await asyncio.to_thread(logs.sizes, log)
+
+    async def watch_log(self, container_id: str) -> None:
+        log = await self._log(container_id)
+        if log is not None and self._writes is not None:
+            logs.watch(self._writes, container_id, log)
+
+    async def logs_written(self) -> frozenset[str]:
+        if self._writes is None:
+            never: asyncio.Future[frozenset[str]] = asyncio.get_running_loop().create_future()
+            return await never
+        return await self._writes.written()
 
     async def rename_log(self, container_id: str, number: int, to: int) -> None:
         await asyncio.to_thread(logs.rename, await self._must_log("RenameLog", container_id), number, to)

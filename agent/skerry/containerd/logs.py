@@ -8,11 +8,23 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Protocol
 
 from skerry.errors import RuntimeFailed
 from skerry.model.logs import file_name
 
 FOLDER_MODE = 0o755
+
+
+class Writes(Protocol):
+    """Who hears of the next write to a file: world.first_writes.FirstWrites."""
+
+    def watch(self, name: str, file: Path) -> None:
+        """Raises WatchesSpent or OSError."""
+
+    async def written(self) -> frozenset[str]: ...
+
+    def close(self) -> None: ...
 
 
 def make_folder(folder: Path) -> None:
@@ -40,6 +52,12 @@ def rename(log: Path, number: int, to: int) -> None:
     """Raises RuntimeFailed."""
     with _told("RenameLog"):
         Path(file_name(str(log), number)).replace(file_name(str(log), to))
+
+
+def watch(writes: Writes, container_id: str, log: Path) -> None:
+    """Raises WatchesSpent or RuntimeFailed."""
+    with _told("WatchLog"):
+        writes.watch(container_id, log)
 
 
 def delete(log: Path, number: int) -> None:

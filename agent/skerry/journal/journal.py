@@ -1,4 +1,5 @@
-"""The journal as the loops see it: durable facts, the present observation, and four bells. The only place they meet.
+"""The journal as the loops see it: durable facts, the present observation, and a bell for each loop. The only place
+they meet.
 
 A method that changes something durable returns after the commit; memory follows the store, never the other way round.
 """
@@ -12,7 +13,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 
 from skerry.journal.bell import Bell
-from skerry.journal.outbox import Outbox
+from skerry.journal.outbox import Outbox, Waiting
 from skerry.journal.record import (
     BOOT_ID,
     DESIRED,
@@ -40,7 +41,7 @@ from skerry.limits import HISTORY_ITEMS_MAX
 from skerry.model.desired import Change, Desired, Key, Kind, Object
 from skerry.model.observed import PodSeen
 from skerry.model.report import Event, LocalPod, LocalPods, NodeFacts, OutboxItem, PodStatus, ReportKind
-from skerry.ports import Store
+from skerry.ports import Clock, Store
 from skerry.wire.codec import encode
 from skerry.wire.report import encode_report
 
@@ -78,18 +79,22 @@ class Journal:
         stale: Iterable[int] = (),
         local: Mapping[Key, LocalObject] = EMPTY_LOCAL,
         files: Mapping[str, FileRead] = NO_FILES,
+        clock: Clock | None = None,
     ) -> None:
+        """Without a `clock` nobody is told how long a report has waited."""
         self.store, self.journal_id, self.desired, self.statuses = store, journal_id, desired, statuses
         self.boot_id, self.dropped, self.node = boot_id, dropped, node
         self.owes_reports = False  # the hub asked for every status, and there was no room for them yet
         self.local: Mapping[Key, LocalObject] = MappingProxyType(dict(local))  # what the device's own folder asks for
         self.files: Mapping[str, FileRead] = MappingProxyType(dict(files))
         self.for_link, self.for_steer, self.for_watch, self.for_introduce = Bell(), Bell(), Bell(), Bell()
-        self.for_local = Bell()
+        self.for_local, self.for_rotate = Bell(), Bell()
         self.local_changes = 0  # of what `local` holds, since the process started
         self._local_names: tuple[Mapping[Key, LocalObject], Mapping[str, str]] = ({}, {})  # made of which `local`
         self._local_turn = asyncio.Lock()  # what is told of the whole folder must be told in the order it became so
         self._outbox, self._history = outbox, list(history)
+        self._clock, self._waiting = clock, Waiting()
+        self._mark()
         self._noted: list[Decision] = []
         self._pending: deque[Pending] = deque()
         self._stale = list(stale)  # outbox sequences in the store that the next commit deletes
@@ -148,6 +153,10 @@ class Journal:
 
     def outbox(self, after_seq: int, count_max: int) -> Sequence[OutboxItem]:
         return self._outbox.after(after_seq, count_max)
+
+    def outbox_waited_s(self, seq: int, now: float) -> int:
+        """Whole seconds that an item of the outbox has waited at least; `now` is of the journal's own clock."""
+        return int(self._waiting.waited_s(seq, now))
 
     async def trim(self, seq: int) -> None:
         """The hub has stored everything up to seq."""
@@ -247,7 +256,9 @@ class Journal:
         """What a look showed. `looked_at` None: everything."""
         uids = set(self._seen) | set(seen) if looked_at is None else set(looked_at)
         for uid in uids:
-            now = seen.get(uid)
+            before, now = self._seen.get(uid), seen.get(uid)
+            if now is not None and now.running != (before.running if before is not None else ()):
+                self.for_rotate.ring()
             if now is None:
                 self._seen.pop(uid, None)
             else:
@@ -256,6 +267,7 @@ class Journal:
         if looked_at is None:
             if not self._runtime_up:
                 self.for_introduce.ring()
+                self.for_rotate.ring()
             self._looking_at_all, self._runtime_up, self._runtime_trouble = False, True, ""
             uids |= {o.uid for o in self.pods()} | set(self.statuses)
         self._dirty |= uids  # of a look at everything also what it does not show: the look that was due may have failed
@@ -389,4 +401,9 @@ class Journal:
                     self._stale.append(late)
                 self._outbox.add(item)
             if pending.items:
+                self._mark()
                 self.for_link.ring()
+
+    def _mark(self) -> None:
+        if self._clock is not None and self._outbox.items:
+            self._waiting.mark(self._clock.now(), self._outbox.first, self._outbox.ready_next)

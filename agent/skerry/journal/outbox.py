@@ -8,8 +8,31 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable
 
-from skerry.limits import OUTBOX_BYTES_MAX, OUTBOX_ITEMS_MAX
+from skerry.limits import OUTBOX_BYTES_MAX, OUTBOX_ITEMS_MAX, OUTBOX_MARK_S, OUTBOX_MARKS_MAX
 from skerry.model.report import OutboxItem, ReportKind
+
+
+class Waiting:
+    """Since when the items of an outbox wait: marks in memory, because a time in each record would be of a clock that
+    may be wrong, or that a boot sets back. An item that an earlier process left waits since this one began, as far as
+    can be told; a long wait is told too short, by at most the time between two marks."""
+
+    def __init__(self) -> None:
+        self._marks: list[tuple[float, int]] = []  # (monotonic seconds, first sequence that was not there yet)
+
+    def mark(self, now: float, first: int, beyond: int) -> None:
+        """The outbox holds sequences from `first` up to below `beyond`."""
+        self._marks = [mark for mark in self._marks if mark[1] > first]
+        if self._marks and now - self._marks[-1][0] < OUTBOX_MARK_S:
+            self._marks[-1] = (self._marks[-1][0], beyond)
+        else:
+            self._marks.append((now, beyond))
+        if len(self._marks) > OUTBOX_MARKS_MAX:
+            del self._marks[1:-1:2]  # not the oldest, which is the one that is asked for
+
+    def waited_s(self, seq: int, now: float) -> float:
+        """Seconds that an item has waited at least."""
+        return max(0.0, now - next((when for when, beyond in self._marks if beyond > seq), now))
 
 
 class Outbox:

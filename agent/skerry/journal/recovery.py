@@ -40,7 +40,7 @@ from skerry.journal.record import (
 )
 from skerry.model.desired import Desired
 from skerry.model.report import NodeFacts, PodStatus, ReportKind
-from skerry.ports import Entropy, Store
+from skerry.ports import Clock, Entropy, Store
 from skerry.wire.codec import decode
 from skerry.wire.report import decode_report
 
@@ -53,8 +53,9 @@ class Recovered:
     story: str
 
 
-async def recover(store: Store, entropy: Entropy) -> Recovered:
-    """Read everything; write what is missing. Raises StoreBroken, StoreFull or JournalNewer only."""
+async def recover(store: Store, entropy: Entropy, clock: Clock | None = None) -> Recovered:
+    """Read everything; write what is missing. `clock`: the journal's. Raises StoreBroken, StoreFull or JournalNewer
+    only."""
     journal_id = store.get(JOURNAL_ID)
     own = _from_store(store)
     copy = _from_copies(store)
@@ -88,6 +89,7 @@ async def recover(store: Store, entropy: Entropy) -> Recovered:
         stale=damaged,
         local={o.obj.key: o for o in local if o is not None},
         files=_files(store) if None not in local else {},
+        clock=clock,
     )
     journal.owes_reports = journal.node is not None  # the process that died may have owed them: memory alone knew
     return Recovered(journal, story)

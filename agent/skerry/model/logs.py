@@ -1,4 +1,6 @@
-"""The files of a container's log, and what may be done with them. The runtime writes number 0 and never ends it."""
+"""The files of a container's log, what was seen of them, and what may be done with them. The runtime writes number 0
+and never ends it.
+"""
 
 from __future__ import annotations
 
@@ -24,6 +26,17 @@ class Reopen:
 
 
 LogStep = Rename | Delete | Reopen
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """What was seen of the log of a running container, and when it is looked at again. Monotonic seconds."""
+
+    at: float
+    size: int | None  # bytes that are left in number 0; None before the first look
+    soonest: float  # from when on it may be looked at together with others
+    latest: float
+    quiet: bool = False  # nothing was written since the look before: its next write is worth hearing
 
 
 def file_name(log: str, number: int) -> str:

@@ -59,6 +59,11 @@ class PodSeen:
     def empty(self) -> bool:
         return not self.sandboxes and not self.containers
 
+    @property
+    def running(self) -> tuple[str, ...]:
+        """Ids of the containers that run."""
+        return tuple(c.id for c in self.containers if c.state is ContainerState.RUNNING)
+
     def latest(self, name: str) -> ContainerSeen | None:
         """The newest container of that name, whatever its sandbox."""
         return next((c for c in self.containers if c.name == name), None)

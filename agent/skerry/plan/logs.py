@@ -1,4 +1,5 @@
-"""When a container's log is rotated, and when its size is looked at again.
+"""When a container's log is rotated, and when its size is looked at again: never so late that it could be more than
+LOG_EXCESS_BYTES beyond its bound.
 
 `0.log` is what the runtime writes, `0.log.1` what was renamed last, `0.log.2` what was renamed before. Numbers, not
 times as kubelet has them: a board's clock may go back. Nothing is compressed: that costs more of a board's processor
@@ -8,9 +9,18 @@ than it saves of its card. Touches no file.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from math import inf
 
-from skerry.limits import CONTAINER_LOG_FILES_MAX, LOG_CHECK_S, LOG_RENAMED_PARTS_MAX
-from skerry.model.logs import Delete, LogStep, Rename, Reopen
+from skerry.limits import (
+    CONTAINER_LOG_FILES_MAX,
+    LOG_CHECK_S,
+    LOG_EXCESS_BYTES,
+    LOG_GROWTH_CHECK_S,
+    LOG_RATE_BYTES_S,
+    LOG_RENAMED_PARTS_MAX,
+    LOG_RETRY_S,
+)
+from skerry.model.logs import Delete, LogStep, Look, Rename, Reopen
 
 
 def rotation(files: Mapping[int, int], bytes_max: int) -> tuple[LogStep, ...]:
@@ -36,13 +46,55 @@ def rotation(files: Mapping[int, int], bytes_max: int) -> tuple[LogStep, ...]:
     return tuple(steps)
 
 
-def next_check(before: Mapping[str, int], now: Mapping[str, int], seconds: float, bytes_max: int) -> float:
-    """Seconds until the sizes are looked at again. `before` and `now`: bytes by container, `seconds` apart. Half of the
-    time in which the fastest will be full, but not more than twice as long as the last time."""
-    first, last = LOG_CHECK_S
-    pause = min(2 * seconds, last)
-    for container, size in now.items():
-        grown = size - before.get(container, 0)
-        if grown > 0:
-            pause = min(pause, max(0, bytes_max - size) * seconds / grown / 2)
-    return max(first, pause)
+def first_look(now: float) -> Look:
+    """Of a container that runs and whose log nobody has looked at: it may be full already, and grow."""
+    return _again(now, None, unseen_s(None, 0))
+
+
+def next_look(before: Look, now: float, seen: int, left: int, bytes_max: int) -> Look:
+    """`seen`: bytes in number 0; `left`: those after a rotation. A quiet log waits for its next write (`written`) or
+    LOG_CHECK_S. One that grows is looked at in half the time in which it will be full, and before it could be
+    LOG_EXCESS_BYTES beyond its bound if it suddenly grew by LOG_RATE_BYTES_S: so a line in a slow log costs nothing by
+    itself, the log costs one look each `unseen_s`."""
+    if before.size == seen == left:
+        return _again(now, left, LOG_CHECK_S, quiet=True)
+    pause, seconds = unseen_s(left, bytes_max), now - before.at
+    grown = 0 if before.size is None else seen - before.size
+    if grown > 0 and seconds > 0:
+        pause = min(pause, max(LOG_GROWTH_CHECK_S, max(0, bytes_max - left) * seconds / grown / 2))
+    return _again(now, left, pause)
+
+
+def written(before: Look, now: float, bytes_max: int) -> Look:
+    """A quiet log was written to just now."""
+    latest = min(before.latest, now + unseen_s(before.size, bytes_max))
+    return Look(before.at, before.size, latest, latest)
+
+
+def put_off(before: Look, now: float, uniform: float) -> Look:
+    """It could not be looked at. `uniform`: of [0, 1)."""
+    first, last = LOG_RETRY_S
+    latest = now + first + (last - first) * uniform
+    return Look(before.at, before.size, latest, latest)
+
+
+def due(looks: Mapping[str, Look], now: float) -> list[str]:
+    """The containers to look at now, those among them that can wait a little: a board wakes once for several."""
+    if now < wake_at(looks):
+        return []
+    return [container for container, look in looks.items() if look.soonest <= now]
+
+
+def wake_at(looks: Mapping[str, Look]) -> float:
+    """When the next of them has to be looked at; infinity if there is none."""
+    return min((look.latest for look in looks.values()), default=inf)
+
+
+def unseen_s(size: int | None, bytes_max: int) -> float:
+    """How long a log of this size may grow unseen. None: it may be full."""
+    room = 0 if size is None else max(0, bytes_max - size)
+    return (room + LOG_EXCESS_BYTES) / LOG_RATE_BYTES_S
+
+
+def _again(now: float, size: int | None, pause: float, quiet: bool = False) -> Look:
+    return Look(now, size, now + pause / 2, now + pause, quiet)

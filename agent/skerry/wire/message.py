@@ -148,6 +148,7 @@ class Report:
     journal_id: bytes
     items: tuple[OutboxItem, ...]
     after: int  # last sequence of the Report before in this session, so that the hub sees when one was lost
+    waited_s: int = 0  # what the first item has waited at least when this was sent, by a clock that only goes forward
     extra: Mapping[int, Any] = field(default_factory=lambda: NO_EXTRA)
 
 
@@ -233,7 +234,16 @@ TABLE: Table = {
         ),
     ),
     6: (Reject, ((1, "nonce", NONCE_OR_NONE), (2, "code", CODE), (3, "detail", DETAIL), (4, "retry_ms", UINT))),
-    7: (Report, ((1, "nonce", NONCE), (2, "journal_id", JOURNAL_ID), (3, "items", OUTBOX), (4, "after", UINT))),
+    7: (
+        Report,
+        (
+            (1, "nonce", NONCE),
+            (2, "journal_id", JOURNAL_ID),
+            (3, "items", OUTBOX),
+            (4, "after", UINT),
+            (5, "waited_s", UINT),
+        ),
+    ),
     8: (Credit, ((1, "nonce", NONCE), (2, "frames", UINT))),
     9: (Dial, ((1, "nonce", NONCE), (2, "epoch", NONCE))),
 }
@@ -242,6 +252,7 @@ OPTIONAL: Optional = {
     Delta: {"puts": (), "deletes": (), "adopt": False, "proof": b""},
     Ack: dict.fromkeys(("generation", "digest", "journal_id", "seq", "credit")),
     Reject: {"detail": "", "retry_ms": 0},
+    Report: {"waited_s": 0},
 }
 
 

@@ -58,6 +58,8 @@ class View(Protocol):
 
     def outbox(self, after_seq: int, count_max: int) -> Sequence[OutboxItem]: ...
 
+    def outbox_waited_s(self, seq: int, now: float) -> int: ...
+
 
 @dataclass(frozen=True, slots=True)
 class Send:
@@ -219,7 +221,8 @@ class DeviceSession:
             self._unacked.append(self._sent_seq)
             if self.deadline is None:
                 self.deadline = now + ACK_TIMEOUT_S
-            effects.append(Send(Report(self._nonce, view.journal_id, items, after)))
+            waited_s = view.outbox_waited_s(items[0].seq, now)
+            effects.append(Send(Report(self._nonce, view.journal_id, items, after, waited_s)))
         return effects
 
     def tick(self, view: View, now: float, wall: float, nonce: bytes, jitter: float) -> list[Effect]:

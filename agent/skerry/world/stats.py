@@ -3,7 +3,8 @@
 Read when somebody asks and never else. The share of CPU needs two samples: what was read for an earlier question serves
 if it is not too old, else two are read STATS_WINDOW_S[0] apart. A file that is missing leaves its figure out. Sources:
 kernel cgroup-v1 and cgroup-v2 documentation, proc(5); Kubernetes stats/v1alpha1 types and cAdvisor for what a working
-set is. A pod's network is left out: its counters are in its own namespace.
+set is, and cri_stats_provider.go for a pod's network: its interfaces without lo, eth0 (CRI's name) ahead of them, and
+nothing of a pod that is on the board's own network.
 """
 
 from __future__ import annotations
@@ -12,18 +13,19 @@ import asyncio
 import json
 import os
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-from skerry.limits import STATS_WINDOW_S, STREAM_CHUNK_BYTES
+from skerry.limits import STATS_INTERFACES_MAX, STATS_WINDOW_S, STREAM_CHUNK_BYTES
 from skerry.model.observed import ContainerSeen, ContainerState, PodSeen
 from skerry.model.streams import Channel, CloseCode, Piece
 
 Figures = Mapping[str, int]
 Json = dict[str, Any]
+LOOPBACK, POD_INTERFACE = "lo", "eth0"
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,15 +43,23 @@ class Sample:
     node: Usage
     groups: Mapping[str, Usage]  # by id of the container or sandbox
     network: Json
+    networks: Mapping[str, Json] = field(default_factory=dict)  # of pods, by the id of their sandbox
 
 
 class Stats:
-    """`pods`: what runs now. `cgroup_parent`: below which their control groups lie. `root`: of the file system."""
+    """`pods`: what runs now. `cgroup_parent`: below which their control groups lie. `root`: of the file system.
+    `proc`: where the processes in those groups are found by the numbers that they have here; if not set, below it."""
 
     def __init__(
-        self, node: str, cgroup_parent: str, pods: Callable[[], Mapping[str, PodSeen]], root: Path = Path("/")
+        self,
+        node: str,
+        cgroup_parent: str,
+        pods: Callable[[], Mapping[str, PodSeen]],
+        root: Path = Path("/"),
+        proc: Path | None = None,
     ) -> None:
         self._node, self._parent, self._pods, self._root = node, cgroup_parent.strip("/"), pods, root
+        self._proc = proc or root / "proc"
         self._last: Sample | None = None
 
     async def open(self) -> Document:
@@ -60,12 +70,13 @@ class Stats:
             before = await self._sample()
         if time.monotonic() - before.at < shortest:
             await asyncio.sleep(before.at + shortest - time.monotonic())
-        after = self._last = await self._sample()
+        boxes = [box.id for pod in self._pods().values() for box in pod.sandboxes if box.ready]
+        after = self._last = await self._sample(boxes)
         said = summary(self._node, boot_time(self._root), self._pods().values(), before, after)
         return Document(json.dumps(said, separators=(",", ":")).encode())
 
-    async def _sample(self) -> Sample:
-        return await asyncio.to_thread(sample, self._root, self._parent)
+    async def _sample(self, boxes: Collection[str] = ()) -> Sample:
+        return await asyncio.to_thread(sample, self._root, self._parent, boxes, self._proc)
 
 
 class Document:
@@ -105,11 +116,13 @@ def _pod(pod: PodSeen, before: Sample, after: Sample) -> Json | None:
         return None
     running = [c for c in pod.containers if c.state is ContainerState.RUNNING and c.id in after.groups]
     ids = [box.id, *(c.id for c in running)]
+    network = {"network": after.networks[box.id]} if box.id in after.networks else {}
     return {
         "podRef": {"name": box.name, "namespace": box.namespace, "uid": pod.uid},
         "startTime": _time(box.created_ns / 1e9),
         "containers": [_container(c, before, after) for c in running],
         **_figures(_sum(before, ids), _sum(after, ids), before, after),
+        **network,
     }
 
 
@@ -149,21 +162,25 @@ def _time(seconds: float) -> str:
 # --- reading ----------------------------------------------------------------------------------------------------------
 
 
-def sample(root: Path, parent: str) -> Sample:
-    """Everything below the parent's control group, by the ids in the names of the groups."""
+def sample(root: Path, parent: str, boxes: Collection[str] = (), proc: Path = Path("/proc")) -> Sample:
+    """Everything below the parent's control group, by the ids in the names of the groups; the networks of `boxes`."""
     at, wall = time.monotonic(), time.time()
     groups = root / "sys/fs/cgroup"
     unified = (groups / "cgroup.controllers").exists()
     memory, cpu = (groups, groups) if unified else (groups / "memory", groups / "cpuacct")
     found: dict[str, Usage] = {}
+    networks: dict[str, Json] = {}
     try:
         entries = sorted(entry.name for entry in (memory / parent).iterdir() if entry.is_dir())
     except OSError:
         entries = []
     for name in entries:
         inside = (cpu / parent / name, memory / parent / name)
-        found[container_id(name)] = usage_v2(inside[0]) if unified else usage_v1(*inside)
-    return Sample(at, wall, node_usage(root), found, network_usage(root))
+        own_id = container_id(name)
+        found[own_id] = usage_v2(inside[0]) if unified else usage_v1(*inside)
+        if own_id in boxes and (of_pod := pod_network(inside[1], proc)):
+            networks[own_id] = {"time": _time(wall), **of_pod}
+    return Sample(at, wall, node_usage(root), found, network_usage(root), networks)
 
 
 def container_id(group: str) -> str:
@@ -207,14 +224,37 @@ def network_usage(root: Path) -> Json:
     """Of the interface with the default route."""
     rows = [line.split() for line in _text(root / "proc/net/route").splitlines()[1:]]
     name = next((row[0] for row in rows if len(row) > 1 and row[1] == "00000000"), "")
-    for line in _text(root / "proc/net/dev").splitlines():
-        interface, _, counts = line.partition(":")
-        words = counts.split()
-        if name and interface.strip() == name and len(words) >= 11:
-            of_it = {"name": name, "rxBytes": int(words[0]), "rxErrors": int(words[2])}
-            of_it |= {"txBytes": int(words[8]), "txErrors": int(words[10])}
+    for of_it in interfaces(_text(root / "proc/net/dev")):
+        if of_it["name"] == name:
             return {"time": _time(time.time()), **of_it, "interfaces": [of_it]}
     return {}
+
+
+def pod_network(group: Path, proc: Path) -> Json:
+    """Of the namespace that the first process of a sandbox's control group is in; nothing if that is our own. Whether
+    it is, the file itself tells: each namespace has one. /proc/PID/ns would ask for CAP_SYS_PTRACE."""
+    pid = _text(group / "cgroup.procs").partition("\n")[0]
+    file = proc / pid / "net/dev"
+    try:
+        if not pid.isdigit() or file.samefile(proc / "self/net/dev"):
+            return {}
+    except OSError:
+        return {}
+    found = [of_it for of_it in interfaces(_text(file)) if of_it["name"] != LOOPBACK][:STATS_INTERFACES_MAX]
+    first = next((of_it for of_it in found if of_it["name"] == POD_INTERFACE), {"name": ""})
+    return {**first, "interfaces": found} if found else {}
+
+
+def interfaces(text: str) -> list[Json]:
+    """proc_net_dev(5), /proc/PID/net/dev; the two lines ahead of them are none."""
+    found: list[Json] = []
+    for line in text.splitlines():
+        name, colon, counts = line.rpartition(":")
+        words = counts.split()
+        if colon and len(words) >= 11 and all(word.isdigit() for word in words):
+            of_it = {"name": name.strip(), "rxBytes": int(words[0]), "rxErrors": int(words[2])}
+            found.append(of_it | {"txBytes": int(words[8]), "txErrors": int(words[10])})
+    return found
 
 
 def boot_time(root: Path) -> float:

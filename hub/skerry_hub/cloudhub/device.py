@@ -95,7 +95,7 @@ class Device:
         self.shown: bool | None = None  # the presence that the controller knows
         self._queue: deque[bytes] = deque()
         self._reports: deque[StoreReports] = deque()
-        self._taken = 0  # reports that wait or are being stored
+        self._taken: deque[float] = deque()  # since when the oldest item of each Report waits that is not stored
         self._stored: deque[tuple[bytes, int]] = deque()
         self._stored_at = -STATUS_COALESCE_S
         self._bell = asyncio.Event()
@@ -167,6 +167,14 @@ class Device:
     @property
     def queue_depth(self) -> int:
         return len(self._queue)
+
+    @property
+    def outbox_age_s(self) -> float | None:
+        """How long the oldest report that came here and is not stored has waited, since it came about on the device; 0
+        where all is stored. None while the device is away: what it keeps is not known then."""
+        if self._taken:
+            return self._clock.now() - min(self._taken)
+        return 0.0 if self.session.state is State.LIVE else None
 
     @property
     def listening(self) -> bool:
@@ -259,7 +267,7 @@ class Device:
         if got is None:
             return
         if isinstance(got, Report):
-            if self._taken >= CREDIT_FRAMES:  # the session sees the gap in the next one
+            if len(self._taken) >= CREDIT_FRAMES:  # the session sees the gap in the next one
                 self._drop("dropped_credit")
                 return
             self.counts.reports += 1
@@ -372,7 +380,7 @@ class Device:
 
     def _take(self, reports: StoreReports) -> None:
         self._reports.append(reports)
-        self._taken += 1
+        self._taken.append(self._clock.now() - reports.waited_s)
         if self._storing is None or self._storing.done():
             self._storing = asyncio.ensure_future(self._store())
 
@@ -386,7 +394,8 @@ class Device:
                     batch.append(self._reports.popleft())
                 await self._controller.store_reports(self.node, [item for r in batch for item in r.items])
                 self._stored_at = self._clock.now()
-                self._taken -= len(batch)
+                for _ in batch:
+                    self._taken.popleft()
                 self._stored.append((batch[-1].journal_id, batch[-1].items[-1].seq))
                 self._bell.set()
         except Exception as why:
@@ -396,7 +405,8 @@ class Device:
     def _begin_anew(self) -> None:
         if self._storing is not None:
             self._storing.cancel()
-        self.session, self._storing, self._taken = HubSession(self.node, self.session.given), None, 0
+        self.session, self._storing = HubSession(self.node, self.session.given), None
+        self._taken.clear()
         self._queue.clear()
         self._reports.clear()
         self._stored.clear()

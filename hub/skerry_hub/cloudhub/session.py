@@ -54,6 +54,7 @@ class StoreReports:
 
     journal_id: bytes
     items: tuple[OutboxItem, ...]
+    waited_s: int = 0  # of the oldest, before it came here
 
 
 @dataclass(frozen=True, slots=True)
@@ -336,7 +337,7 @@ class HubSession:
         new = tuple(i for i in got.items if i.seq > self._received)
         if new:
             self._received = max(i.seq for i in new)
-            return [StoreReports(got.journal_id, new)]
+            return [StoreReports(got.journal_id, new, got.waited_s)]
         known = self._stored.get(got.journal_id, 0)
         if not got.items or max(i.seq for i in got.items) > known:
             return [Note("a repeated Report")]

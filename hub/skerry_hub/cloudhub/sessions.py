@@ -232,6 +232,7 @@ def _shown(device: Device) -> dict[str, Any]:
         "generation": applied.generation if applied is not None else None,
         "digest": applied.digest.hex() if applied is not None else None,
         "drift": device.session.drift,
+        "outbox_age_s": device.outbox_age_s,
         "note": device.last_note,
         **device.counts.dict(),
     }

@@ -6,7 +6,7 @@ import asyncio
 import os
 import urllib.error
 import urllib.request
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ import pytest
 
 from skerry import metrics as device
 from skerry.exposition import page
+from skerry.model.report import OutboxItem, Phase
 from skerry.wire import message
 from skerry.wire.message import Message
 from skerry_hub import listener, metrics
@@ -92,6 +93,32 @@ async def test_what_came_wrong_has_a_cause_and_a_device(site: Site) -> None:
     causes = found["skerry_hub_frames_dropped_total"]
     assert causes == {("queue",): 0, ("credit",): 0, ("malformed",): 1, ("too_large",): 0}
     assert found["skerry_hub_device_frames_dropped_total"] == {(NODE,): 1, (OTHER,): 0}
+
+
+async def test_a_report_that_is_not_stored_ages_from_when_it_came_about_on_the_device(site: Site) -> None:
+    def ages() -> dict[tuple[str, ...], float]:
+        return site.read()["skerry_hub_device_outbox_age_seconds"]
+
+    one = Device(site, NODE)  # type: ignore[arg-type]
+    await one.connect()
+    assert ages() == {(NODE,): 0}, "of what a device keeps that is away nothing is known"
+    api_up, store_reports = asyncio.Event(), site.hub.controller.store_reports
+
+    async def once_it_is_up(node: str, items: Sequence[OutboxItem]) -> None:
+        await api_up.wait()
+        await store_reports(node, items)
+
+    site.hub.controller.store_reports = once_it_is_up  # type: ignore[method-assign]
+    one.board.waited_s = 3_600  # it was in holdover
+    await one.tell("a", Phase.RUNNING)
+    one.board.waited_s = 0
+    await one.tell("b", Phase.RUNNING)
+    await site.clock.advance(20)
+    assert ages()[(NODE,)] == pytest.approx(3_620, abs=1)
+    api_up.set()
+    await one.converse()
+    assert one.board.items == {}
+    assert ages() == {(NODE,): 0}
 
 
 async def test_a_counter_never_goes_back_though_its_device_does(site: Site) -> None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from skerry.journal import outbox as module
-from skerry.journal.outbox import Outbox
+from skerry.journal.outbox import Outbox, Waiting
+from skerry.limits import OUTBOX_MARK_S, OUTBOX_MARKS_MAX
 from skerry.model.report import OutboxItem, ReportKind
 
 STATUS, EVENT, NODE = ReportKind.POD_STATUS, ReportKind.EVENT, ReportKind.NODE
@@ -65,3 +66,28 @@ def test_a_reopened_outbox_knows_its_subjects_and_sizes(monkeypatch: pytest.Monk
     box = Outbox(filled((STATUS, "a"), (EVENT, "a")).items.values(), 3)
     assert box.superseded(OutboxItem(9, STATUS, "a", b"")) == 1
     assert box.overflow(1, 4) == [2]
+
+
+def test_how_long_an_item_has_waited_is_known_to_the_second() -> None:
+    waiting = Waiting()
+    for at, beyond in ((100.0, 2), (100.4, 3), (107.0, 4)):
+        waiting.mark(at, 1, beyond)
+    assert [waiting.waited_s(seq, 110.0) for seq in (1, 2, 3, 4)] == [10.0, 10.0, 3.0, 0.0]
+    waiting.mark(120.0, 3, 5)  # the first two are gone
+    assert [waiting.waited_s(seq, 130.0) for seq in (3, 4)] == [23.0, 10.0]
+
+
+def test_items_that_come_all_the_time_do_not_all_become_as_old_as_the_first() -> None:
+    waiting = Waiting()
+    for i in range(1_000):
+        waiting.mark(i / 10, 0, i + 1)
+    assert waiting.waited_s(999, 100.0) <= OUTBOX_MARK_S + 0.1
+
+
+def test_marks_of_a_long_outage_are_bounded_and_never_make_an_item_older_than_it_is() -> None:
+    waiting = Waiting()
+    for i in range(50_000):
+        waiting.mark(60.0 * i, 0, i + 1)
+    assert len(waiting._marks) <= OUTBOX_MARKS_MAX
+    assert waiting.waited_s(0, 3_000_000.0) == 3_000_000
+    assert all(waiting.waited_s(seq, 3_000_000.0) <= 3_000_000 - 60 * seq for seq in range(0, 50_000, 97))

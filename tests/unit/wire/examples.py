@@ -92,6 +92,7 @@ MESSAGES: dict[str, Message] = {
     "reject": Reject(NONCE, RejectCode.FULL, "map full", 30_000),
     "reject-hail": Reject(b"", RejectCode.NO_SESSION),
     "report": Report(NONCE, JOURNAL, ITEMS, 6),
+    "report-late": Report(NONCE, JOURNAL, ITEMS[:1], 6, waited_s=93_784),
     "credit": Credit(NONCE, 4),
     "dial": Dial(NONCE, NONCE[::-1]),
     "welcome-later": Welcome(NONCE, True, True, 16, extra={99: "a key of a later version", 100: [1, {2: b"x"}]}),

@@ -59,6 +59,7 @@ class Board:
         self.desired = start or Desired()
         self.items: dict[int, OutboxItem] = {}
         self.outbox_next = 1
+        self.waited_s = 0  # each of its items has
         self.statuses: dict[str, bytes] = {}
         self.full = False  # the disk is full: every commit fails
         self.commits: list[Change] = []
@@ -69,6 +70,9 @@ class Board:
 
     def outbox(self, after_seq: int, count_max: int) -> Sequence[OutboxItem]:
         return [i for i in self.items.values() if i.seq > after_seq][:count_max]
+
+    def outbox_waited_s(self, seq: int, now: float) -> int:
+        return self.waited_s
 
     def tell(self, uid: str, phase: Phase, message: str = "") -> None:
         self.statuses[uid] = encode_report(PodStatus(uid, "default", uid, phase, message=message))

@@ -15,7 +15,8 @@ from skerry.limits import (
     SESSION_BACKOFF_S,
 )
 from skerry.model.report import OutboxItem, Phase, ReportKind
-from skerry.wire import message
+from skerry.wire import frame, message
+from skerry.wire.codec import decode
 from skerry.wire.message import Ack, Credit, Hello, Inventory, Message, Reject, RejectCode, Report, Welcome
 from skerry.wire.session import Commit, DeviceSession, Effect, Identity, Note, Retell, Send, State, Trim
 from unit.wire.pair import NODE, Board, desired, pod
@@ -224,3 +225,17 @@ def test_a_commit_that_ends_after_its_session_says_nothing() -> None:
 def test_when_nothing_is_due_a_tick_does_nothing() -> None:
     session, board = live()
     assert session.tick(board, 1e9, 1.0, N, 0.5) == []
+
+
+def test_a_report_says_how_long_its_first_item_has_waited_where_that_is_worth_a_byte() -> None:
+    session, board = live()
+    board.tell("a", Phase.RUNNING)
+    (first,) = sent(session.flush(board, 2.0))
+    board.waited_s = 61
+    board.tell("b", Phase.RUNNING)
+    (second,) = sent(session.flush(board, 3.0))
+    assert isinstance(first, Report)
+    assert isinstance(second, Report)
+    assert (first.waited_s, second.waited_s) == (0, 61)
+    assert 5 not in decode(frame.inner(message.encode(first)))[1]
+    assert decode(frame.inner(message.encode(second)))[1][5] == 61

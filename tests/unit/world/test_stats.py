@@ -8,10 +8,21 @@ from typing import Any
 
 import pytest
 
+from skerry.limits import STATS_INTERFACES_MAX
 from skerry.model.observed import ContainerSeen, ContainerState, PodSeen, SandboxSeen
 from skerry.model.streams import Channel
 from skerry.world import stats
-from skerry.world.stats import Sample, Stats, Usage, boot_time, container_id, sample, summary
+from skerry.world.stats import (
+    Sample,
+    Stats,
+    Usage,
+    boot_time,
+    container_id,
+    interfaces,
+    pod_network,
+    sample,
+    summary,
+)
 
 BOX, EBB = "b" * 64, "e" * 64
 POD = PodSeen(
@@ -28,6 +39,15 @@ PROC = {
     "proc/net/route": "Iface\tDestination\tGateway\neth0\t0000A8C0\t0\neth0\t00000000\t0100A8C0\n",
     "proc/net/dev": "Inter-|\n face |bytes\n    lo: 9 9 9 9 9 9 9 9 9 9 9\n  eth0: 11 2 3 0 0 0 0 0 44 5 6 0 0 0 0 0\n",
 }
+RECORDED = """\
+Inter-|   Receive                                                |  Transmit
+ face |bytes    packets errs drop fifo frame compressed multicast|bytes    packets errs drop fifo colls carrier compressed
+    lo:   84210     812    0    0    0     0          0         0    84210     812    0    0    0     0       0          0
+  eth0:18446744073 1398103    3    0    0     0          0        12  9911021   88120    1    0    0     0       0          0
+ tunl0:       0       0    0    0    0     0          0         0        0       0    0    0    0     0       0          0
+"""  # noqa: E501 # of a pod on a 6.18 kernel, with other numbers
+ETH0 = {"name": "eth0", "rxBytes": 18_446_744_073, "rxErrors": 3, "txBytes": 9_911_021, "txErrors": 1}
+TUNNEL = {"name": "tunl0", "rxBytes": 0, "rxErrors": 0, "txBytes": 0, "txErrors": 0}
 V2 = {
     "sys/fs/cgroup/cgroup.controllers": "cpu memory\n",
     "sys/fs/cgroup/skerry/{id}/cpu.stat": "usage_usec {n}000\nuser_usec 1\n",
@@ -100,6 +120,52 @@ def test_what_does_not_run_is_not_told() -> None:
     assert [pod["podRef"]["name"] for pod in said["pods"]] == ["tide"]
     assert said["pods"][0]["containers"] == []
     assert set(said["node"]) == {"nodeName", "startTime"}
+
+
+def test_interfaces_as_the_kernel_lists_them() -> None:
+    lo = {"name": "lo", "rxBytes": 84_210, "rxErrors": 0, "txBytes": 84_210, "txErrors": 0}
+    assert interfaces(RECORDED) == [lo, ETH0, TUNNEL]
+    assert interfaces("eth0.5:1: 1 1 2 1 1 1 1 1 3 1 4\n")[0] == {
+        "name": "eth0.5:1", "rxBytes": 1, "rxErrors": 2, "txBytes": 3, "txErrors": 4,
+    }  # fmt: skip
+    assert interfaces("") == interfaces("eth0: 1 2 3\n") == interfaces("eth0: x 1 1 1 1 1 1 1 1 1 1\n") == []
+
+
+def pod_of(proc: Path, text: str, pids: str = "7\n8\n") -> Path:
+    """A control group whose first process is 7, and what that one shows of its network."""
+    group = proc / "group"
+    for path, content in ((group / "cgroup.procs", pids), (proc / "7/net/dev", text), (proc / "self/net/dev", "own")):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(content)
+    return group
+
+
+def test_a_pods_network_is_that_of_its_sandbox_and_kubelets_form(tmp_path: Path) -> None:
+    of_pod = pod_network(pod_of(tmp_path, RECORDED), tmp_path)
+    assert of_pod == {**ETH0, "interfaces": [ETH0, TUNNEL]}
+    second = Sample(2.0, 0, Usage(), {BOX: Usage(1), EBB: Usage(5)}, {}, {BOX: {"time": "then", **of_pod}})
+    said = summary("n1", 0, [POD], second, second)
+    assert said["pods"][0]["network"] == {"time": "then", **ETH0, "interfaces": [ETH0, TUNNEL]}
+    assert "network" not in said["pods"][0]["containers"][0]
+
+
+def test_a_pod_on_the_boards_own_network_tells_none(tmp_path: Path) -> None:
+    group = pod_of(tmp_path, RECORDED)
+    (tmp_path / "self/net/dev").unlink()
+    (tmp_path / "self/net/dev").hardlink_to(tmp_path / "7/net/dev")  # one network, one file
+    assert pod_network(group, tmp_path) == {}
+
+
+@pytest.mark.parametrize("pids", ["", "0\n", "9\n", "../7\n"], ids=["empty", "not ours to see", "gone", "nonsense"])
+def test_a_sandbox_that_is_gone_tells_none(tmp_path: Path, pids: str) -> None:
+    assert pod_network(pod_of(tmp_path, RECORDED, pids), tmp_path) == {}
+
+
+def test_a_pod_with_many_interfaces_or_without_eth0(tmp_path: Path) -> None:
+    many = "".join(f"  tap{n}: {n} 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0\n" for n in range(1_000))
+    of_pod = pod_network(pod_of(tmp_path, many), tmp_path)
+    assert (of_pod["name"], len(of_pod["interfaces"])) == ("", STATS_INTERFACES_MAX)
+    assert pod_network(pod_of(tmp_path, ""), tmp_path) == {}
 
 
 def test_names_of_control_groups() -> None:
