@@ -33,6 +33,7 @@ RETRY_AFTER_S_MAX = 60.0  # a server that asks for more is asked again after thi
 
 # --- kubelet endpoint -------------------------------------------------------------------------------------------------
 KUBELET_PORTS = (10_350, 20_349)  # one port per device, the default range
+KUBELET_FILES_S = (30.0, 60.0)  # certificate, key and client CA are looked at again after a time between these
 KUBELET_STREAM_CREATE_S = 30.0  # from the upgrade until the client has opened all streams of an exec or port-forward
 KUBELET_CLOSE_S = 5.0  # how long a client that has all it asked for may take to close its connection
 REVIEW_CACHE_MAX = 1_024  # tokens, and answers about rights, each

@@ -16,10 +16,34 @@ PEM_BYTES_MAX = MIB
 
 
 @dataclass(frozen=True, slots=True)
+class KeyFile:
+    """A PEM file that an `option` names, for one field of ServingKeys."""
+
+    field: str
+    option: str
+    path: Path
+
+    def read(self) -> str:
+        """Its text. Raises ConfigInvalid, also for an empty one: somebody is about to write it."""
+        try:
+            with self.path.open("rb") as file:
+                text = file.read(PEM_BYTES_MAX).decode()
+        except OSError as why:
+            raise ConfigInvalid(self.option, f"{self.path}: {why.strerror}") from None
+        except UnicodeDecodeError:
+            raise ConfigInvalid(self.option, f"{self.path}: is not PEM") from None
+        if not text.strip():
+            raise ConfigInvalid(self.option, f"{self.path}: is empty")
+        return text
+
+
+@dataclass(frozen=True, slots=True)
 class EndpointOptions:
-    """`listen` is an address of this host, `address` the one that nodes show, `ports` first and last."""
+    """`listen` is an address of this host, `address` the one that nodes show, `ports` first and last; `keys` are what
+    the files held."""
 
     keys: ServingKeys
+    files: tuple[KeyFile, ...]
     listen: str
     address: str
     ports: tuple[int, int]
@@ -31,8 +55,12 @@ def endpoint_options(
     """None when no certificate is named. Raises ConfigInvalid."""
     if certificate is None and key is None and client_ca is None:
         return None
-    files = (("--kubelet-cert", certificate), ("--kubelet-key", key), ("--kubelet-client-ca", client_ca))
-    texts = [_text(option, path) for option, path in files]
+    files = (
+        _file("certificate", "--kubelet-cert", certificate),
+        _file("key", "--kubelet-key", key),
+        _file("client_authorities", "--kubelet-client-ca", client_ca),
+    )
+    keys = ServingKeys(**{file.field: file.read() for file in files})
     shown = address or listen
     for option, value in (("--kubelet-listen", listen), ("--kubelet-address", shown)):
         try:
@@ -41,7 +69,7 @@ def endpoint_options(
             raise ConfigInvalid(option, f"{value!r} is no IP address") from None
     if found.is_unspecified:
         raise ConfigInvalid("--kubelet-address", f"is needed: nodes cannot show {listen}")
-    return EndpointOptions(ServingKeys(*texts), listen, shown, _ports(ports))
+    return EndpointOptions(keys, files, listen, shown, _ports(ports))
 
 
 def _ports(text: str) -> tuple[int, int]:
@@ -55,13 +83,7 @@ def _ports(text: str) -> tuple[int, int]:
     return int(first), int(last)
 
 
-def _text(option: str, path: Path | None) -> str:
+def _file(field: str, option: str, path: Path | None) -> KeyFile:
     if path is None:
         raise ConfigInvalid(option, "is needed: certificate, key and client authorities belong together")
-    try:
-        with path.open("rb") as file:
-            return file.read(PEM_BYTES_MAX).decode()
-    except OSError as why:
-        raise ConfigInvalid(option, f"{path}: {why.strerror}") from None
-    except UnicodeDecodeError:
-        raise ConfigInvalid(option, f"{path}: is not PEM") from None
+    return KeyFile(field, option, path)

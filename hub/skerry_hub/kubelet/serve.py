@@ -79,7 +79,9 @@ class KubeletEndpoints:
         ConfigInvalid."""
         self._parts, self._listen, self._advertise, self._shown, self._log = parts, listen, advertise, shown, log
         self._first, self._count = ports[0], ports[1] - ports[0] + 1
-        self._tls = serving_context(keys)
+        self._keys, self._tls = keys, serving_context(keys)
+        self._shown_tls = self._tls
+        self._tls.sni_callback = self._choose
         self._connections = Connections(_nowhere)
         self._ports: dict[str, int] = {}
         self._servers: dict[str, asyncio.Server] = {}
@@ -100,9 +102,16 @@ class KubeletEndpoints:
             task.add_done_callback(self._started)
         return self._advertise, self._ports[node]
 
+    @property
+    def keys(self) -> ServingKeys:
+        """What is shown and believed now."""
+        return self._keys
+
     def renew(self, keys: ServingKeys) -> None:
-        """A new certificate, for connections from now on. Raises ConfigInvalid and keeps the old one."""
-        _load(self._tls, keys)
+        """Another certificate or other client authorities, for connections from now on. Raises ConfigInvalid and
+        changes nothing."""
+        self._shown_tls = serving_context(keys)
+        self._keys = keys
 
     def retain(self, nodes: Set[str]) -> None:
         """Only these are served here from now on."""
@@ -129,6 +138,11 @@ class KubeletEndpoints:
         for server in self._servers.values():
             server.close()
         await self._connections.close()
+
+    def _choose(self, connection: ssl.SSLObject, _name: str | None, _listener: ssl.SSLContext) -> None:
+        """Asked in every handshake, with a server name or without. A context that listeners use cannot be changed in
+        one step: a key that does not fit would leave it without any, and an authority cannot be taken out of it."""
+        connection.context = self._shown_tls
 
     def _bind(self, node: str) -> tuple[socket.socket, int]:
         """A listening socket at the port that the node had, or at one that follows from its name, or at the next."""

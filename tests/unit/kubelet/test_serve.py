@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from skerry.errors import ConfigInvalid
+from skerry_hub import pki
 from skerry_hub.apiserver import credentials
 from skerry_hub.kubelet.app import Parts
 from skerry_hub.kubelet.options import endpoint_options
@@ -138,5 +139,12 @@ async def test_a_certificate_that_is_none_is_refused_and_the_old_one_stays(data:
     keys = keys_of(data)
     with pytest.raises(ConfigInvalid):
         made.renew(type(keys)("not PEM", keys.key, keys.client_authorities))
+    other = pki.new_authority("other", 1, pki.utc_now())
+    with pytest.raises(ConfigInvalid):
+        made.renew(type(keys)(keys.certificate, other.key_pem.decode(), keys.client_authorities))
+    assert made.keys == keys
+    at = made.endpoint_of("a")
+    assert at is not None
+    await until_served(at)
     made.renew(keys)
     await made.close()
