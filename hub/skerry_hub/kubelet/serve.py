@@ -6,9 +6,9 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import os
 import socket
 import ssl
-import tempfile
 import zlib
 from collections.abc import Callable, Set
 from dataclasses import dataclass
@@ -53,10 +53,10 @@ def serving_context(keys: ServingKeys) -> ssl.SSLContext:
 
 def _load(context: ssl.SSLContext, keys: ServingKeys) -> None:
     try:
-        with tempfile.NamedTemporaryFile("w", suffix=".pem") as file:  # 0600, gone again at once
+        with os.fdopen(os.memfd_create("kubelet", os.MFD_CLOEXEC), "w") as file:  # the key lies in no folder
             file.write(f"{keys.certificate.rstrip()}\n{keys.key}")
             file.flush()
-            context.load_cert_chain(file.name)
+            context.load_cert_chain(f"/proc/self/fd/{file.fileno()}")
     except (ssl.SSLError, OSError, ValueError) as why:
         raise ConfigInvalid("kubelet certificate", f"cannot be used: {why}") from None
 

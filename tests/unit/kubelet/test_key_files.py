@@ -134,6 +134,9 @@ async def test_a_file_that_is_half_written_or_gone_changes_nothing(site: Site, n
     (site.folder / name).write_bytes(before)
     await site.soon()
     assert len(site.log) == 1, "all is as it was"
+    (site.folder / name).unlink()
+    await site.soon()
+    assert len(site.log) == 2, "and told again the next time"
 
 
 async def test_another_client_authority_is_believed_and_the_one_before_no_more(site: Site) -> None:
