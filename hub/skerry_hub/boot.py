@@ -12,6 +12,7 @@ import signal
 import socket
 import sys
 from collections.abc import Callable, Coroutine
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -103,7 +104,8 @@ async def serve_hub(
         shown = lambda: _snapshot(hub, found)  # noqa: E731
         figures = await _serve_metrics(shown, cluster, metrics_listen, insecure) if metrics_listen else None
         waits = [asyncio.ensure_future(hub.run()), asyncio.ensure_future(stop.wait())]
-        waits += _keys_kept(found[0], kubelet, clock, entropy) if kubelet is not None else []
+        if kubelet is not None:
+            waits += _keys_kept(found[0], kubelet, cluster, clock, entropy, replica)
         tasks = [*waits, asyncio.ensure_future(_announce(hub, broker))]
         server = await _serve_snapshots(shown, status_socket) if status_socket is not None else None
         try:
@@ -150,12 +152,25 @@ def _kubelet(hub: Hub, cluster: KubeClient, clock: Clock, options: EndpointOptio
 
 
 def _keys_kept(
-    endpoints: KubeletEndpoints, options: EndpointOptions, clock: Clock, entropy: Entropy
-) -> list[asyncio.Task[Any]]:
+    endpoints: KubeletEndpoints,
+    options: EndpointOptions,
+    cluster: KubeClient,
+    clock: Clock,
+    entropy: Entropy,
+    replica: str,
+) -> list[asyncio.Task[None]]:
     """What keeps the endpoint's certificate and client authorities up to date; only a bug ends one."""
     from skerry_hub.kubelet.key_files import follow
+    from skerry_hub.kubelet.serving_certificate import ServingCertificate
 
-    return [asyncio.ensure_future(follow(options.files, endpoints, clock, entropy, log))]
+    def use(certificate: str, key: str) -> None:
+        endpoints.renew(replace(endpoints.keys, certificate=certificate, key=key))
+
+    kept = [asyncio.ensure_future(follow(options.files, endpoints, clock, entropy, log))]
+    if options.tls_bootstrap:
+        asked = ServingCertificate(cluster, clock, entropy, log, replica=replica, address=options.address, use=use)
+        kept.append(asyncio.ensure_future(asked.run()))
+    return kept
 
 
 def _snapshot(hub: Hub, endpoints: list[KubeletEndpoints]) -> dict[str, Any]:
