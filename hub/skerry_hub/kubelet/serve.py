@@ -41,6 +41,7 @@ def serving_context(keys: ServingKeys) -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.verify_mode = ssl.CERT_OPTIONAL
+    context.num_tickets = 0  # a session that is resumed brings its client along, whoever is believed by then
     context.set_alpn_protocols(["http/1.1"])
     _load(context, keys)
     try:

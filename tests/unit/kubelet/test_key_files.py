@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import socket
 import ssl
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -58,12 +59,15 @@ class Site:
 
     async def connect(self, who: pki.Pair | None = None) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         """As an API server does: it checks the certificate for the address that the node shows, and names none."""
+        assert self.at is not None
+        return await asyncio.wait_for(asyncio.open_connection(*self.at, ssl=self.client_context(who)), 30)
+
+    def client_context(self, who: pki.Pair | None) -> ssl.SSLContext:
         tls = ssl.create_default_context(cadata=self.node_ca.certificate_pem.decode())
         if who is not None:
             pki.save(who, self.folder / "client.crt", self.folder / "client.key")
             tls.load_cert_chain(self.folder / "client.crt", self.folder / "client.key")
-        assert self.at is not None
-        return await asyncio.wait_for(asyncio.open_connection(*self.at, ssl=tls), 30)
+        return tls
 
     async def shown(self, who: pki.Pair | None = None) -> int:
         """The serial number of what a new connection is shown, once a request is answered on it."""
@@ -148,6 +152,22 @@ async def test_another_client_authority_is_believed_and_the_one_before_no_more(s
     assert await site.shown(signed(other)) == site.pair.certificate.serial_number
     with pytest.raises((ssl.SSLError, ConnectionError, asyncio.IncompleteReadError)):
         await site.shown(before)
+
+
+async def test_no_session_is_there_to_resume(site: Site) -> None:
+    """It would bring along a client whose authority is believed no more."""
+    tls = site.client_context(signed(site.client_ca))
+
+    def ask(session: ssl.SSLSession | None) -> tuple[bool, ssl.SSLSession | None]:
+        assert site.at is not None
+        with tls.wrap_socket(socket.create_connection(site.at, 30), server_hostname=HOST, session=session) as client:
+            client.sendall(b"GET /healthz HTTP/1.1\r\nHost: n\r\n\r\n")
+            assert client.recv(4096).startswith(b"HTTP/1.1 200 ")
+            return bool(client.session_reused), client.session
+
+    reused, session = await asyncio.to_thread(ask, None)
+    assert not reused
+    assert (await asyncio.to_thread(ask, session))[0] is False
 
 
 async def test_the_symbolic_links_of_a_secret_volume_are_followed(tmp_path: Path) -> None:
