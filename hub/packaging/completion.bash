@@ -13,7 +13,7 @@ _skerry_hub() {
 	else
 		case $command in
 		api) words="--help --data --listen --insecure" ;;
-		run) words="--help --kubeconfig --broker --insecure --status-socket --kubelet-cert --kubelet-key --kubelet-client-ca --kubelet-listen --kubelet-address --kubelet-ports --replica --lease-seconds --metrics-listen" ;;
+		run) words="--help --kubeconfig --broker --insecure --status-socket --kubelet-cert --kubelet-key --kubelet-server-tls-bootstrap --kubelet-client-ca --kubelet-listen --kubelet-address --kubelet-ports --replica --lease-seconds --metrics-listen" ;;
 		up) words="--help --data --listen --mqtt-port" ;;
 		join) words="--help --kubeconfig --broker --output --no-taint" ;;
 		adopt) words="--help --kubeconfig --output --all" ;;

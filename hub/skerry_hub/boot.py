@@ -12,12 +12,13 @@ import signal
 import socket
 import sys
 from collections.abc import Callable, Coroutine
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from skerry.errors import ConfigInvalid, SkerryError
-from skerry.ports import Clock
+from skerry.ports import Clock, Entropy
 from skerry_hub.ports import Cluster
 
 if TYPE_CHECKING:
@@ -102,13 +103,15 @@ async def serve_hub(
         found += [_kubelet(hub, cluster, clock, kubelet)] if kubelet is not None else []
         shown = lambda: _snapshot(hub, found)  # noqa: E731
         figures = await _serve_metrics(shown, cluster, metrics_listen, insecure) if metrics_listen else None
-        tasks = [asyncio.ensure_future(hub.run()), asyncio.ensure_future(stop.wait())]
-        tasks.append(asyncio.ensure_future(_announce(hub, broker)))
+        waits = [asyncio.ensure_future(hub.run()), asyncio.ensure_future(stop.wait())]
+        if kubelet is not None:
+            waits += _keys_kept(found[0], kubelet, cluster, clock, entropy, replica)
+        tasks = [*waits, asyncio.ensure_future(_announce(hub, broker))]
         server = await _serve_snapshots(shown, status_socket) if status_socket is not None else None
         try:
-            await asyncio.wait(tasks[:2], return_when=asyncio.FIRST_COMPLETED)
-            if tasks[0].done():
-                tasks[0].result()
+            done, _ = await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                task.result()
         finally:
             if server is not None and status_socket is not None:
                 server.close()
@@ -146,6 +149,28 @@ def _kubelet(hub: Hub, cluster: KubeClient, clock: Clock, options: EndpointOptio
     return KubeletEndpoints(
         parts, options.keys, listen=options.listen, advertise=options.address, ports=options.ports, shown=shown, log=log
     )
+
+
+def _keys_kept(
+    endpoints: KubeletEndpoints,
+    options: EndpointOptions,
+    cluster: KubeClient,
+    clock: Clock,
+    entropy: Entropy,
+    replica: str,
+) -> list[asyncio.Task[None]]:
+    """What keeps the endpoint's certificate and client authorities up to date; only a bug ends one."""
+    from skerry_hub.kubelet.key_files import follow
+    from skerry_hub.kubelet.serving_certificate import ServingCertificate
+
+    def use(certificate: str, key: str) -> None:
+        endpoints.renew(replace(endpoints.keys, certificate=certificate, key=key))
+
+    kept = [asyncio.ensure_future(follow(options.files, endpoints, clock, entropy, log))]
+    if options.tls_bootstrap:
+        asked = ServingCertificate(cluster, clock, entropy, log, replica=replica, address=options.address, use=use)
+        kept.append(asyncio.ensure_future(asked.run()))
+    return kept
 
 
 def _snapshot(hub: Hub, endpoints: list[KubeletEndpoints]) -> dict[str, Any]:

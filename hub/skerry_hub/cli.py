@@ -47,7 +47,7 @@ def _run(args: argparse.Namespace) -> int:
 
     kubelet = endpoint_options(
         args.kubelet_cert, args.kubelet_key, args.kubelet_client_ca, args.kubelet_listen, args.kubelet_address,
-        args.kubelet_ports,
+        args.kubelet_ports, args.kubelet_server_tls_bootstrap,
     )  # fmt: skip
     if args.replica:
         join.node_name(args.replica, "--replica")
@@ -145,6 +145,7 @@ def _arguments() -> argparse.ArgumentParser:
     run.add_argument("--metrics-listen", default="", metavar="HOST:PORT", help="Prometheus metrics; default: none")
     run.add_argument("--kubelet-cert", type=Path, metavar="F", help="serve logs, exec and port-forward with this, PEM")
     run.add_argument("--kubelet-key", type=Path, metavar="F", help="its key")
+    run.add_argument("--kubelet-server-tls-bootstrap", action="store_true", help="or with one that the cluster signs")
     run.add_argument("--kubelet-client-ca", type=Path, metavar="F", help="whose client certificates may ask, PEM")
     run.add_argument("--kubelet-listen", default="127.0.0.1", metavar="IP", help="default 127.0.0.1")
     run.add_argument("--kubelet-address", default="", metavar="IP", help="what nodes show; default: --kubelet-listen")

@@ -33,6 +33,13 @@ RETRY_AFTER_S_MAX = 60.0  # a server that asks for more is asked again after thi
 
 # --- kubelet endpoint -------------------------------------------------------------------------------------------------
 KUBELET_PORTS = (10_350, 20_349)  # one port per device, the default range
+KUBELET_FILES_S = (30.0, 60.0)  # certificate, key and client CA are looked at again after a time between these
+KUBELET_CSR_POLL_S = (5.0, 15.0)  # a CertificateSigningRequest that waits is looked at again after a time between these
+KUBELET_CSR_AGAIN_S = (300.0, 21_600.0)  # one that ended without a certificate is followed by another after a back-off
+KUBELET_CSR_MESSAGE_CHARS_MAX = 300  # of why it ended, in one line of the log
+KUBELET_RENEW_PART = (0.7, 0.9)  # of a certificate's life, when the next one is asked for: as a kubelet does
+KUBELET_RENEW_LOOK_S = 3_600.0  # a clock that jumped is noticed within this
+KUBELET_SELF_SIGNED_DAYS = 365  # what is shown until the first certificate is there; a kubelet's own is as long
 KUBELET_STREAM_CREATE_S = 30.0  # from the upgrade until the client has opened all streams of an exec or port-forward
 KUBELET_CLOSE_S = 5.0  # how long a client that has all it asked for may take to close its connection
 REVIEW_CACHE_MAX = 1_024  # tokens, and answers about rights, each

@@ -9,6 +9,7 @@ import ipaddress
 import os
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
+from hashlib import sha256
 from pathlib import Path
 
 from cryptography import x509
@@ -38,13 +39,22 @@ class Pair:
 
     @property
     def key_pem(self) -> bytes:
-        encoding, form = serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8
-        return self.key.private_bytes(encoding, form, serialization.NoEncryption())
+        return private_pem(self.key)
+
+
+def new_key() -> ec.EllipticCurvePrivateKey:
+    return ec.generate_private_key(ec.SECP256R1())
+
+
+def private_pem(key: ec.EllipticCurvePrivateKey) -> bytes:
+    """PKCS #8, not encrypted."""
+    encoding, form = serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8
+    return key.private_bytes(encoding, form, serialization.NoEncryption())
 
 
 def new_authority(name: str, days: int, now: datetime) -> Pair:
     """A self-signed authority called `name`, valid for `days`."""
-    key = ec.generate_private_key(ec.SECP256R1())
+    key = new_key()
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
     usage = x509.KeyUsage(True, False, False, False, False, True, True, False, False)
     builder = _builder(subject, subject, key.public_key(), days, now)
@@ -58,9 +68,8 @@ def issue(
     authority: Pair, common_name: str, organizations: tuple[str, ...], names: tuple[str, ...], days: int, now: datetime
 ) -> Pair:
     """A certificate signed by `authority`: for a server when `names` (hosts and addresses) are given, else a client."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    attributes = [x509.NameAttribute(NameOID.ORGANIZATION_NAME, value) for value in organizations]
-    subject = x509.Name([*attributes, x509.NameAttribute(NameOID.COMMON_NAME, common_name)])
+    key = new_key()
+    subject = _subject(common_name, organizations)
     role = ExtendedKeyUsageOID.SERVER_AUTH if names else ExtendedKeyUsageOID.CLIENT_AUTH
     builder = _builder(subject, authority.certificate.subject, key.public_key(), days, now)
     builder = builder.add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
@@ -72,6 +81,36 @@ def issue(
     if names:
         builder = builder.add_extension(x509.SubjectAlternativeName([_name(n) for n in names]), critical=False)
     return Pair(builder.sign(authority.key, hashes.SHA256()), key)
+
+
+def signing_request(
+    key: ec.EllipticCurvePrivateKey, common_name: str, organizations: tuple[str, ...], names: tuple[str, ...]
+) -> bytes:
+    """A PKCS #10 request (RFC 2986), PEM: the subject and the hosts and addresses in `names`, for another's authority.
+    Usages are not in it: who signs decides them."""
+    builder = x509.CertificateSigningRequestBuilder().subject_name(_subject(common_name, organizations))
+    builder = builder.add_extension(x509.SubjectAlternativeName([_name(n) for n in names]), critical=False)
+    return builder.sign(key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
+
+
+def validity(certificate: str) -> tuple[float, float]:
+    """From when to when the first certificate of a PEM text is valid, in seconds since 1970. Raises PkiError."""
+    try:
+        found = x509.load_pem_x509_certificate(certificate.encode())
+    except ValueError as why:
+        raise PkiError(f"not a usable certificate: {why}") from None
+    return found.not_valid_before_utc.timestamp(), found.not_valid_after_utc.timestamp()
+
+
+def fingerprint(key: ec.EllipticCurvePrivateKey) -> str:
+    """SHA-256 of the public key (SubjectPublicKeyInfo), in hexadecimal digits."""
+    encoding, form = serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
+    return sha256(key.public_key().public_bytes(encoding, form)).hexdigest()
+
+
+def _subject(common_name: str, organizations: tuple[str, ...]) -> x509.Name:
+    attributes = [x509.NameAttribute(NameOID.ORGANIZATION_NAME, value) for value in organizations]
+    return x509.Name([*attributes, x509.NameAttribute(NameOID.COMMON_NAME, common_name)])
 
 
 def _builder(

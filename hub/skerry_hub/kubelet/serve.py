@@ -6,9 +6,9 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import os
 import socket
 import ssl
-import tempfile
 import zlib
 from collections.abc import Callable, Set
 from dataclasses import dataclass
@@ -41,6 +41,7 @@ def serving_context(keys: ServingKeys) -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.verify_mode = ssl.CERT_OPTIONAL
+    context.num_tickets = 0  # a session that is resumed brings its client along, whoever is believed by then
     context.set_alpn_protocols(["http/1.1"])
     _load(context, keys)
     try:
@@ -53,10 +54,10 @@ def serving_context(keys: ServingKeys) -> ssl.SSLContext:
 
 def _load(context: ssl.SSLContext, keys: ServingKeys) -> None:
     try:
-        with tempfile.NamedTemporaryFile("w", suffix=".pem") as file:  # 0600, gone again at once
+        with os.fdopen(os.memfd_create("kubelet", os.MFD_CLOEXEC), "w") as file:  # the key lies in no folder
             file.write(f"{keys.certificate.rstrip()}\n{keys.key}")
             file.flush()
-            context.load_cert_chain(file.name)
+            context.load_cert_chain(f"/proc/self/fd/{file.fileno()}")
     except (ssl.SSLError, OSError, ValueError) as why:
         raise ConfigInvalid("kubelet certificate", f"cannot be used: {why}") from None
 
@@ -79,7 +80,9 @@ class KubeletEndpoints:
         ConfigInvalid."""
         self._parts, self._listen, self._advertise, self._shown, self._log = parts, listen, advertise, shown, log
         self._first, self._count = ports[0], ports[1] - ports[0] + 1
-        self._tls = serving_context(keys)
+        self._keys, self._tls = keys, serving_context(keys)
+        self._shown_tls = self._tls
+        self._tls.sni_callback = self._choose
         self._connections = Connections(_nowhere)
         self._ports: dict[str, int] = {}
         self._servers: dict[str, asyncio.Server] = {}
@@ -100,9 +103,16 @@ class KubeletEndpoints:
             task.add_done_callback(self._started)
         return self._advertise, self._ports[node]
 
+    @property
+    def keys(self) -> ServingKeys:
+        """What is shown and believed now."""
+        return self._keys
+
     def renew(self, keys: ServingKeys) -> None:
-        """A new certificate, for connections from now on. Raises ConfigInvalid and keeps the old one."""
-        _load(self._tls, keys)
+        """Another certificate or other client authorities, for connections from now on. Raises ConfigInvalid and
+        changes nothing."""
+        self._shown_tls = serving_context(keys)
+        self._keys = keys
 
     def retain(self, nodes: Set[str]) -> None:
         """Only these are served here from now on."""
@@ -129,6 +139,11 @@ class KubeletEndpoints:
         for server in self._servers.values():
             server.close()
         await self._connections.close()
+
+    def _choose(self, connection: ssl.SSLObject, _name: str | None, _listener: ssl.SSLContext) -> None:
+        """Asked in every handshake, with a server name or without. A context that listeners use cannot be changed in
+        one step: a key that does not fit would leave it without any, and an authority cannot be taken out of it."""
+        connection.context = self._shown_tls
 
     def _bind(self, node: str) -> tuple[socket.socket, int]:
         """A listening socket at the port that the node had, or at one that follows from its name, or at the next."""

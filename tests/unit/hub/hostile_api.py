@@ -3,7 +3,7 @@
 It answers what the shipped RBAC allows and nothing else, keeps NodeRestriction's rules where a hub could break them,
 gives every object fields that no hub knows, and with moods: Conflict for every third write, 429 with Retry-After, and
 watches that end with 410, that close, or that stay open and silent. The embedded API behind it does what admission does
-on a cluster: tolerations of 300 s and the service account's token.
+on a cluster: tolerations of 300 s and the service account's token. `signing` has the requests for certificates.
 """
 
 from __future__ import annotations
@@ -22,8 +22,10 @@ import yaml
 from aiohttp import web
 
 from unit.apiserver.serving import Client
+from unit.hub.signing_controller import SigningController
 
 RBAC = Path(__file__).resolve().parents[3] / "hub" / "deploy" / "rbac.yaml"
+SIGNER_RBAC = RBAC.parent / "endpoint-signer" / "rbac.yaml"  # only where the cluster signs the endpoint's certificate
 FUTURE = {"a": [1, {"b": "c"}]}
 # NodeRestriction: labels with these prefixes that a node may set on itself (admission plugin reference).
 RESERVED = ("kubernetes.io/", "k8s.io/")
@@ -47,9 +49,9 @@ class Rule:
         return f"{self.verb} {self.resource}{where}{' ' + '|'.join(self.names) if self.names else ''}"
 
 
-def shipped(path: Path = RBAC) -> list[Rule]:
-    """Every verb that hub/deploy gives to the hub, one by one."""
-    return list(_rules(yaml.safe_load_all(path.read_text())))
+def shipped(*paths: Path) -> list[Rule]:
+    """Every verb that these files of hub/deploy give to the hub, one by one; all of them if none is named."""
+    return [rule for path in paths or (RBAC, SIGNER_RBAC) for rule in _rules(yaml.safe_load_all(path.read_text()))]
 
 
 def _rules(documents: Iterator[Any]) -> Iterator[Rule]:
@@ -109,6 +111,7 @@ class HostileApi:
         self._session: aiohttp.ClientSession | None = None
         self.url = ""
         self.refused: list[str] = []
+        self.signing = SigningController()
         self.trouble: Counter[str] = Counter()  # what it did to the hub
         self._writes = self._requests = 0
         self._watches: Counter[str] = Counter()
@@ -144,6 +147,9 @@ class HostileApi:
             return mood
         if what.resource in ("tokenreviews", "subjectaccessreviews"):
             return _review(json.loads(body))
+        if what.resource == "certificatesigningrequests":
+            code, obj = self.signing.answer(what.verb, what.name, body)
+            return web.json_response(obj, status=code)
         if what.verb == "watch":
             with suppress(ConnectionResetError):  # the hub has left it
                 return await self._watch(request, what)

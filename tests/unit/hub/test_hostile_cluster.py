@@ -14,7 +14,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
 import yaml
@@ -43,11 +43,13 @@ from skerry_hub.join import join
 from skerry_hub.kube.client import KubeClient
 from skerry_hub.kube.config import Access, load
 from skerry_hub.kubelet.access import Reviews
+from skerry_hub.kubelet.serving_certificate import ServingCertificate
 from skerry_hub.ports import CONFIG_MAPS, EVENTS, LEASES, NODES, PODS, ClusterError, NotFound, Obj
 from unit.apiserver.serving import running
 from unit.hub.fakes import Dice
 from unit.hub.hostile_api import RBAC, HostileApi, Rule, shipped, without
 
+T = TypeVar("T")
 WAIT_S = 120.0
 FASTER = 10.0  # than the wall: a silent watch is noticed after 9 s
 RULES = shipped()
@@ -79,6 +81,11 @@ class Story:
         self.reviews = Reviews(hub, clock)
         where = {"pi": ("10.0.0.1", 10350)}
         self.controller = EdgeController(hub, clock, Dice(2), print, replicas=self.replicas, endpoint_of=where.get)
+        self.shown: list[tuple[str, str]] = []
+        self.certificate = ServingCertificate(
+            hub, clock, Dice(3), print, replica="hub-0", address="10.0.0.1",
+            use=lambda certificate, key: self.shown.append((certificate, key)),
+        )  # fmt: skip
         self.seq = 0
 
     async def until(self, condition: Callable[[], Awaitable[Any]], what: str) -> Any:
@@ -134,6 +141,7 @@ class Story:
         await self.until(lambda: self._renewed(first), "the Lease to be renewed")
         await self._ends(uid, running)
         await self._shows_mirrors()
+        await self._gets_a_certificate()
         await self._other_things()
 
     async def _ends(self, uid: str, running: PodStatus) -> None:
@@ -169,6 +177,16 @@ class Story:
     async def _mirror_runs(self) -> Obj | None:
         found = await self.admin.get(PODS, "default", "beacon-pi")
         return found if (found.get("status") or {}).get("phase") == "Running" else None
+
+    async def _gets_a_certificate(self) -> None:
+        """Which the administrator approves and the cluster signs."""
+        (name,) = await self.until(lambda: _true(self.hostile.signing.pending), "a request")
+        assert name.startswith("hub-0-")
+        self.hostile.signing.approve(name)
+        await self.until(lambda: _true(self.shown), "the certificate")
+        (certificate, key) = self.shown[0]
+        assert "CERTIFICATE" in certificate
+        assert "PRIVATE KEY" in key
 
     async def _other_things(self) -> None:
         target = self.controller.target("pi")
@@ -226,7 +244,7 @@ def _pod() -> Obj:
     return {"apiVersion": "v1", "kind": "Pod", "metadata": meta, "spec": {"nodeName": "pi", "containers": containers}}
 
 
-async def _true(value: bool) -> bool:
+async def _true(value: T) -> T:
     return value
 
 
@@ -240,13 +258,14 @@ async def story(tmp_path: Path, rules: list[Rule], moody: bool) -> AsyncIterator
             KubeClient(Access(api.url, token="hub")) as hub,
         ):
             told = Story(hostile, admin, hub)
-            task = asyncio.ensure_future(told.controller.run())
+            tasks = [asyncio.ensure_future(loop.run()) for loop in (told.controller, told.certificate)]
             try:
                 yield told
             finally:
-                task.cancel()
-                (end,) = await asyncio.gather(task, return_exceptions=True)
-                assert isinstance(end, asyncio.CancelledError), f"the hub ended: {end!r}"
+                for task in tasks:
+                    task.cancel()
+                for end in await asyncio.gather(*tasks, return_exceptions=True):
+                    assert isinstance(end, asyncio.CancelledError), f"the hub ended: {end!r}"
 
 
 async def test_the_shipped_rights_are_enough(tmp_path: Path) -> None:
@@ -309,12 +328,45 @@ def test_kubectl_builds_what_is_shipped() -> None:
     assert read.kubelet_cert is None
 
 
-def test_the_endpoint_is_added_as_a_component(tmp_path: Path) -> None:
-    """Of an operator's own kustomization."""
+def with_component(tmp_path: Path, component: str) -> list[Obj]:
+    """An operator's own kustomization."""
     shutil.copytree(RBAC.parent, tmp_path / "deploy")
-    mine = {"resources": ["deploy"], "components": ["deploy/endpoint"]}
+    mine = {"resources": ["deploy"], "components": [f"deploy/{component}"]}
     (tmp_path / "kustomization.yaml").write_text(yaml.safe_dump(mine))
-    read = arguments(built(tmp_path))
+    return built(tmp_path)
+
+
+def test_the_endpoint_is_added_as_a_component(tmp_path: Path) -> None:
+    documents = with_component(tmp_path, "endpoint")
+    read = arguments(documents)
     assert (read.kubelet_listen, read.kubelet_address) == ("0.0.0.0", "$(POD_IP)")
     files = [read.kubelet_cert, read.kubelet_key, read.kubelet_client_ca]
     assert [file.name for file in files] == ["tls.crt", "tls.key", "ca.crt"]
+    assert not read.kubelet_server_tls_bootstrap
+    assert not asks_for_certificates(documents), "a hub with a certificate needs no right to ask for one"
+
+
+def test_the_endpoint_whose_certificate_the_cluster_signs_is_another_component(tmp_path: Path) -> None:
+    documents = with_component(tmp_path, "endpoint-signer")
+    read = arguments(documents)
+    assert (read.kubelet_listen, read.kubelet_address) == ("0.0.0.0", "$(POD_IP)")
+    assert (read.kubelet_server_tls_bootstrap, read.kubelet_cert, read.kubelet_key) == (True, None, None)
+    assert read.kubelet_client_ca.name == "ca.crt"
+    assert asks_for_certificates(documents)
+
+
+def asks_for_certificates(documents: list[Obj]) -> bool:
+    """Whether a role that is bound to the hub has certificatesigningrequests."""
+    bound = [d["roleRef"]["name"] for d in documents if d["kind"] == "ClusterRoleBinding"]
+    roles = [d for d in documents if d["kind"] == "ClusterRole" and d["metadata"]["name"] in bound]
+    return any("certificatesigningrequests" in rule["resources"] for role in roles for rule in role["rules"])
+
+
+def test_nothing_that_is_shipped_may_approve_or_sign() -> None:
+    """Who may that for kubernetes.io/kubelet-serving may stand for every node."""
+    certificates = [rule for rule in RULES if rule.group == "certificates.k8s.io"]
+    assert {(rule.resource, rule.verb) for rule in certificates} == {
+        ("certificatesigningrequests", "create"),
+        ("certificatesigningrequests", "get"),
+    }
+    assert not [rule for rule in RULES if "*" in (rule.group, rule.resource, rule.verb)]

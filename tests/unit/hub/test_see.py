@@ -16,6 +16,7 @@ import pytest
 from contract.broker import MOSQUITTO, Broker, free_port
 from skerry import metrics as device
 from skerry_hub import metrics as hub
+from skerry_hub.boot import read_snapshot
 from skerry_hub.cli import main
 from unit.apiserver.serving import Client, running
 from unit.prometheus import Found, read
@@ -109,6 +110,21 @@ def test_a_hub_and_its_page(api: Client, broker: Broker, processes: Processes, t
         row = until(lambda: _row(events.readline()), ui.read_text)
         assert (row["name"], row["state"]) == ("pi", "new")
         until(lambda: (_row(events.readline()) or {}).get("received") == 0, ui.read_text)
+
+
+def test_a_hub_that_asks_the_cluster_for_its_certificate(
+    api: Client, broker: Broker, processes: Processes, tmp_path: Path
+) -> None:
+    """Where nobody signs any, it says so and serves with its own."""
+    config, url = str(api.at.kubeconfig), f"mqtt://127.0.0.1:{broker.port}"
+    assert main(["join", "pi", "--kubeconfig", config, "--broker", url]) == 0
+    run = processes.start(
+        "skerry_hub.cli", "run", "--kubeconfig", config, "--broker", url, "--kubelet-server-tls-bootstrap",
+        "--kubelet-client-ca", str(api.data / "ca.crt"), "--status-socket", str(tmp_path / "hub.sock"),
+    )  # fmt: skip
+    until(lambda: "kubelet endpoint: this API has no certificates.k8s.io/v1" in run.read_text(), run.read_text)
+    until(lambda: "ready, 1 devices" in run.read_text(), run.read_text)
+    until(lambda: read_snapshot(tmp_path / "hub.sock")["kubelet"]["nodes"] == 1, run.read_text)
 
 
 def _row(line: bytes) -> dict[str, Any] | None:

@@ -10,10 +10,11 @@ from pathlib import Path
 import pytest
 
 from skerry.errors import ConfigInvalid
+from skerry_hub import pki
 from skerry_hub.apiserver import credentials
 from skerry_hub.kubelet.app import Parts
 from skerry_hub.kubelet.options import endpoint_options
-from skerry_hub.kubelet.serve import KubeletEndpoints
+from skerry_hub.kubelet.serve import KubeletEndpoints, serving_context
 from skerry_hub.limits import KUBELET_PORTS
 from unit.kubelet.local_streams import LocalStreams
 from unit.kubelet.plain import Everybody
@@ -114,6 +115,9 @@ async def until_served(address: tuple[str, int]) -> None:
         ({"ports": "10"}, "--kubelet-ports"),
         ({"ports": "9-8"}, "--kubelet-ports"),
         ({"ports": "1-70000"}, "--kubelet-ports"),
+        ({"tls_bootstrap": True}, "--kubelet-server-tls-bootstrap"),
+        ({"tls_bootstrap": True, "certificate": None}, "--kubelet-server-tls-bootstrap"),
+        ({"tls_bootstrap": True, "certificate": None, "key": None, "client_ca": None}, "--kubelet-client-ca"),
     ],
 )
 def test_options_that_are_wrong_name_the_option(data: Path, change: dict[str, object], field: str) -> None:
@@ -133,10 +137,25 @@ def test_without_any_file_there_is_no_endpoint() -> None:
     assert endpoint_options(None, None, None, "127.0.0.1", "", "") is None
 
 
+def test_a_hub_that_asks_for_its_certificate_has_one_of_its_own_until_then(data: Path) -> None:
+    found = endpoint_options(None, None, data / "ca.crt", "0.0.0.0", "10.0.0.7", "", tls_bootstrap=True)
+    assert found is not None
+    assert found.tls_bootstrap
+    assert [file.option for file in found.files] == ["--kubelet-client-ca"]
+    assert serving_context(found.keys).verify_mode is ssl.CERT_OPTIONAL
+
+
 async def test_a_certificate_that_is_none_is_refused_and_the_old_one_stays(data: Path) -> None:
     made = endpoints(data, {})
     keys = keys_of(data)
     with pytest.raises(ConfigInvalid):
         made.renew(type(keys)("not PEM", keys.key, keys.client_authorities))
+    other = pki.new_authority("other", 1, pki.utc_now())
+    with pytest.raises(ConfigInvalid):
+        made.renew(type(keys)(keys.certificate, other.key_pem.decode(), keys.client_authorities))
+    assert made.keys == keys
+    at = made.endpoint_of("a")
+    assert at is not None
+    await until_served(at)
     made.renew(keys)
     await made.close()
