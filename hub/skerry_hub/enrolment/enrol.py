@@ -13,14 +13,15 @@ from dataclasses import dataclass
 from datetime import datetime, timezone
 
 from skerry.errors import Malformed, SkerryError
-from skerry.ports import Clock
+from skerry.plan.backoff import full_jitter
+from skerry.ports import Clock, Entropy
 from skerry.wire.enrolment import Issued, Request
 from skerry_hub import pki
 from skerry_hub.enrolment import records, signing
 from skerry_hub.enrolment.authority import Authority, DeviceCertificates
 from skerry_hub.enrolment.judge import Again, Asked, Refuse, Use, cure, judge
 from skerry_hub.enrolment.records import NAMESPACE, Identity, TokenRecord
-from skerry_hub.limits import ENROL_RACES_MAX
+from skerry_hub.limits import ENROL_RACE_S, ENROL_RACES_MAX
 from skerry_hub.ports import EVENTS, SECRETS, Cluster, ClusterBusy, Conflict, Invalid, NotFound, Obj
 
 MakeNode = Callable[[Cluster, str, bool], Awaitable[bool]]  # as skerry_hub.join.join
@@ -50,12 +51,14 @@ class Enrolment:
         self,
         cluster: Cluster,
         clock: Clock,
+        entropy: Entropy,
         authority: Authority,
         terms: Terms,
         make_node: MakeNode,
         log: Callable[[str], None],
     ) -> None:
-        self._cluster, self._clock, self._authority, self._terms = cluster, clock, authority, terms
+        self._cluster, self._clock, self._entropy = cluster, clock, entropy
+        self._authority, self._terms = authority, terms
         self._make_node, self._log = make_node, log
 
     async def enrol(self, request: Request) -> Issued:
@@ -78,7 +81,8 @@ class Enrolment:
 
     async def _claimed(self, asked: Asked) -> TokenRecord:
         """The token, marked with this key. Raises Declined, ClusterError."""
-        for _ in range(ENROL_RACES_MAX):
+        for lost in range(ENROL_RACES_MAX):
+            await self._pause(lost)
             record = await self._token(asked.ident)
             verdict = judge(record, asked, self._clock.wall())
             if isinstance(verdict, Refuse):
@@ -114,7 +118,7 @@ class Enrolment:
         """Raises Declined, ClusterError."""
         found = await self._request(record, asked)
         name = signing.request_name(record.node, record.ident)
-        for _ in range(ENROL_RACES_MAX):
+        for lost in range(ENROL_RACES_MAX):
             self._check_ours(found, name, asked)
             try:
                 match signing.state_of(found):
@@ -131,6 +135,7 @@ class Enrolment:
                         patch, part = signing.approve(found, record.ident, self._clock.wall()), "approval"
                 found = await self._cluster.patch(signing.REQUESTS, "", name, patch, subresource=part)
             except Conflict:
+                await self._pause(lost + 1)
                 found = await self._cluster.get(signing.REQUESTS, "", name)
         raise ClusterBusy(f"CertificateSigningRequest {name} changes all the time")
 
@@ -174,7 +179,8 @@ class Enrolment:
         """Have the device's identity stored; whether it had another key before. Raises ClusterError."""
         identity = Identity(record.node, asked.key_digest, made.serials, made.not_after, record.used, record.ident)
         wanted = records.identity_secret(identity)
-        for _ in range(ENROL_RACES_MAX):
+        for lost in range(ENROL_RACES_MAX):
+            await self._pause(lost)
             try:
                 await self._cluster.create(SECRETS, NAMESPACE, wanted)
                 return False
@@ -201,6 +207,12 @@ class Enrolment:
         with suppress(Conflict):  # told when it asked before
             await self._cluster.create(EVENTS, EVENTS_NAMESPACE, _event(record, text, self._clock.wall()))
         self._log(f"enrolment: node {record.node}: {text}")
+
+    async def _pause(self, lost: int) -> None:
+        """After another replica was first `lost` times in a row: it is at it now, and soon done."""
+        if lost:
+            wait_s = full_jitter(ENROL_RACE_S, lost, self._entropy.uniform())
+            await self._clock.sleep_until(self._clock.now() + wait_s)
 
     def _now(self) -> datetime:
         return datetime.fromtimestamp(self._clock.wall(), timezone.utc)

@@ -29,7 +29,9 @@ class EnrolmentPart:
         authority = options.authority
         self._server = EnrolmentServer(options.listen, options.names, authority, clock, entropy, log)
         self.url = options.url_at(self._server.port)
-        enrolment = Enrolment(cluster, clock, authority, Terms(options.broker, self.url, options.days), make_node, log)
+        enrolment = Enrolment(
+            cluster, clock, entropy, authority, Terms(options.broker, self.url, options.days), make_node, log
+        )
         self._paths = EnrolmentPaths(enrolment.enrol, authority.certificate_pem, clock, log)
 
     async def run(self) -> None:

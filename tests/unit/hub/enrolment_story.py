@@ -46,7 +46,7 @@ async def enrolled(folder: Path, admin: KubeClient, hub: KubeClient, clock: Cloc
     """
     folder.mkdir()
     ca = authority.load(*authority.make(folder))
-    enrolment = Enrolment(hub, clock, ca, Terms(BROKER, URL, 90), join, print)
+    enrolment = Enrolment(hub, clock, Dice(8), ca, Terms(BROKER, URL, 90), join, print)
     await tokens.ensure_namespace(admin)
     await _publishes(ca.certificate_pem, admin, hub, Late(clock), until)
     for board in range(2):
