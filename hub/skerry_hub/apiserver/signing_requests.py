@@ -185,6 +185,6 @@ def _stamp(conditions: list[Obj], old: list[Obj], now: datetime) -> None:
     before = {c["type"]: c for c in old}
     for condition in conditions:
         known = before.get(condition["type"], {})
-        condition.setdefault("lastUpdateTime", known.get("lastUpdateTime") or print_time(now))
+        condition.setdefault("lastUpdateTime", print_time(now))
         same = known.get("status") == condition["status"]
         condition.setdefault("lastTransitionTime", (known.get("lastTransitionTime") if same else "") or print_time(now))
