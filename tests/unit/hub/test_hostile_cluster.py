@@ -295,8 +295,8 @@ def built(folder: Path) -> list[Obj]:
 
 
 def arguments(documents: list[Obj]) -> Any:
-    """What the Deployment starts, read as skerry-hub reads it."""
-    (hub,) = [d for d in documents if d["kind"] == "Deployment"]
+    """What the StatefulSet starts, read as skerry-hub reads it."""
+    (hub,) = [d for d in documents if d["kind"] == "StatefulSet"]
     (container,) = hub["spec"]["template"]["spec"]["containers"]
     return _arguments().parse_args(container["args"])
 
@@ -304,7 +304,7 @@ def arguments(documents: list[Obj]) -> Any:
 def test_kubectl_builds_what_is_shipped() -> None:
     documents = built(RBAC.parent)
     kinds = Counter(document["kind"] for document in documents)
-    assert kinds["Deployment"] == kinds["ConfigMap"] == kinds["ServiceAccount"] == kinds["Namespace"] == 1
+    assert kinds["StatefulSet"] == kinds["ConfigMap"] == kinds["ServiceAccount"] == kinds["Namespace"] == 1
     assert kinds["Role"] == kinds["RoleBinding"] == 3
     read = arguments(documents)
     assert (read.command, read.replica, read.broker) == ("run", "$(POD_NAME)", "$(BROKER)")
