@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import re
+import shutil
 import ssl
+import subprocess
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
@@ -19,6 +22,7 @@ from skerry_hub.limits import DEVICE_NAME_CHARS_MAX, OWN_DAYS, OWN_RENEW_PART
 from unit.apiserver.serving import running
 from unit.enrolment.site import new_key
 
+ROOT = Path(__file__).parents[3]
 NOW = datetime(2027, 1, 1, tzinfo=timezone.utc)
 DAYS = 90
 
@@ -167,3 +171,14 @@ def test_no_certificate_of_a_device_is_good_for_the_api_server(tmp_path: Path) -
             api.tls = context
             with pytest.raises((ssl.SSLError, ConnectionError)):
                 api.call("GET", "/api/v1/nodes", headers={"Authorization": ""})
+
+
+@pytest.mark.skipif(shutil.which("openssl") is None, reason="openssl is not installed")
+def test_one_that_was_made_as_the_manual_says_is_good(tmp_path: Path) -> None:
+    manual = (ROOT / "docs" / "operating.md").read_text()
+    lines = re.search(r"^openssl ecparam.*?(?=^kubectl)", manual, re.MULTILINE | re.DOTALL)
+    assert lines is not None
+    subprocess.run(["bash", "-euc", lines[0]], cwd=tmp_path, check=True, capture_output=True)
+    ca, key = authority.load(tmp_path / "device-ca.crt", tmp_path / "device-ca.key"), new_key()
+    made = ca.device(key.public_key(), "pi", DAYS, pki.utc_now())
+    assert ca.accepts(made.pem, key.public_key(), "pi", pki.utc_now()) == made
