@@ -75,7 +75,7 @@ METRICS = (
     _counter("endpoint_streams_broken_total", "of these, ended otherwise than well while the client was there"),
     _counter("endpoint_malformed_total", "connections ended because their bytes do not parse"),
     _counter("enrolments_total", "requests of devices that were answered with certificates"),
-    _counter("enrolments_refused_total", "requests refused: refused, limited (too many failures), failed (API away)", "cause"),
+    _counter("enrolments_refused_total", "others: refused, limited (too many of them), failed (API away)", "cause"),
     _gauge("enrolment_connections", "connections to the enrolment server that are open"),
     _counter("enrolment_connections_refused_total", "connections turned away, because there were too many"),
     _counter("api_requests_total", "requests to the Kubernetes API; code none: no reply came", "verb", "code"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import ssl
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
@@ -104,7 +104,14 @@ async def raw(port: int, context: ssl.SSLContext | None, data: bytes, host: str 
         writer.write(data)
         return parsed(await asyncio.wait_for(reader.read(), WAIT_S))
     finally:
-        writer.close()
+        await hung_up(writer)
+
+
+async def hung_up(writer: asyncio.StreamWriter) -> None:
+    """Whatever the other end makes of it."""
+    writer.close()
+    with suppress(OSError, asyncio.TimeoutError):
+        await asyncio.wait_for(writer.wait_closed(), WAIT_S)
 
 
 def parsed(said: bytes) -> Reply:

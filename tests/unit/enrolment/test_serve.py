@@ -28,7 +28,7 @@ from skerry_hub.enrolment.serve import EnrolmentServer
 from skerry_hub.limits import ENROL_FAILURES_ADDRESS
 from skerry_hub.listener import ListenError
 from skerry_hub.ports import ClusterAway, Obj, Resource
-from unit.enrolment.site import BROKER, Reply, Site, WallClock, ask, csr_for, new_key, part_on, raw, trusting
+from unit.enrolment.site import BROKER, Reply, Site, WallClock, ask, csr_for, hung_up, new_key, part_on, raw, trusting
 from unit.hub.fakes import Dice, ManualClock, settle
 
 
@@ -212,7 +212,7 @@ async def test_a_peer_that_says_nothing_is_cut_off(served: Served, monkeypatch: 
     await until(lambda: served.server.open == 1, "it to be counted")
     assert await asyncio.wait_for(reader.read(), WAIT_S) == b""
     await until(lambda: served.server.open == 0, "it to be counted no more")
-    writer.close()
+    await hung_up(writer)
 
 
 async def test_a_peer_that_drips_is_cut_off_whatever_it_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -230,7 +230,7 @@ async def test_a_peer_that_drips_is_cut_off_whatever_it_says(tmp_path: Path, mon
         await asyncio.sleep(0.01)
     assert await asyncio.wait_for(asyncio.gather(ended, return_exceptions=True), WAIT_S)
     await until(lambda: server.open == 0, "it to be counted no more")
-    writer.close()
+    await hung_up(writer)
     await server.close()
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
@@ -269,7 +269,7 @@ async def from_address(address: str, served: Served) -> bytes:
     )
     writer.write(b"GET /ca HTTP/1.1\r\nhost: h\r\nconnection: close\r\n\r\n")
     said = await asyncio.wait_for(reader.read(), WAIT_S)
-    writer.close()
+    await hung_up(writer)
     return said
 
 
