@@ -31,6 +31,7 @@ class EnrolmentPaths:
         self._enrol, self._ca, self._clock, self._log = enrol, ca, clock, log
         self._failures = Failures(clock.now())
         self._room = asyncio.Semaphore(ENROL_WORK_MAX)
+        self._told = ""
         self.enrolled = self.refused = self.limited = self.failed = 0
 
     async def __call__(self, request: Request, reply: Reply) -> None:
@@ -73,17 +74,17 @@ class EnrolmentPaths:
             else:
                 self._refuse(request, reply, said.status, said.reason, said.message)
         except ClusterError as why:
-            self._log(f"enrolment: the API: {why}")
+            self._tell(f"enrolment: the API: {why}")
             self._away(reply, "ApiAway", "the hub cannot reach its API now; ask again")
         except asyncio.TimeoutError:
-            self._log(f"enrolment: not done within {ENROL_WORK_S:g} s")
+            self._tell(f"enrolment: not done within {ENROL_WORK_S:g} s")
             self._away(reply, "ApiAway", "the hub's API is slow; ask again")
         except Exception as why:  # a bug: who asks sees none of it
-            self._log(f"enrolment: failed: {type(why).__name__}: {why}")
+            self._tell(f"enrolment: failed: {type(why).__name__}: {why}")
             self.failed += 1
             _problem(reply, 500, "Failed", "the hub failed, see its log; ask again", ENROL_AWAY_S)
         else:
-            self.enrolled += 1
+            self.enrolled, self._told = self.enrolled + 1, ""
             reply.send(200, [("content-type", JSON), ("cache-control", "no-store")], wire.encode_issued(issued))
 
     async def _work(self, body: bytes) -> wire.Issued:
@@ -97,6 +98,12 @@ class EnrolmentPaths:
         self.refused += 1
         self._failures.failed(request.address, self._clock.now())
         _problem(reply, status, reason, message, headers=headers)
+
+    def _tell(self, line: str) -> None:
+        """Once, however many ask meanwhile."""
+        if line != self._told:
+            self._log(_line(line))
+        self._told = line
 
     def _away(self, reply: Reply, reason: str, message: str) -> None:
         self.failed += 1

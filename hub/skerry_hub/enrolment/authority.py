@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from skerry.errors import ConfigInvalid, Malformed
 from skerry.model.streams import streams_name
 from skerry_hub import pki, pki_files
-from skerry_hub.limits import DEVICE_NAME_CHARS_MAX, OWN_DAYS, OWN_RENEW_PART
+from skerry_hub.limits import COMMON_NAME_CHARS_MAX, DEVICE_NAME_CHARS_MAX, OWN_DAYS, OWN_RENEW_PART
 
 NAME = "skerry device authority"
 STEM = "device-ca"  # of the files in a folder of skerry-hub up
@@ -88,7 +88,7 @@ class Authority:
     def server(self, names: tuple[str, ...], now: datetime) -> pki.Pair:
         """For a TLS server with these hosts and addresses, with a new key."""
         return pki.issue(
-            self.pair, names[0] if len(names[0]) <= DEVICE_NAME_CHARS_MAX else NAME, (), names, OWN_DAYS, now
+            self.pair, names[0] if len(names[0]) <= COMMON_NAME_CHARS_MAX else NAME, (), names, OWN_DAYS, now
         )
 
     def client(self, name: str, now: datetime) -> pki.Pair:

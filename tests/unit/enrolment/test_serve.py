@@ -167,6 +167,7 @@ async def test_the_api_being_away_is_no_failure_of_the_device(served: Served) ->
         reply = await served.post(good())
         assert (reply.status, reply.problem.reason, reply.headers["retry-after"]) == (503, "ApiAway", "5")
         assert "10.0.0.1" not in reply.problem.message
+    assert len(served.lines) == 1, "however many ask"
 
 
 async def test_a_bug_shows_nobody_a_traceback(served: Served) -> None:
