@@ -22,6 +22,10 @@ from skerry.ports import Clock, Entropy
 from skerry_hub.ports import Cluster
 
 if TYPE_CHECKING:
+    from skerry_hub.broker_options import BrokerOptions
+    from skerry_hub.cloudhub.mqtt import MqttBroker
+    from skerry_hub.enrolment.options import EnrolmentOptions
+    from skerry_hub.enrolment.part import EnrolmentPart
     from skerry_hub.hub import Hub
     from skerry_hub.kube.client import KubeClient
     from skerry_hub.kubelet.options import EndpointOptions
@@ -70,30 +74,23 @@ async def serve_api(data: Path, listen: str, insecure: bool) -> int:
 
 async def serve_hub(
     kubeconfig: Path | None,
-    broker: str,
+    broker: BrokerOptions,
     insecure: bool,
     status_socket: Path | None,
     replica: str,
     lease_s: int,
     metrics_listen: str = "",
     kubelet: EndpointOptions | None = None,
+    enrolment: EnrolmentOptions | None = None,
 ) -> int:
-    """`skerry-hub run`; without `kubelet` no logs and no exec."""
+    """`skerry-hub run`; without `kubelet` no logs and no exec, without `enrolment` no device is enrolled here."""
     from skerry.world.clock import SystemClock
-    from skerry.world.dial import refuse_insecure
     from skerry.world.entropy import SystemEntropy
-    from skerry.world.mqtt_values import MqttOptions
-    from skerry_hub.cloudhub.mqtt import MqttBroker
     from skerry_hub.hub import Hub
-    from skerry_hub.join import broker_address
 
-    host, port = broker_address(broker)
-    refuse_insecure(host, insecure, "--broker")
     stop, clock, entropy = stop_event(), SystemClock(), SystemEntropy()
-    client_id = f"skerry-hub-{entropy.token(CLIENT_ID_BYTES).hex()}"
     async with kube_client(kubeconfig) as cluster:
-        mqtt = MqttBroker(MqttOptions(host, port, client_id, insecure=insecure))
-        bulk = MqttBroker(MqttOptions(host, port, f"{client_id}.streams", insecure=insecure))
+        mqtt, bulk = _brokers(broker, insecure)
         found: list[KubeletEndpoints] = []  # made of the hub's parts, and asked by one of them
         hub = Hub(
             cluster, mqtt, bulk, clock, entropy, log, replica=replica, lease_s=lease_s,
@@ -101,12 +98,14 @@ async def serve_hub(
             on_own=lambda nodes: found[0].retain(nodes) if found else None,
         )  # fmt: skip
         found += [_kubelet(hub, cluster, clock, kubelet)] if kubelet is not None else []
-        shown = lambda: _snapshot(hub, found)  # noqa: E731
+        enrolling = _enrolling(cluster, clock, entropy, enrolment) if enrolment is not None else None
+        shown = lambda: _snapshot(hub, found, enrolling)  # noqa: E731
         figures = await _serve_metrics(shown, cluster, metrics_listen, insecure) if metrics_listen else None
         waits = [asyncio.ensure_future(hub.run()), asyncio.ensure_future(stop.wait())]
         if kubelet is not None:
             waits += _keys_kept(found[0], kubelet, cluster, clock, entropy, replica)
-        tasks = [*waits, asyncio.ensure_future(_announce(hub, broker))]
+        waits += [asyncio.ensure_future(enrolling.run())] if enrolling is not None else []
+        tasks = [*waits, asyncio.ensure_future(_announce(hub, broker.url))]
         server = await _serve_snapshots(shown, status_socket) if status_socket is not None else None
         try:
             done, _ = await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
@@ -116,10 +115,9 @@ async def serve_hub(
             if server is not None and status_socket is not None:
                 server.close()
                 _forget_socket(status_socket)
-            if figures is not None:
-                await figures.close()
-            for endpoints in found:
-                await endpoints.close()
+            for part in (figures, enrolling, *found):
+                if part is not None:
+                    await part.close()
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
@@ -127,6 +125,36 @@ async def serve_hub(
             await hub.leave()
     log("skerry-hub run: stopped")
     return 0
+
+
+def client_id() -> str:
+    """Who this process is to a broker that does not care."""
+    from skerry.world.entropy import SystemEntropy
+
+    return f"skerry-hub-{SystemEntropy().token(CLIENT_ID_BYTES).hex()}"
+
+
+def _brokers(options: BrokerOptions, insecure: bool) -> tuple[MqttBroker, MqttBroker]:
+    """The connections for state and for streams. Raises ConfigInvalid."""
+    from skerry.world.mqtt_values import MqttOptions
+    from skerry_hub.cloudhub.mqtt import MqttBroker
+
+    tls = options.tls or (None, None)
+    state, streams = (
+        MqttBroker(MqttOptions(options.host, options.port, name, insecure=insecure), context)
+        for name, context in zip(options.client_ids, tls, strict=True)
+    )
+    return state, streams
+
+
+def _enrolling(cluster: KubeClient, clock: Clock, entropy: Entropy, options: EnrolmentOptions) -> EnrolmentPart:
+    """Raises ConfigInvalid, ListenError."""
+    from skerry_hub.enrolment.part import EnrolmentPart
+    from skerry_hub.join import join
+
+    part = EnrolmentPart(cluster, clock, entropy, options, join, log)
+    log(f"skerry-hub run: devices enrol at {part.url}")
+    return part
 
 
 def _kubelet(hub: Hub, cluster: KubeClient, clock: Clock, options: EndpointOptions) -> KubeletEndpoints:
@@ -173,8 +201,11 @@ def _keys_kept(
     return kept
 
 
-def _snapshot(hub: Hub, endpoints: list[KubeletEndpoints]) -> dict[str, Any]:
-    return {**hub.snapshot(), **({"kubelet": endpoints[0].snapshot()} if endpoints else {})}
+def _snapshot(hub: Hub, endpoints: list[KubeletEndpoints], enrolling: EnrolmentPart | None) -> dict[str, Any]:
+    more = {"kubelet": endpoints[0].snapshot()} if endpoints else {}
+    if enrolling is not None:
+        more["enrolment"] = enrolling.snapshot()
+    return {**hub.snapshot(), **more}
 
 
 async def _serve_metrics(

@@ -1,5 +1,5 @@
-"""`skerry-hub api|run|up|join|adopt|status|ui`: arguments in, one exit code out. Data goes to standard output, one line
-of trouble to standard error, never a traceback."""
+"""`skerry-hub api|run|up|join|token|adopt|status|ui`: arguments in, one exit code out. Data goes to standard output,
+one line of trouble to standard error, never a traceback."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from skerry.errors import ConfigInvalid, SkerryError
-from skerry_hub.limits import LEASE_DURATION_S, LEASE_S_MAX, LEASE_S_MIN
+from skerry_hub import token_arguments
+from skerry_hub.limits import DEVICE_DAYS, LEASE_DURATION_S, LEASE_S_MAX, LEASE_S_MIN
 
 API_LISTEN = "127.0.0.1:6443"
 
@@ -43,6 +44,9 @@ def _api(args: argparse.Namespace) -> int:
 
 def _run(args: argparse.Namespace) -> int:
     from skerry_hub import boot, join
+    from skerry_hub.broker_options import BrokerFiles, broker_options
+    from skerry_hub.enrolment import authority as device_authority
+    from skerry_hub.enrolment.options import enrolment_options
     from skerry_hub.kubelet.options import endpoint_options
 
     kubelet = endpoint_options(
@@ -53,16 +57,29 @@ def _run(args: argparse.Namespace) -> int:
         join.node_name(args.replica, "--replica")
     if not LEASE_S_MIN <= args.lease_seconds <= LEASE_S_MAX:
         raise ConfigInvalid("--lease-seconds", f"must be {LEASE_S_MIN} to {LEASE_S_MAX}")
+    ca_files = (args.device_ca_cert, args.device_ca_key)
+    authority = device_authority.load(*ca_files) if any(ca_files) else None
+    files = BrokerFiles(
+        args.broker_ca, args.broker_cert, args.broker_key, args.broker_streams_cert, args.broker_streams_key
+    )
+    broker = broker_options(
+        args.broker, files, authority, replica=args.replica, client_id=boot.client_id(), insecure=args.insecure
+    )
+    enrolment = enrolment_options(
+        authority, args.enroll_listen, args.enroll_address, args.enroll_url, args.device_broker, args.broker,
+        args.device_cert_days,
+    )  # fmt: skip
     return boot.run(
         boot.serve_hub(
             args.kubeconfig,
-            args.broker,
+            broker,
             args.insecure,
             args.status_socket,
             args.replica,
             args.lease_seconds,
             args.metrics_listen,
             kubelet,
+            enrolment,
         )
     )
 
@@ -85,6 +102,12 @@ def _join(args: argparse.Namespace) -> int:
     _show(args.output, data, toml.rstrip("\n"))
     if not new:
         print(f"skerry-hub: node {node} was there already", file=sys.stderr)
+    return 0
+
+
+def _token(args: argparse.Namespace) -> int:
+    data, text = token_arguments.do(args)
+    _show(args.output, data, text)
     return 0
 
 
@@ -116,6 +139,7 @@ COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
     "run": _run,
     "up": _up,
     "join": _join,
+    "token": _token,
     "adopt": _adopt,
     "status": _status,
     "ui": _ui,
@@ -129,6 +153,7 @@ def _arguments() -> argparse.ArgumentParser:
     run = commands.add_parser("run", help="run the hub: the devices' sessions, against any Kubernetes API")
     up = commands.add_parser("up", help="broker, API and hub on this machine, in the foreground")
     join = commands.add_parser("join", help="let a device come: make its Node, print its configuration")
+    token = commands.add_parser("token", help="tokens that enrol devices: create, list, delete")
     adopt = commands.add_parser("adopt", help="after a restore: let this API replace what devices run")
     status = commands.add_parser("status", help="sessions, queues and drops of a running hub")
     for command in (api, up):
@@ -137,8 +162,10 @@ def _arguments() -> argparse.ArgumentParser:
     ui = commands.add_parser("ui", help="one read-only page of the fleet, for a browser on this machine")
     for command in (run, join, adopt, ui):
         command.add_argument("--kubeconfig", type=Path, default=_kubeconfig(), metavar="F", help="default $KUBECONFIG")
-    for command in (run, join):
-        command.add_argument("--broker", required=True, metavar="URL", help="mqtt://HOST:PORT")
+    run.add_argument("--broker", required=True, metavar="URL", help="mqtts://HOST:PORT, or mqtt:// on loopback")
+    join.add_argument("--broker", required=True, metavar="URL", help="mqtt://HOST:PORT")
+    _secure_arguments(run)
+    token_arguments.add(token, _kubeconfig())
     for command in (api, run, ui):
         command.add_argument("--insecure", action="store_true", help="allow addresses beyond loopback without TLS")
     run.add_argument("--status-socket", type=Path, metavar="S", help="unix socket for skerry-hub status")
@@ -166,6 +193,29 @@ def _arguments() -> argparse.ArgumentParser:
     ui.add_argument("--socket", type=Path, metavar="S", help="a hub's --status-socket, for bytes and generations")
     ui.add_argument("--listen", default="127.0.0.1:0", metavar="HOST:PORT", help="default: any free port of 127.0.0.1")
     return top
+
+
+def _secure_arguments(run: argparse.ArgumentParser) -> None:
+    run.add_argument("--broker-ca", type=Path, metavar="F", help="who signed the broker, PEM; default --device-ca-cert")
+    run.add_argument("--broker-cert", type=Path, metavar="F", help="the hub at the broker, PEM; default: made")
+    run.add_argument("--broker-key", type=Path, metavar="F", help="its key")
+    run.add_argument("--broker-streams-cert", type=Path, metavar="F", help="the hub at the broker, for streams")
+    run.add_argument("--broker-streams-key", type=Path, metavar="F", help="its key")
+    run.add_argument("--device-ca-cert", type=Path, metavar="F", help="the authority of the devices, PEM")
+    run.add_argument("--device-ca-key", type=Path, metavar="F", help="its key")
+    run.add_argument("--device-cert-days", type=int, default=DEVICE_DAYS, metavar="N", help=f"default {DEVICE_DAYS}")
+    run.add_argument("--device-broker", default="", metavar="URL", help="what devices are told; default: --broker")
+    run.add_argument("--enroll-listen", default="", metavar="HOST:PORT", help="enrol devices here; default: nowhere")
+    run.add_argument(
+        "--enroll-address",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="by which devices dial it; repeat for more",
+    )
+    run.add_argument(
+        "--enroll-url", default="", metavar="URL", help="what devices are told; default: the first address"
+    )
 
 
 def _kubeconfig() -> Path | None:

@@ -32,6 +32,7 @@ class Request:
     headers: tuple[tuple[str, str], ...]
     body: bytes
     certificate: dict[str, Any] | None
+    address: str = ""  # the peer's, without its port
 
     def header(self, name: str) -> str:
         """The first header called `name` (lower case), "" if there is none. Repeated ones are never joined."""
@@ -54,7 +55,17 @@ class BadRequest(Exception):
         self.status = status
 
 
+@dataclass(frozen=True)
+class Bounds:
+    """What one server allows; None is the bound of limits.py that all servers share."""
+
+    connections: int | None = None
+    body_bytes: int | None = None
+    connection_s: float | None = None  # a connection's whole life; None: as long as it likes
+
+
 App = Callable[[Request, "Reply"], Awaitable[None]]
+Refusal = Callable[[BadRequest], tuple[str, bytes]]  # the content type and body that say it
 # `factory` makes the protocol that owns the transport after a 101
 ProtocolFactory = Callable[[], asyncio.Protocol]
 
@@ -113,18 +124,23 @@ class Reply:
         return transport
 
 
+def plain(why: BadRequest) -> tuple[str, bytes]:
+    return "text/plain", f"{why}\n".encode()
+
+
 class Connections:
     """All connections of one server: their number is bounded, and they end together."""
 
-    def __init__(self, app: App) -> None:
-        self.app = app
+    def __init__(self, app: App, bounds: Bounds = Bounds(), refusal: Refusal = plain) -> None:
+        self.app, self.bounds, self.refusal = app, bounds, refusal
         self.open: set[Connection] = set()
         self.upgraded: set[asyncio.Transport] = set()
         self.tasks: set[asyncio.Task[None]] = set()
         self.refused = 0
 
-    def new(self) -> asyncio.Protocol:
-        return Connection(self, self.app)
+    def new(self, ended: Callable[[], None] | None = None) -> asyncio.Protocol:
+        """`ended` is called once, when the connection that was made is no more."""
+        return Connection(self, self.app, ended)
 
     def serving(self, app: App) -> Callable[[], asyncio.Protocol]:
         """Like `new`, for a listener that has its own application."""
@@ -132,9 +148,10 @@ class Connections:
 
     def full(self) -> bool:
         """Whether there is no room for one more; upgraded connections count."""
-        if len(self.open) + len(self.upgraded) >= limits.HTTP_CONNECTIONS_MAX:
+        most = self.bounds.connections or limits.HTTP_CONNECTIONS_MAX
+        if len(self.open) + len(self.upgraded) >= most:
             self.upgraded = {t for t in self.upgraded if not t.is_closing()}
-        return len(self.open) + len(self.upgraded) >= limits.HTTP_CONNECTIONS_MAX
+        return len(self.open) + len(self.upgraded) >= most
 
     async def close(self) -> None:
         """Ends streams and idle connections at once, gives running requests SHUTDOWN_S, then cuts the rest."""
@@ -155,12 +172,13 @@ class Connections:
 class Connection(asyncio.Protocol):
     """One client. A state at a time: waiting, reading a head, reading a body, answering."""
 
-    def __init__(self, owner: Connections, app: App) -> None:
-        self._owner, self._app = owner, app
+    def __init__(self, owner: Connections, app: App, ended: Callable[[], None] | None = None) -> None:
+        self._owner, self._app, self._ended = owner, app, ended
         self._h11 = h11.Connection(h11.SERVER, max_incomplete_event_size=limits.HTTP_HEAD_BYTES_MAX)
         self._head: h11.Request | None = None
         self._body = bytearray()
         self._timer: asyncio.TimerHandle | None = None
+        self._life: asyncio.TimerHandle | None = None
         self._task: asyncio.Task[None] | None = None
         self._waiting_bytes = 0
         self._closing = False
@@ -185,10 +203,16 @@ class Connection(asyncio.Protocol):
         keep_alive(self._transport)
         self._owner.open.add(self)
         self._arm(limits.HTTP_HEAD_S)
+        if self._owner.bounds.connection_s is not None:
+            self._life = asyncio.get_running_loop().call_later(self._owner.bounds.connection_s, self.abort)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._owner.open.discard(self)
         self._disarm()
+        if self._life is not None:
+            self._life.cancel()
+        if self._ended is not None:
+            self._ended()
         self._closing = True
         self.writable.set()
         if self._task is not None and self.streaming:
@@ -242,16 +266,19 @@ class Connection(asyncio.Protocol):
             self._head = event
             self._arm(limits.HTTP_BODY_S)
             length = next((value for key, value in event.headers if key == b"content-length"), b"0")
-            if int(length) > limits.HTTP_BODY_BYTES_MAX:
-                raise BadRequest(413, f"request body of more than {limits.HTTP_BODY_BYTES_MAX} bytes")
+            self._bound_body(int(length))
             if _upgrade_with_body(event):  # what follows is the other protocol, whatever the head says of a body
                 self._start()
         elif isinstance(event, h11.Data):
             self._body += event.data
-            if len(self._body) > limits.HTTP_BODY_BYTES_MAX:
-                raise BadRequest(413, f"request body of more than {limits.HTTP_BODY_BYTES_MAX} bytes")
+            self._bound_body(len(self._body))
         elif isinstance(event, h11.EndOfMessage):
             self._start()
+
+    def _bound_body(self, size: int) -> None:
+        most = self._owner.bounds.body_bytes or limits.HTTP_BODY_BYTES_MAX
+        if size > most:
+            raise BadRequest(413, f"request body of more than {most} bytes")
 
     def _start(self) -> None:
         self._disarm()
@@ -272,7 +299,9 @@ class Connection(asyncio.Protocol):
         headers = tuple((key.decode("latin-1"), value.decode("latin-1")) for key, value in self._head.headers)
         method = self._head.method.decode("latin-1")
         certificate = self._transport.get_extra_info("peercert")
-        return Request(method, path, params, headers, bytes(self._body), certificate or None)
+        peer = self._transport.get_extra_info("peername")
+        address = str(peer[0]) if isinstance(peer, tuple) else ""
+        return Request(method, path, params, headers, bytes(self._body), certificate or None, address)
 
     async def _answer(self, request: Request) -> None:
         reply = Reply(self)
@@ -323,8 +352,8 @@ class Connection(asyncio.Protocol):
     def _refuse(self, why: BadRequest) -> None:
         """Answers a request that h11 or a bound refused, if an answer is still possible, and ends the connection."""
         if self._h11.our_state in (h11.IDLE, h11.SEND_RESPONSE):
-            body = f"{why}\n".encode()
-            headers = [(b"content-type", b"text/plain"), (b"connection", b"close")]
+            kind, body = self._owner.refusal(why)
+            headers = [(b"content-type", kind.encode()), (b"connection", b"close")]
             headers.append((b"content-length", str(len(body)).encode()))
             out = self._h11.send(h11.Response(status_code=why.status, headers=headers)) or b""
             out += self._h11.send(h11.Data(data=body)) or b""

@@ -13,7 +13,7 @@ from skerry_hub.edgecontroller.registration import DEVICE_LABEL, new_node
 from skerry_hub.ports import NODES, Cluster, ClusterError, Conflict, NotFound
 
 _NODE_NAME = re.compile(r"[a-z0-9]([-a-z0-9.]*[a-z0-9])?")
-MQTT_PORT = 1883
+PORTS = {"mqtt": 1883, "mqtts": 8883}  # by scheme, where a URL names none
 
 
 def node_name(text: str, what: str = "NODE") -> str:
@@ -27,17 +27,26 @@ def node_name(text: str, what: str = "NODE") -> str:
     return text
 
 
-def broker_address(url: str) -> tuple[str, int]:
-    """Host and port of mqtt://HOST[:PORT]. Raises ConfigInvalid."""
+def broker_url(url: str) -> tuple[str, int, bool]:
+    """Host and port of mqtt://HOST[:PORT] or mqtts://HOST[:PORT], and whether it is the latter. Raises
+    ConfigInvalid."""
     try:
         parts = urlsplit(url)
-        port = parts.port if parts.port is not None else MQTT_PORT
+        port = parts.port if parts.port is not None else PORTS.get(parts.scheme, 0)
     except ValueError as why:
         raise ConfigInvalid("--broker", str(why)) from None
     extra = parts.username or parts.query or parts.fragment or parts.path not in ("", "/")
-    if parts.scheme != "mqtt" or not parts.hostname or extra or not 0 < port < 1 << 16:
-        raise ConfigInvalid("--broker", f"{url!r} is not mqtt://HOST:PORT")
-    return parts.hostname, port
+    if parts.scheme not in PORTS or not parts.hostname or extra or not 0 < port < 1 << 16:
+        raise ConfigInvalid("--broker", f"{url!r} is not mqtt://HOST:PORT or mqtts://HOST:PORT")
+    return parts.hostname, port, parts.scheme == "mqtts"
+
+
+def broker_address(url: str) -> tuple[str, int]:
+    """Host and port of mqtt://HOST[:PORT]. Raises ConfigInvalid."""
+    host, port, secure = broker_url(url)
+    if secure:
+        raise ConfigInvalid("--broker", f"{url}: devices come there by a token: skerry-hub token create --node NAME")
+    return host, port
 
 
 async def join(cluster: Cluster, node: str, tainted: bool = True) -> bool:

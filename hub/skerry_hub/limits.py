@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from skerry.model.streams import STREAMS_SUFFIX
+
 # --- HTTP connections of the embedded API and of the kubelet endpoint -------------------------------------------------
 HTTP_HEAD_BYTES_MAX = 64 * 1024  # request line and headers
 HTTP_BODY_BYTES_MAX = 3 * 1024 * 1024  # what the real API server allows
@@ -50,6 +52,34 @@ RESIZE_BYTES_MAX = 1_024  # one resize message
 CLIENT_WINDOW_BYTES = 256 * 1024  # of one stream, received and not yet taken by the device: then its connection waits
 PORT_FORWARDS_MAX = 128  # TCP connections of one client connection, those that have only one of their two streams too
 PORT_CHANNELS_MAX = 64  # ports of one client connection that forwards by channels: two each, numbered by one byte
+
+# --- enrolment --------------------------------------------------------------------------------------------------------
+COMMON_NAME_CHARS_MAX = 64  # X.509's ub-common-name (RFC 5280, appendix A.1)
+DEVICE_NAME_CHARS_MAX = COMMON_NAME_CHARS_MAX - len(STREAMS_SUFFIX)  # of a device that has certificates
+DEVICE_DAYS = 90  # of a device's certificates
+DEVICE_DAYS_MIN, DEVICE_DAYS_MAX = 1, 825  # what a person may say instead
+OWN_DAYS = 30  # of certificates that a hub makes for itself, in memory
+OWN_RENEW_PART = 0.5  # of their life, after which they are made anew
+OWN_LOOK_S = (1_800.0, 3_600.0)  # whether it is time, is looked at after a time between these
+TOKEN_TTL_S = 3_600  # a token's life, if nobody says another
+TOKEN_TTL_S_MIN, TOKEN_TTL_S_MAX = 60, 30 * 86_400
+TOKEN_KEPT_S = 86_400.0  # after its end: so long a device that comes late is told why
+TOKEN_SWEEP_S = (600.0, 1_200.0)  # tokens past that are looked for after a time between these
+TOKEN_SWEEP_MAX = 500  # deleted in one go
+TOKEN_DRAWS_MAX = 3  # names of 80 random bits that are all taken: something else is wrong
+ENROL_PUBLISH_S = (600.0, 1_200.0)  # what token create reads is looked at again after a time between these
+ENROL_CONNECTIONS_MAX = 256  # to the enrolment server, those in their TLS handshake among them
+ENROL_ADDRESS_CONNECTIONS_MAX = 64  # of those from one address; many devices may share one behind a NAT
+ENROL_CONNECTION_S = 45.0  # from its first byte to its last: longer than a device waits (ENROL_TIMEOUT_S)
+ENROL_ACCEPT_PAUSE_S = 0.5  # after an accept(2) that failed: no file descriptors are left
+ENROL_WORK_S = 25.0  # one enrolment, all of its API requests: less than a device waits
+ENROL_WORK_MAX = 16  # enrolments under way
+ENROL_RACES_MAX = 8  # times that another replica may be first in one step of one enrolment
+ENROL_RACE_S = (0.02, 1.0)  # first and longest pause after that
+ENROL_FAILURES_ADDRESS = (20, 3.0)  # refused requests of one address: so many at once, then one in so many seconds
+ENROL_FAILURES_ALL = (500, 0.05)  # the same of all addresses together
+ENROL_ADDRESSES_MAX = 4_096  # addresses whose failures are remembered
+ENROL_AWAY_S = 5  # Retry-After, in seconds, while the API is away
 
 # --- edge controller --------------------------------------------------------------------------------------------------
 API_WRITES_MAX = 48  # writes under way, over all devices

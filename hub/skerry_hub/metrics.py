@@ -74,6 +74,10 @@ METRICS = (
     _counter("endpoint_streams_total", "streams opened towards devices for the endpoint's clients"),
     _counter("endpoint_streams_broken_total", "of these, ended otherwise than well while the client was there"),
     _counter("endpoint_malformed_total", "connections ended because their bytes do not parse"),
+    _counter("enrolments_total", "requests of devices that were answered with certificates"),
+    _counter("enrolments_refused_total", "others: refused, limited (too many of them), failed (API away)", "cause"),
+    _gauge("enrolment_connections", "connections to the enrolment server that are open"),
+    _counter("enrolment_connections_refused_total", "connections turned away, because there were too many"),
     _counter("api_requests_total", "requests to the Kubernetes API; code none: no reply came", "verb", "code"),
     _gauge("informer_synced", "1 while the collection follows the API without a gap", "resource"),
     _gauge("informer_objects", "objects in the collection", "resource"),
@@ -108,6 +112,7 @@ def samples(snapshot: Snapshot, requests: Requests) -> dict[str, Any]:
     """Values by metric."""
     plain = _sessions(snapshot) | _reports(snapshot) | _streams(snapshot["streams"]) | _api(snapshot)
     plain |= _endpoint(snapshot["kubelet"]) if "kubelet" in snapshot else {}
+    plain |= _enrolment(snapshot["enrolment"]) if "enrolment" in snapshot else {}
     plain["api_requests_total"] = dict(sorted(requests.items()))
     return {f"{_P}_{name}": value for name, value in (plain | _devices(snapshot["devices"])).items()}
 
@@ -176,6 +181,16 @@ def _endpoint(counts: Mapping[str, int]) -> dict[str, Any]:
         "endpoint_streams_total": counts["streams"],
         "endpoint_streams_broken_total": counts["broken"],
         "endpoint_malformed_total": counts["malformed"],
+    }
+
+
+def _enrolment(counts: Mapping[str, int]) -> dict[str, Any]:
+    """Of the enrolment server, where this hub has one."""
+    return {
+        "enrolments_total": counts["enrolled"],
+        "enrolments_refused_total": {(c,): counts[c] for c in ("refused", "limited", "failed")},
+        "enrolment_connections": counts["connections"],
+        "enrolment_connections_refused_total": counts["turned_away"],
     }
 
 

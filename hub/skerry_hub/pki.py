@@ -1,4 +1,5 @@
-"""Keys and certificates of the hub: one authority, and what it signs. Made with `cryptography`, ECDSA P-256.
+"""Keys and certificates of the hub: an authority, what it signs, and what others ask it to sign. Made with
+`cryptography`, ECDSA P-256.
 
 Decides what a certificate of skerry holds. Refuses to know where and for whom it is used.
 """
@@ -13,11 +14,12 @@ from hashlib import sha256
 from pathlib import Path
 
 from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from skerry.errors import SkerryError
+from skerry.errors import Malformed, SkerryError
 
 CLOCK_SKEW = timedelta(hours=1)  # a certificate is valid from this long before it was made
 
@@ -57,7 +59,7 @@ def new_authority(name: str, days: int, now: datetime) -> Pair:
     key = new_key()
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
     usage = x509.KeyUsage(True, False, False, False, False, True, True, False, False)
-    builder = _builder(subject, subject, key.public_key(), days, now)
+    builder = _builder(subject, subject, key.public_key(), now, now + timedelta(days=days))
     builder = builder.add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
     builder = builder.add_extension(usage, critical=True)
     builder = builder.add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
@@ -69,9 +71,23 @@ def issue(
 ) -> Pair:
     """A certificate signed by `authority`: for a server when `names` (hosts and addresses) are given, else a client."""
     key = new_key()
+    until = now + timedelta(days=days)
+    return Pair(certify(authority, key.public_key(), common_name, organizations, names, now, until), key)
+
+
+def certify(
+    authority: Pair,
+    key: ec.EllipticCurvePublicKey,
+    common_name: str,
+    organizations: tuple[str, ...],
+    names: tuple[str, ...],
+    now: datetime,
+    until: datetime,
+) -> x509.Certificate:
+    """As `issue`, for a key that somebody else keeps; valid from CLOCK_SKEW before `now` until `until`."""
     subject = _subject(common_name, organizations)
     role = ExtendedKeyUsageOID.SERVER_AUTH if names else ExtendedKeyUsageOID.CLIENT_AUTH
-    builder = _builder(subject, authority.certificate.subject, key.public_key(), days, now)
+    builder = _builder(subject, authority.certificate.subject, key, now, until)
     builder = builder.add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
     usage = x509.KeyUsage(True, False, False, False, False, False, False, False, False)
     builder = builder.add_extension(usage, critical=True)
@@ -80,7 +96,60 @@ def issue(
     builder = builder.add_extension(issuer, critical=False)
     if names:
         builder = builder.add_extension(x509.SubjectAlternativeName([_name(n) for n in names]), critical=False)
-    return Pair(builder.sign(authority.key, hashes.SHA256()), key)
+    return builder.sign(authority.key, hashes.SHA256())
+
+
+@dataclass(frozen=True)
+class SigningRequest:
+    """What is taken from a certificate request: who asks, and the key that is theirs. `pem` is the request alone."""
+
+    common_name: str
+    key: ec.EllipticCurvePublicKey
+    pem: bytes
+
+    @property
+    def key_digest(self) -> str:
+        return key_digest(self.key)
+
+
+def read_request(text: str) -> SigningRequest:
+    """A PKCS #10 request in PEM (RFC 2986), signed by its own key, which is ECDSA P-256; its subject is one common name
+    and nothing else. What extensions it asks for is of no account. Raises Malformed."""
+    try:
+        found = x509.load_pem_x509_csr(text.encode())
+        key = found.public_key()
+        if not isinstance(key, ec.EllipticCurvePublicKey) or not isinstance(key.curve, ec.SECP256R1):
+            raise Malformed("csr: its key is not ECDSA P-256")
+        signed = isinstance(found.signature_hash_algorithm, _HASHES) and found.is_signature_valid
+        name = _sole_common_name(found.subject)
+    except (ValueError, TypeError, UnsupportedAlgorithm, x509.InvalidVersion):
+        raise Malformed("csr: is no certificate request (PKCS #10) with an ECDSA P-256 key") from None
+    if not signed:
+        raise Malformed("csr: is not signed by its own key with SHA-256 or better")
+    return SigningRequest(name, key, found.public_bytes(serialization.Encoding.PEM))
+
+
+_HASHES = (hashes.SHA256, hashes.SHA384, hashes.SHA512)
+
+
+def _sole_common_name(subject: x509.Name) -> str:
+    attributes = list(subject)
+    name = attributes[0].value if len(attributes) == 1 and attributes[0].oid == NameOID.COMMON_NAME else ""
+    if not isinstance(name, str) or not name or not name.isprintable():
+        raise Malformed("csr: its subject must be one common name and nothing else")
+    return name
+
+
+def key_digest(key: ec.EllipticCurvePublicKey) -> str:
+    """SHA-256 of the key's SubjectPublicKeyInfo (RFC 5280, 4.1.2.7) in DER, in hexadecimal digits."""
+    encoding, form = serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
+    return sha256(key.public_bytes(encoding, form)).hexdigest()
+
+
+def common_name(certificate: x509.Certificate) -> str:
+    """Empty when it has none, or several."""
+    found = certificate.subject.get_attributes_for_oid(NameOID.COMMON_NAME)
+    return str(found[0].value) if len(found) == 1 else ""
 
 
 def signing_request(
@@ -102,23 +171,17 @@ def validity(certificate: str) -> tuple[float, float]:
     return found.not_valid_before_utc.timestamp(), found.not_valid_after_utc.timestamp()
 
 
-def fingerprint(key: ec.EllipticCurvePrivateKey) -> str:
-    """SHA-256 of the public key (SubjectPublicKeyInfo), in hexadecimal digits."""
-    encoding, form = serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
-    return sha256(key.public_key().public_bytes(encoding, form)).hexdigest()
-
-
 def _subject(common_name: str, organizations: tuple[str, ...]) -> x509.Name:
     attributes = [x509.NameAttribute(NameOID.ORGANIZATION_NAME, value) for value in organizations]
     return x509.Name([*attributes, x509.NameAttribute(NameOID.COMMON_NAME, common_name)])
 
 
 def _builder(
-    subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePublicKey, days: int, now: datetime
+    subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePublicKey, now: datetime, until: datetime
 ) -> x509.CertificateBuilder:
     builder = x509.CertificateBuilder().subject_name(subject).issuer_name(issuer).public_key(key)
     builder = builder.serial_number(x509.random_serial_number())
-    return builder.not_valid_before(now - CLOCK_SKEW).not_valid_after(now + timedelta(days=days))
+    return builder.not_valid_before(now - CLOCK_SKEW).not_valid_after(until)
 
 
 def _name(text: str) -> x509.GeneralName:

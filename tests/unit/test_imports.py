@@ -18,6 +18,7 @@ PLANTED = {  # what a contract is called → (file, line that breaks it)
     "Generated stubs": ("agent/skerry/world/clock.py", "import skerry.containerd.stubs.cri"),
     "The hub uses the wire": ("hub/skerry_hub/limits.py", "import skerry.journal.outbox"),
     "The device knows nothing": ("agent/skerry/cli.py", "import skerry_hub.limits"),
+    "Enrolment needs no broker": ("hub/skerry_hub/enrolment/judge.py", "import skerry.world.mqtt_values"),
     "The hub's parts": ("hub/skerry_hub/apiserver/limits.py", "import skerry_hub.cloudhub.session"),
 }
 

@@ -49,6 +49,11 @@ class Dialer:
         self._host, self._port, self._tls, self._insecure = host, port, tls, insecure
         self._over: threading.Event | None = None  # of the attempt before
 
+    def use(self, tls: ssl.SSLContext) -> None:
+        """Another context, for attempts from now on: certificates are renewed."""
+        assert self._tls is not None, "plain stays plain"
+        self._tls = tls
+
     async def dial(self, timeout_s: float, prepare: Callable[[], object] | None = None) -> socket.socket:
         """A connected, non-blocking socket, an `ssl.SSLSocket` with TLS. Raises LinkLost within `timeout_s`.
         `prepare` runs first, in the thread: what else would stall the loop, such as a large import."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from skerry_hub.http import Reply, Request
@@ -40,8 +41,7 @@ class Api:
     async def __call__(self, request: Request, reply: Reply) -> None:
         self.requests += 1
         try:
-            authn.identify(request, self._token)
-            await self._dispatch(request, reply)
+            await self._dispatch(request, reply, authn.identify(request, self._token))
         except ApiError as why:
             self._fail(reply, why)
         except ConnectionError:
@@ -57,7 +57,7 @@ class Api:
         else:
             reply.send(why.code, [_JSON, *why.headers], views.dumps(why.body))
 
-    async def _dispatch(self, request: Request, reply: Reply) -> None:
+    async def _dispatch(self, request: Request, reply: Reply, who: authn.Identity) -> None:
         fixed = self._metrics() if request.path == "/metrics" else _fixed(request)
         if fixed is not None:
             if request.method not in ("GET", "HEAD"):
@@ -75,7 +75,7 @@ class Api:
         elif request.method == "DELETE":
             await self._delete(request, reply, where)
         else:
-            await self._write(request, reply, where)
+            await self._write(request, reply, where, who)
 
     def _metrics(self) -> tuple[Headers, bytes]:
         watches = self._watchers
@@ -123,13 +123,13 @@ class Api:
             self._watchers.remove(watch)
         reply.end()
 
-    async def _write(self, request: Request, reply: Reply, where: Target) -> None:
+    async def _write(self, request: Request, reply: Reply, where: Target, who: authn.Identity) -> None:
         kind = request.header("content-type")
         if request.method == "POST" and where.subresource == "binding":
             options = write_options(request, "Create")
             outcome = await verbs.bind(self._store, where, request.body, kind, options)
         elif request.method == "POST" and not where.name and not where.watch and _scoped(where):
-            options = write_options(request, "Create")
+            options = replace(write_options(request, "Create"), user=who.user, groups=who.groups)
             outcome = await verbs.create(self._store, where, request.body, kind, options)
         elif request.method == "PUT" and where.name and _allows(where, "update"):
             options = write_options(request, "Update")

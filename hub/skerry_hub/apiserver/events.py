@@ -1,16 +1,18 @@
-"""Forgets events that nothing has happened to for an hour, so that they cannot fill the store.
+"""Forgets events that nothing has happened to for an hour, and requests for certificates that are decided, so that they
+cannot fill the store.
 
-One task; what is too old is decided by `stale`. Source: the API server's --event-ttl.
+One task; what is too old is decided by `stale`, here and in signing_requests. Source: the API server's --event-ttl.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import Any
 
-from . import kinds, limits, verbs
+from . import kinds, limits, signing_requests, verbs
 from .normalize import parse_time
 from .status import ApiError
 from .store import Stale, Store, Write
@@ -26,14 +28,16 @@ def stale(event: Obj, now: datetime) -> bool:
     return all(now - parse_time(stamp) > timedelta(seconds=limits.EVENT_TTL_S) for stamp in told if stamp)
 
 
-async def sweep(store: Store, now: datetime) -> int:
-    """Removes every stale event; answers how many."""
+async def sweep(
+    store: Store, now: datetime, kind: str = kinds.EVENTS.id, old: Callable[[Obj, datetime], bool] = stale
+) -> int:
+    """Removes every object of a kind that is `old`; answers how many."""
     gone = 0
-    for i, ((ns, name), found) in enumerate(list(store.all(kinds.EVENTS.id))):
+    for i, ((ns, name), found) in enumerate(list(store.all(kind))):
         if i % 100 == 99:
             await asyncio.sleep(0)  # others have their turn
-        key = (kinds.EVENTS.id, ns, name)
-        if stale(found.obj(), now) and store.latest(key) is found:
+        key = (kind, ns, name)
+        if old(found.obj(), now) and store.latest(key) is found:
             await store.commit(Write(key, found, None))
             gone += 1
     return gone
@@ -45,5 +49,6 @@ async def run(store: Store) -> None:
         await asyncio.sleep(limits.EVENT_SWEEP_S)
         try:
             await sweep(store, verbs.now())
+            await sweep(store, verbs.now(), kinds.CERTIFICATE_SIGNING_REQUESTS.id, signing_requests.stale)
         except (ApiError, Stale) as why:
             log.warning("events: %s", why)

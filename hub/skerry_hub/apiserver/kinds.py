@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 from typing import Any
 
-from . import defaults, pod_updates, rows, validate, validate_pods
+from . import defaults, pod_updates, rows, signing_requests, validate, validate_pods
 from .resources import Column, Resource, Subresource, index
 from .rows import AGE, NAME
 from .status import Cause, forbidden_value, invalid_value
@@ -247,6 +247,26 @@ LEASES = Resource(
     validate=_lease_validate,
 )  # fmt: skip
 
+CERTIFICATE_SIGNING_REQUESTS = Resource(
+    "certificates.k8s.io", "v1", "certificatesigningrequests", "certificatesigningrequest",
+    "CertificateSigningRequest", False,
+    columns=(
+        NAME, AGE, Column("SignerName"), Column("Requestor"), Column("RequestedDuration"), Column("Condition"),
+    ),
+    cells=rows.signing_request,
+    short_names=("csr",),
+    subresources=(
+        Subresource("approval", "CertificateSigningRequest", _STATUS),
+        Subresource("status", "CertificateSigningRequest", _STATUS),
+    ),
+    selectable={"spec.signerName": ""},
+    requested_by=signing_requests.requested_by,
+    prepare_update=signing_requests.keep_spec,
+    validate=signing_requests.causes,
+    validate_path=signing_requests.change,
+    validate_name=signing_requests.name_rule,
+)  # fmt: skip
+
 # Not stored: top.py makes them when they are asked for.
 NODE_METRICS = Resource(
     "metrics.k8s.io", "v1beta1", "nodes", "", "NodeMetrics", False,
@@ -257,7 +277,7 @@ POD_METRICS = Resource(
     columns=(NAME, AGE), cells=rows.generic, verbs=("get", "list"),
 )  # fmt: skip
 
-STORED = (CONFIG_MAPS, EVENTS, NAMESPACES, NODES, PODS, SECRETS, SERVICE_ACCOUNTS, LEASES)
+STORED = (CONFIG_MAPS, EVENTS, NAMESPACES, NODES, PODS, SECRETS, SERVICE_ACCOUNTS, LEASES, CERTIFICATE_SIGNING_REQUESTS)
 ALL = (*STORED, NODE_METRICS, POD_METRICS)
 BY_ID = {resource.id: resource for resource in ALL}
 GROUPS = {(resource.group, resource.version) for resource in ALL}

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import random
 import uuid
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -110,13 +111,14 @@ def generated(stem: str) -> str:
     return stem[:_GENERATED_MAX] + "".join(random.choices(_SUFFIX, k=_SUFFIX_LENGTH))  # noqa: S311 no secret
 
 
-def check(resource: Resource, obj: Obj, old: Obj | None) -> None:
-    """Raises ApiError 422 with every cause."""
+def check(resource: Resource, obj: Obj, old: Obj | None, more: Sequence[Cause] = ()) -> None:
+    """Raises ApiError 422 with every cause, `more` among them."""
     causes: list[Cause] = validate.metadata(obj, resource.validate_name or validate.subdomain)
     causes += resource.validate(obj)
     if old is not None:
         causes += validate.metadata_update(obj, old)
         causes += resource.validate_update(obj, old)
+    causes += more
     if causes:
         raise invalid(resource.kind, resource.group, obj["metadata"].get("name", ""), causes)
 

@@ -46,7 +46,8 @@ def _name(kind: str) -> str:
         return f"io.k8s.apimachinery.pkg.apis.meta.v1.{kind}"
     if kind.endswith("Metrics"):
         return f"io.k8s.metrics.pkg.apis.metrics.v1beta1.{kind}"
-    package = "coordination" if kind.startswith("Lease") else "core"
+    groups = {"Lease": "coordination", "CertificateSigningRequest": "certificates"}
+    package = next((group for stem, group in groups.items() if kind.startswith(stem)), "core")
     return f"io.k8s.api.{package}.v1.{kind}"
 
 

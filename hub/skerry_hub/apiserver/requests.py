@@ -187,6 +187,8 @@ def _continue(token: str) -> tuple[tuple[str, str], int]:
 class WriteOptions:
     dry_run: bool
     validation: str  # Ignore, Warn or Strict
+    user: str = ""  # who asks
+    groups: tuple[str, ...] = ()
 
 
 def write_options(request: Request, verb: str) -> WriteOptions:

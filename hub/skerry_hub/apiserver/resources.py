@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any
 
 from .status import Cause
@@ -24,6 +25,14 @@ def _valid(obj: Obj) -> list[Cause]:
 
 
 def _valid_update(new: Obj, old: Obj) -> list[Cause]:
+    return []
+
+
+def _anybody(obj: Obj, user: str, groups: tuple[str, ...]) -> None:
+    """A hook that does nothing."""
+
+
+def _any_path(subresource: str, new: Obj, old: Obj, now: datetime) -> list[Cause]:
     return []
 
 
@@ -76,9 +85,11 @@ class Resource:
     unconditional_update: bool = True
     defaults: Callable[[Obj], None] = _nothing  # after decoding, before everything else
     prepare_create: Callable[[Obj], None] = _nothing  # what a client may not set is reset
+    requested_by: Callable[[Obj, str, tuple[str, ...]], None] = _anybody  # a new object, its user, their groups
     prepare_update: Callable[[Obj, Obj], None] = _keep
     validate: Callable[[Obj], list[Cause]] = _valid
     validate_update: Callable[[Obj, Obj], list[Cause]] = _valid_update
+    validate_path: Callable[[str, Obj, Obj, datetime], list[Cause]] = _any_path  # what each subresource may change
     validate_name: Callable[[str], list[str]] | None = None  # None: a DNS subdomain
 
     @property

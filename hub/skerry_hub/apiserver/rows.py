@@ -8,6 +8,7 @@ from typing import Any
 
 from .normalize import parse_time
 from .resources import Column
+from .signing_requests import word
 
 Obj = dict[str, Any]
 NAME = Column("Name", format="name")
@@ -77,6 +78,14 @@ def service_account(obj: Obj) -> list[Any]:
 
 def lease(obj: Obj) -> list[Any]:
     return [obj["metadata"]["name"], obj["spec"].get("holderIdentity", ""), _created(obj)]
+
+
+def signing_request(obj: Obj) -> list[Any]:
+    spec = obj["spec"]
+    seconds = spec.get("expirationSeconds")
+    duration = human(seconds) if seconds is not None else "<none>"
+    signer, user = spec.get("signerName", ""), spec.get("username", "")
+    return [obj["metadata"]["name"], _created(obj), signer, user, duration, word(obj)]
 
 
 def event(obj: Obj) -> list[Any]:

@@ -10,9 +10,9 @@ A type is `Name: field; field; …` and a field is `number name type`, in the or
     ... T       the fields of T stand inline in JSON, and as one message in protobuf
 Scalars: string int32 int64 bool bytes Time MicroTime Quantity IntOrString FieldsV1.
 
-These are facts of the public Kubernetes API (names, types, numbers, patch strategies; k8s.io/api core/v1 and
-coordination/v1, k8s.io/metrics v1beta1, apimachinery meta/v1). What they mean is `schema.py`'s, `normalize.py`'s and
-`protobuf.py`'s.
+These are facts of the public Kubernetes API (names, types, numbers, patch strategies; k8s.io/api core/v1,
+coordination/v1 and certificates/v1, k8s.io/metrics v1beta1, apimachinery meta/v1). What they mean is `schema.py`'s,
+`normalize.py`'s and `protobuf.py`'s.
 """
 
 TYPES = """
@@ -44,6 +44,13 @@ Event: 1 metadata! ObjectMeta; 2 involvedObject! ObjectReference; 3 reason strin
 ServiceAccount: 1 metadata! ObjectMeta; 2 secrets [ObjectReference] ~name; 3
   imagePullSecrets [LocalObjectReference]; 4 automountServiceAccountToken *bool
 Lease: 1 metadata! ObjectMeta; 2 spec! LeaseSpec
+CertificateSigningRequest: 1 metadata! ObjectMeta; 2 spec! CertificateSigningRequestSpec; 3 status!
+  CertificateSigningRequestStatus
+CertificateSigningRequestSpec: 1 request! bytes; 7 signerName! string; 8 expirationSeconds *int32; 5 usages [string];
+  2 username string; 3 uid string; 4 groups [string]
+CertificateSigningRequestStatus: 1 conditions [CertificateSigningRequestCondition]; 2 certificate bytes
+CertificateSigningRequestCondition: 1 type! string; 6 status! string; 2 reason string; 3 message string; 4
+  lastUpdateTime Time; 5 lastTransitionTime Time
 NodeMetrics: 1 metadata! ObjectMeta; 2 timestamp! Time; 3 window! string; 4 usage! {Quantity}
 PodMetrics: 1 metadata! ObjectMeta; 2 timestamp! Time; 3 window! string; 4 containers! [ContainerMetrics]
 ContainerMetrics: 1 name! string; 2 usage! {Quantity}

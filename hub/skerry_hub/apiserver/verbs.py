@@ -109,6 +109,7 @@ async def _create(store: Store, target: Target, obj: Obj, options: WriteOptions)
         admission.namespace_open(store, resource, target.namespace, obj["metadata"].get("name", ""))
         admission.create(store, resource, obj)
         obj = objects.created(resource, obj, now())
+        resource.requested_by(obj, options.user, options.groups)
         objects.check(resource, obj, None)
         key = (resource.id, target.namespace, obj["metadata"]["name"])
         found = store.latest(key)
@@ -125,7 +126,7 @@ async def _create(store: Store, target: Target, obj: Obj, options: WriteOptions)
 
 
 async def update(store: Store, target: Target, body: bytes, content_type: str, options: WriteOptions) -> Outcome:
-    """PUT of an object or its status."""
+    """PUT of an object, its status or approval."""
     obj, warnings = _read(target, body, content_type, options)
     resource = target.resource
     version, uid = obj["metadata"].get("resourceVersion", ""), obj["metadata"].get("uid", "")
@@ -147,7 +148,7 @@ async def update(store: Store, target: Target, body: bytes, content_type: str, o
 
 
 async def patch(store: Store, target: Target, body: bytes, content_type: str, options: WriteOptions) -> Outcome:
-    """PATCH of an object or its status, by any of the three patch types."""
+    """PATCH of an object, its status or approval, by any of the three patch types."""
     resource = target.resource
     warnings: list[str] = []
 
@@ -193,8 +194,9 @@ async def _replace(store: Store, target: Target, current: Stored, old: Obj, new:
         new = objects.updated(resource, new, copy.deepcopy(old), status=False)
         new["spec"]["finalizers"] = finalizers
     else:
-        new = objects.updated(resource, new, copy.deepcopy(old), status=target.subresource == "status")
-    objects.check(resource, new, old)
+        new = objects.updated(resource, new, copy.deepcopy(old), status=target.subresource in ("status", "approval"))
+    causes = resource.validate_path(target.subresource, new, old, now())
+    objects.check(resource, new, old, causes)
     if new == old:
         return Outcome(200, shown(resource, old))
     if options.dry_run:

@@ -6,10 +6,11 @@ Nothing waits in the connection's own queue, which all devices would share.
 from __future__ import annotations
 
 import asyncio
+import ssl
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-from skerry.errors import LinkLost
+from skerry.errors import LinkLost, SkerryError
 from skerry.world.dial import Dialer
 from skerry.world.mqtt import MqttConnection
 from skerry.world.mqtt_values import MqttCounts, MqttOptions, Received
@@ -18,8 +19,11 @@ from skerry.world.mqtt_values import MqttCounts, MqttOptions, Received
 class MqttBroker:
     """Use on a running loop."""
 
-    def __init__(self, options: MqttOptions) -> None:
-        """Raises ConfigInvalid for plain MQTT beyond loopback."""
+    def __init__(self, options: MqttOptions, tls: Callable[[], ssl.SSLContext] | None = None) -> None:
+        """`tls` is asked before each attempt to connect, because certificates expire. Raises ConfigInvalid for plain
+        MQTT beyond loopback, and for keys that cannot be used."""
+        self._tls = tls
+        options = replace(options, tls=tls() if tls is not None else options.tls)
         self._options = replace(options, manual_ack=False, session_expiry_s=0)
         self._dialer = Dialer(options.host, options.port, options.tls, options.insecure)
         self._connection: MqttConnection | None = None
@@ -27,6 +31,11 @@ class MqttBroker:
 
     async def connect(self, deliver: Callable[[str, bytes], None]) -> None:
         await self.close()
+        if self._tls is not None:
+            try:
+                self._dialer.use(self._tls())
+            except SkerryError as why:
+                raise LinkLost(f"{self._options.host}:{self._options.port}: {why}") from None
 
         def hand_on(message: Received) -> None:
             deliver(message.topic, message.payload)

@@ -60,7 +60,7 @@ def request_of(replica: str, address: str, key: ec.EllipticCurvePrivateKey) -> O
     return {
         "apiVersion": "certificates.k8s.io/v1",
         "kind": "CertificateSigningRequest",
-        "metadata": {"name": f"{owner}-{pki.fingerprint(key)[:DIGEST_CHARS]}", "labels": dict(LABELS)},
+        "metadata": {"name": f"{owner}-{pki.key_digest(key.public_key())[:DIGEST_CHARS]}", "labels": dict(LABELS)},
         "spec": {"signerName": SIGNER, "request": base64.b64encode(request).decode(), "usages": list(USAGES)},
     }
 

@@ -21,6 +21,7 @@ import aiohttp
 import yaml
 from aiohttp import web
 
+from skerry_hub.enrolment.signing import SIGNER
 from unit.apiserver.serving import Client
 from unit.hub.signing_controller import SigningController
 
@@ -138,7 +139,8 @@ class HostileApi:
     async def _handle(self, request: web.Request) -> web.StreamResponse:
         body = await request.read()
         what = asked(request.method, request.path, request.query.get("watch") == "true")
-        why = "RBAC" if not allowed(self._rules, what) else _restricted(what, body)
+        why = next((f"RBAC: {one}" for one in (what, *_by_admission(what)) if not allowed(self._rules, one)), "")
+        why = why or _restricted(what, body)
         if why:
             self.refused.append(f"{what}: {why}")
             return _status(403, "Forbidden", f"{what}: {why}")
@@ -218,6 +220,15 @@ def _from_the_future(obj: dict[str, Any]) -> None:
         for part in ("spec", "status"):
             if isinstance(obj.get(part), dict):
                 obj[part]["futureField"] = FUTURE
+
+
+def _by_admission(what: Asked) -> list[Asked]:
+    """The rights that admission asks for besides: to approve, and to sign, for a signer (admission plugins
+    CertificateApproval and CertificateSigning). Nobody but skerry's own signer is approved for here."""
+    verb = {"certificatesigningrequests/approval": "approve", "certificatesigningrequests/status": "sign"}
+    if what.resource not in verb or what.verb not in WRITES:
+        return []
+    return [Asked(verb[what.resource], "certificates.k8s.io", "signers", "", SIGNER)]
 
 
 def _restricted(what: Asked, body: bytes) -> str:

@@ -46,6 +46,7 @@ from skerry_hub.kubelet.access import Reviews
 from skerry_hub.kubelet.serving_certificate import ServingCertificate
 from skerry_hub.ports import CONFIG_MAPS, EVENTS, LEASES, NODES, PODS, ClusterError, NotFound, Obj
 from unit.apiserver.serving import running
+from unit.hub.enrolment_story import enrolled
 from unit.hub.fakes import Dice
 from unit.hub.hostile_api import RBAC, HostileApi, Rule, shipped, without
 
@@ -74,9 +75,9 @@ class Refused(Exception):
 class Story:
     """`admin` is the administrator, straight at the API; the hub goes through the hostile one."""
 
-    def __init__(self, hostile: HostileApi, admin: KubeClient, hub: KubeClient) -> None:
-        self.hostile, self.admin = hostile, admin
-        clock = FastClock()
+    def __init__(self, hostile: HostileApi, admin: KubeClient, hub: KubeClient, folder: Path) -> None:
+        self.hostile, self.admin, self.hub, self.folder = hostile, admin, hub, folder
+        clock = self.clock = FastClock()
         self.replicas = Replicas(hub, clock, Dice(1), print, "hub-0")
         self.reviews = Reviews(hub, clock)
         where = {"pi": ("10.0.0.1", 10350)}
@@ -142,6 +143,7 @@ class Story:
         await self._ends(uid, running)
         await self._shows_mirrors()
         await self._gets_a_certificate()
+        await enrolled(self.folder / "enrolment", self.admin, self.hub, self.clock, self.until)
         await self._other_things()
 
     async def _ends(self, uid: str, running: PodStatus) -> None:
@@ -257,7 +259,7 @@ async def story(tmp_path: Path, rules: list[Rule], moody: bool) -> AsyncIterator
             hostile.serve() as api,
             KubeClient(Access(api.url, token="hub")) as hub,
         ):
-            told = Story(hostile, admin, hub)
+            told = Story(hostile, admin, hub, tmp_path)
             tasks = [asyncio.ensure_future(loop.run()) for loop in (told.controller, told.certificate)]
             try:
                 yield told
@@ -312,8 +314,8 @@ def built(folder: Path) -> list[Obj]:
 
 
 def arguments(documents: list[Obj]) -> Any:
-    """What the Deployment starts, read as skerry-hub reads it."""
-    (hub,) = [d for d in documents if d["kind"] == "Deployment"]
+    """What the StatefulSet starts, read as skerry-hub reads it."""
+    (hub,) = [d for d in documents if d["kind"] == "StatefulSet"]
     (container,) = hub["spec"]["template"]["spec"]["containers"]
     return _arguments().parse_args(container["args"])
 
@@ -321,11 +323,17 @@ def arguments(documents: list[Obj]) -> Any:
 def test_kubectl_builds_what_is_shipped() -> None:
     documents = built(RBAC.parent)
     kinds = Counter(document["kind"] for document in documents)
-    assert kinds["Deployment"] == kinds["ConfigMap"] == kinds["ServiceAccount"] == kinds["Namespace"] == 1
-    assert kinds["Role"] == kinds["RoleBinding"] == 2
+    assert kinds["StatefulSet"] == kinds["ConfigMap"] == kinds["ServiceAccount"] == kinds["Namespace"] == 1
+    assert kinds["Role"] == kinds["RoleBinding"] == 3
     read = arguments(documents)
     assert (read.command, read.replica, read.broker) == ("run", "$(POD_NAME)", "$(BROKER)")
     assert read.kubelet_cert is None
+    assert (read.enroll_listen, read.enroll_address) == ("0.0.0.0:8443", ["$(ENROLL_ADDRESS)"])
+    assert (read.device_broker, read.device_ca_cert.name, read.device_ca_key.name) == (
+        "$(DEVICE_BROKER)",
+        "tls.crt",
+        "tls.key",
+    )
 
 
 def with_component(tmp_path: Path, component: str) -> list[Obj]:

@@ -54,7 +54,9 @@ class Site:
 
     def read(self) -> Found:
         endpoint = {**Counts(requests=5, forbidden=1).snapshot(), "nodes": 2, "connections": 1}
-        return read(metrics.text({**self.hub.snapshot(), "kubelet": endpoint}, self.requests), METRICS)
+        enrolment = {"enrolled": 3, "refused": 2, "limited": 1, "failed": 0, "connections": 1, "turned_away": 4}
+        shown = {**self.hub.snapshot(), "kubelet": endpoint, "enrolment": enrolment}
+        return read(metrics.text(shown, self.requests), METRICS)
 
 
 @pytest.fixture
@@ -82,6 +84,7 @@ async def test_every_metric_is_served_in_the_form_that_prometheus_reads(site: Si
     assert found["skerry_hub_hellos_total"] == {(): 1}
     refused = found["skerry_hub_endpoint_requests_refused_total"]
     assert refused == {("unauthorized",): 0, ("forbidden",): 1, ("wrong",): 0}
+    assert found["skerry_hub_enrolments_refused_total"] == {("refused",): 2, ("limited",): 1, ("failed",): 0}
     assert found["skerry_hub_device_received_bytes_total"][(NODE,)] == found["skerry_hub_received_bytes_total"][()] > 0
     assert found["skerry_hub_device_sent_bytes_total"][(NODE,)] > 0
 

@@ -102,7 +102,8 @@ def test_a_hub_and_its_page(api: Client, broker: Broker, processes: Processes, t
     assert found["skerry_hub_device_live"] == {("pi",): 0}
     assert found["skerry_hub_api_requests_total"][("list", "200")] >= 4
     missing = {m.name for m in hub.METRICS} - set(found) - {"skerry_hub_device_drift"}
-    assert all(name.startswith("skerry_hub_endpoint_") for name in missing), "this hub has no endpoint"
+    absent = ("skerry_hub_endpoint_", "skerry_hub_enrolment")
+    assert all(name.startswith(absent) for name in missing), "this hub has no endpoint and enrols nobody"
     ui = processes.start("skerry_hub.cli", "ui", "--kubeconfig", config, "--socket", str(socket))
     page = until(lambda: said(ui, "http://"), ui.read_text)
     assert b"<title>Fleet" in fetch(page)

@@ -111,9 +111,7 @@ def test_a_secret_travels_as_bytes_and_the_device_reads_them() -> None:
 
 
 def test_a_config_map_travels_with_text_and_binary_data() -> None:
-    found = config_object(
-        Kind.CONFIG_MAP, api_config("c", data={"a": "ä"}, binaryData={"b": "AP8="}, immutable=True)
-    )
+    found = config_object(Kind.CONFIG_MAP, api_config("c", data={"a": "ä"}, binaryData={"b": "AP8="}, immutable=True))
     assert body(found) == {
         "metadata": {"name": "c", "namespace": "default", "uid": "uid-c"},
         "data": {"a": "ä"}, "binaryData": {"b": b"\0\xff"}, "immutable": True,

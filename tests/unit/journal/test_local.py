@@ -88,7 +88,10 @@ def test_the_same_file_gives_the_same_uid_and_any_change_of_what_counts_another(
     shown["status"] = {"phase": "Running"}
     assert read(json.loads(json.dumps(shown, sort_keys=True)))[0].uid == first.uid
     others = [
-        read(pod("other"))[0], read(pod(restartPolicy="Never"))[0], read(POD, node="pa")[0], read(POD, file="b.yaml")[0]
+        read(pod("other"))[0],
+        read(pod(restartPolicy="Never"))[0],
+        read(POD, node="pa")[0],
+        read(POD, file="b.yaml")[0],
     ]
     assert len({first.uid, *(o.uid for o in others)}) == 5
 

@@ -79,6 +79,12 @@ def commands(folder: Path) -> Mapping[str, argparse.ArgumentParser]:
     return choices
 
 
+def verbs(parser: argparse.ArgumentParser) -> Mapping[str, argparse.ArgumentParser]:
+    """Of a command that has commands of its own."""
+    choices = [a.choices for a in parser._actions if isinstance(a, argparse._SubParsersAction)]
+    return choices[0] if choices else {}
+
+
 def long_options(parser: argparse.ArgumentParser) -> set[str]:
     return {word for action in parser._actions for word in action.option_strings if word.startswith("--")}
 
@@ -101,6 +107,8 @@ def test_the_completion_knows_every_command_and_option(folder: Path) -> None:
     assert completed(folder) == set(commands(folder)) | long_options(PARSERS[folder])
     for command, parser in commands(folder).items():
         assert completed(folder, command) == long_options(parser), command
+        for verb, below in verbs(parser).items():
+            assert completed(folder, command, verb) == long_options(below), (command, verb)
     assert completed(folder, "nonsense") == set()
 
 
@@ -111,6 +119,9 @@ def test_the_man_page_knows_every_command_option_and_key(folder: Path) -> None:
         assert re.search(rf"^\.B[I]? {command}\b", page, re.MULTILINE), command
         for option in long_options(parser):
             assert option in page, (command, option)
+        for verb, below in verbs(parser).items():
+            assert re.search(rf"^\.B[I]? \"?{command} {verb}\b", page, re.MULTILINE), (command, verb)
+            assert all(option in page for option in long_options(below)), (command, verb)
     for key in KEYS if folder == AGENT else ():
         assert f".B {key.name}\n" in page, key.name
         for number in (key.low, key.high, key.default) if key.kind is int else ():

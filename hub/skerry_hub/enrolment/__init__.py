@@ -1,0 +1,1 @@
+"""How a device becomes one: tokens, the authority that signs devices' certificates, and the server that they ask."""

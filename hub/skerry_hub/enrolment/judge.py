@@ -1,0 +1,74 @@
+"""May this request be enrolled? Pure: a token's record, what is asked, and the time, into one verdict.
+
+A token is good once. The same key may ask again until the token's end, because an answer can be lost on its way, and
+then it is given what it was given before.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import re
+from dataclasses import dataclass
+
+from skerry_hub.enrolment.records import TokenRecord
+
+CREATE = "skerry-hub token create --node"
+_NODE = re.compile(r"[a-z0-9][-a-z0-9.]{0,62}")
+_NO_DIGEST = bytes(hashlib.sha256().digest_size)
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """`node` is the common name of the certificate request, `key_digest` of its key."""
+
+    ident: str
+    secret: bytes
+    node: str
+    key_digest: str
+
+    def __repr__(self) -> str:
+        return f"Asked({self.ident} for {self.node})"
+
+
+@dataclass(frozen=True, slots=True)
+class Use:
+    """The token is good and has not been used."""
+
+
+@dataclass(frozen=True, slots=True)
+class Again:
+    """It was used by this very key."""
+
+
+@dataclass(frozen=True, slots=True)
+class Refuse:
+    """`status` is HTTP's (RFC 9110, 15.5), `reason` a CamelCase word, `message` one line with the cure."""
+
+    status: int
+    reason: str
+    message: str
+
+
+Verdict = Use | Again | Refuse
+
+
+def judge(record: TokenRecord | None, asked: Asked, now: float) -> Verdict:
+    """`now` is seconds since 1970. To who has not the secret, a token that is not there and one that is are the same,
+    in what they hear and in the time it takes."""
+    kept = record.secret_digest if record is not None else _NO_DIGEST
+    right = hmac.compare_digest(hashlib.sha256(asked.secret).digest(), kept)
+    if record is None or not right:
+        return Refuse(403, "UnknownToken", f"the hub knows no such token; {cure(asked.node)}")
+    if record.used_by and not hmac.compare_digest(record.used_by.encode(), asked.key_digest.encode()):
+        return Refuse(403, "UsedToken", f"another key has used this token; {cure(record.node)}")
+    if now >= record.expires:
+        return Refuse(410, "ExpiredToken", f"the token has expired; {cure(record.node)}")
+    if asked.node != record.node:
+        return Refuse(403, "OtherNode", f"the token is for node {record.node}; {cure(asked.node)}")
+    return Again() if record.used_by else Use()
+
+
+def cure(node: str) -> str:
+    """What a person can do, for a node's name that may be anything."""
+    return f"ask for a new token: {CREATE} {node if _NODE.fullmatch(node) else 'NAME'}"
