@@ -323,7 +323,8 @@ class MqttConnection:
 
     def _on_disconnect(self, _client: Any, _data: Any, flags: Any, reason: ReasonCode, _properties: Any) -> None:
         who = "broker disconnected" if flags.is_disconnect_packet_from_server else "connection lost"
-        self._lose(LinkLost(f"{who}: {reason}"))
+        said = self._client.trouble if self._client is not None else ""
+        self._lose(LinkLost(f"{who}: {said or reason}"))
 
     def _on_message(self, _client: Any, _data: Any, message: MQTTMessage) -> None:
         self.counts.received += 1
