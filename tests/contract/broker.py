@@ -28,10 +28,11 @@ def free_port() -> int:
 
 
 class Broker:
-    def __init__(self, folder: Path, tls: bool = False, extra: str = "", mutual: bool = False) -> None:
+    def __init__(self, folder: Path, tls: bool = False, extra: str = "", mutual: pki.Pair | None = None) -> None:
+        """`mutual`: the authority of a broker that demands certificates."""
         assert MOSQUITTO, "mosquitto is not installed"
         self.folder, self.port = folder, free_port()
-        self.authority: pki.Pair | None = None
+        self.authority = mutual
         self._process: subprocess.Popen[bytes] | None = None
         config = f"listener {self.port} 127.0.0.1\nallow_anonymous true\npersistence false\n{extra}\n"
         config = ("user root\n" if os.getuid() == 0 else "") + config
@@ -40,8 +41,8 @@ class Broker:
             self_signed(folder)
             config += f"certfile {folder}/cert.pem\nkeyfile {folder}/key.pem\n"
             self.tls = ssl.create_default_context(cafile=str(folder / "cert.pem"))
-        if mutual:
-            config += self._mutual()
+        if mutual is not None:
+            config += self._demanding(mutual)
             self.tls = self.client("hub")
         (folder / "mosquitto.conf").write_text(config)
         self.start()
@@ -61,12 +62,10 @@ class Broker:
             assert time.monotonic() < end, self.log()
             time.sleep(0.02)
 
-    def _mutual(self) -> str:
-        now = pki.utc_now()
-        self.authority = certificates.authority()
-        server = pki.issue(self.authority, "broker", (), ("localhost",), 10, now)
+    def _demanding(self, authority: pki.Pair) -> str:
+        server = pki.issue(authority, "broker", (), ("localhost",), 10, pki.utc_now())
         pki.save(server, self.folder / "cert.pem", self.folder / "key.pem")
-        (self.folder / "ca.pem").write_bytes(self.authority.certificate_pem)
+        (self.folder / "ca.pem").write_bytes(authority.certificate_pem)
         files = "".join(f"{key} {self.folder}/{key[:-4]}.pem\n" for key in ("cafile", "certfile", "keyfile"))
         names = "use_identity_as_username true\nuse_username_as_clientid true\n"
         return f"{files}require_certificate true\ntls_version tlsv1.3\n{names}"

@@ -39,7 +39,7 @@ LOOPS = ("asyncio", "uvloop")
 
 @pytest.fixture(params=["plain", "tls", "mutual"])
 def broker(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Broker]:
-    broker = Broker(tmp_path, tls=request.param == "tls", mutual=request.param == "mutual")
+    broker = Broker(tmp_path, tls=request.param == "tls", mutual=authority() if request.param == "mutual" else None)
     yield broker
     broker.stop()
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from contract.broker import MOSQUITTO, Broker
+from contract.certificates import authority
 from contract.stream_link import StreamLinkContract
 from contract.test_link_real import Site as LinkSite
 from patience import WAIT_S
@@ -20,7 +21,7 @@ pytestmark = pytest.mark.skipif(MOSQUITTO is None, reason="mosquitto is not inst
 
 @pytest.fixture(params=["plain", "mutual"])
 def broker(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Broker]:
-    broker = Broker(tmp_path, mutual=request.param == "mutual")
+    broker = Broker(tmp_path, mutual=authority() if request.param == "mutual" else None)
     yield broker
     broker.stop()
 

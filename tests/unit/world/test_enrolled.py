@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from contract.certificates import authority, digest, enrolled
+from contract.enrolling import NODE, Hub, problem, serving
 from skerry import identity
 from skerry.errors import LinkLost, NodeChanged
 from skerry.identity import IDENTITY, TOKEN
@@ -20,8 +21,6 @@ from skerry.wire.token import Token
 from skerry.world.clock import SystemClock
 from skerry.world.enrolled import Enrolment, Outcome
 from skerry.world.mqtt_values import MqttOptions
-
-from .enrolling import NODE, Hub, problem, serving
 
 OPTIONS = MqttOptions("", 0, NODE)
 STREAMS = MqttOptions("", 0, f"{NODE}.streams")

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from contract.certificates import authority, digest, pem
+from contract.enrolling import NODE, Hub, dripping, endless, mumbling, problem, secrets_of, serving, silent
 from skerry import identity
 from skerry.errors import EnrolmentFailed, EnrolmentRefused, SkerryError
 from skerry.identity import IDENTITY, PENDING, TOKEN, Enrolled
@@ -20,8 +21,6 @@ from skerry.wire import token as tokens
 from skerry.world import enrolment
 from skerry.world.device_key import KeysInFiles
 from skerry.world.enrolment import child, enrol
-
-from .enrolling import NODE, Hub, dripping, endless, mumbling, problem, secrets_of, serving, silent
 
 openssl = pytest.mark.skipif(shutil.which("openssl") is None, reason="openssl is not installed")
 pytestmark = openssl
