@@ -66,6 +66,12 @@ class Site:
         self._links.append(link)
         return link
 
+    async def hub_again(self) -> None:
+        """After a restart of the broker."""
+        await self.hub.close()
+        self.hub = MqttConnection(MqttOptions("localhost", self.broker.port, "hub", tls=self.broker.tls))
+        await self.hub.connect([up_topic("n1")])
+
     def options(self, client: str) -> MqttOptions:
         """Of a device: those of one that is enrolled are completed by its credentials."""
         tls = self.broker.tls if self.credentials is None else None
@@ -208,6 +214,22 @@ class TestWhoMay:
         link = MqttLink("n1", replace(site.options("n1"), tls=context))
         with pytest.raises(LinkLost, match="certificate"):
             await link.connect()
+
+    async def test_a_connection_after_another_resumes_its_session_and_is_the_same_device(self, site: Site) -> None:
+        link = site.link()
+        assert isinstance(link, MqttLink)
+        for resumed in (0, 1, 2):
+            await link.connect()
+            assert link.counts.resumed == resumed
+            await link.send(b"again")
+            assert await site.heard() == b"again"
+        site.broker.stop()
+        site.broker.start()  # whose keys of tickets are others: a full handshake
+        await site.hub_again()
+        await link.connect()
+        assert link.counts.resumed == 2
+        assert site.broker.log().count("as n1 ") == 4
+        await link.close()
 
     async def test_a_new_identity_is_taken_at_the_next_connection(self, site: Site) -> None:
         link = site.link()

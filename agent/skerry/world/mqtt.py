@@ -70,6 +70,7 @@ class MqttConnection:
                 self._alive()
             self._start(sock)
             await self._answer(self._connack, deadline - time.monotonic(), "CONNACK")
+            self.counts.resumed += self._dialer.remember(sock)
             if topics:
                 await self.subscribe(topics, deadline - time.monotonic())
         except BaseException as problem:
