@@ -97,10 +97,10 @@ def forget_used(folder: Path, used: Token) -> None:
 
 def token(path: Path) -> Token:
     """The token in a file. Raises Malformed, OSError."""
-    from skerry.wire.token import decode
-
     with path.open("rb") as file:
         data = file.read(4 * TOKEN_CHARS_MAX)
+    from skerry.wire.token import decode  # not where there is no such file, which is nearly always
+
     return decode(data.decode("utf-8-sig", "replace"))  # an editor of Windows begins a file with a mark
 
 
