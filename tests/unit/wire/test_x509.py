@@ -35,7 +35,7 @@ def named(*parts: tuple[reference.ObjectIdentifier, str]) -> reference.Name:
 @given(TIMES, st.timedeltas(timedelta(0), timedelta(days=300_000)), st.text("aå-.9", min_size=1, max_size=60))
 def test_name_and_times_are_those_that_cryptography_wrote(begins: datetime, span: timedelta, name: str) -> None:
     begins = begins.replace(microsecond=0)
-    ends = min(begins + span, datetime(9999, 12, 31)).replace(microsecond=0)
+    ends = (begins + min(span, datetime(9999, 12, 31) - begins)).replace(microsecond=0)
     der = made(named((NameOID.ORGANIZATION_NAME, "x"), (NameOID.COMMON_NAME, name)), begins, ends)
     seconds = [int(time.replace(tzinfo=timezone.utc).timestamp()) for time in (begins, ends)]
     assert read(der) == Certificate(name, *seconds)
