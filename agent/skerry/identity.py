@@ -133,10 +133,13 @@ def locked(folder: Path) -> Iterator[None]:
     except OSError as why:
         raise EnrolmentFailed(f"{folder}: {why.strerror}") from None
     try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as why:
+            busy = isinstance(why, BlockingIOError)
+            said = "another enrolment of this device is under way" if busy else f"{folder}: {why.strerror}"
+            raise EnrolmentFailed(said) from None
         yield
-    except BlockingIOError:
-        raise EnrolmentFailed("another enrolment of this device is under way") from None
     finally:
         os.close(lock)
 

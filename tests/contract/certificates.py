@@ -36,15 +36,20 @@ def digest(pair: pki.Pair) -> bytes:
 
 
 def signed(
-    by: pki.Pair, public_key: ec.EllipticCurvePublicKey, name: str, begins: datetime | None = None, days: int = 90
+    by: pki.Pair,
+    public_key: ec.EllipticCurvePublicKey,
+    name: str,
+    begins: datetime | None = None,
+    days: int = 90,
+    role: x509.ObjectIdentifier = ExtendedKeyUsageOID.CLIENT_AUTH,
 ) -> str:
-    """A client's certificate for somebody's key, in PEM."""
+    """A certificate for somebody's key, a client's if `role` says nothing else, in PEM."""
     begins = begins or pki.utc_now() - pki.CLOCK_SKEW
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
     builder = x509.CertificateBuilder().subject_name(subject).issuer_name(by.certificate.subject)
     builder = builder.public_key(public_key).serial_number(x509.random_serial_number())
     builder = builder.not_valid_before(begins).not_valid_after(begins + timedelta(days=days))
-    builder = builder.add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.CLIENT_AUTH]), critical=False)
+    builder = builder.add_extension(x509.ExtendedKeyUsage([role]), critical=False)
     return builder.sign(by.key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM).decode()
 
 

@@ -11,11 +11,13 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from datetime import datetime
 from pathlib import Path
 
 from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from contract.certificates import TOKEN_NAME, authority, digest, pem, signed
 from skerry.wire import enrolment, token
@@ -54,6 +56,8 @@ class Hub:
         self.authority = authority()
         self.answer: Answer = issue
         self.script: Callable[[ssl.SSLSocket], None] | None = None
+        self.begins: datetime | None = None  # of the certificates that it gives
+        self.role = ExtendedKeyUsageOID.CLIENT_AUTH
         self.ca_shown = pem(self.authority)
         self.asked: list[Asked] = []
         self.connections = 0
@@ -75,7 +79,8 @@ class Hub:
         key = x509.load_pem_x509_csr(request.csr.encode()).public_key()
         assert isinstance(key, ec.EllipticCurvePublicKey)
         assert isinstance(key.curve, ec.SECP256R1)
-        own, streams = (signed(self.authority, key, name) for name in (self.node, self.streams))
+        names = (self.node, self.streams)
+        own, streams = (signed(self.authority, key, name, self.begins, role=self.role) for name in names)
         return Issued(self.node, own, streams, pem(self.authority), self.broker, f"https://127.0.0.1:{self.port}")
 
     def changed(self, **changes: str) -> Answer:

@@ -134,6 +134,8 @@ class Enrolment:
     def _found(self, client: str) -> tuple[str, int, ssl.SSLContext]:
         if identity.mark(self._folder, TOKEN):
             self._enrol()
+        else:
+            self._problem = ""
         mark = identity.mark(self._folder, IDENTITY)
         if not mark:
             raise LinkLost(f"not enrolled: {self._problem or CURE}")

@@ -42,7 +42,7 @@ from skerry.wire.token import Token
 from skerry.world import tls
 from skerry.world.device_key import KeysInFiles
 
-ASK_ANEW = "ask the hub for a new one: skerry-hub token create NODE"
+ANEW = "skerry-hub token create NODE"
 # Of these the hub says that they cannot change by asking again; 429 and all of 5xx can.
 FINAL = frozenset((400, 401, 403, 404, 409, 410, 413, 422))
 CLOCK = frozenset((9, 10))  # X509_V_ERR_CERT_NOT_YET_VALID, X509_V_ERR_CERT_HAS_EXPIRED
@@ -145,7 +145,7 @@ class Hub:
             if hashlib.sha256(der).digest() == digest:
                 return ssl.DER_cert_to_PEM_cert(der)
         why = "has another authority than the token's: it is not the hub that made the token, or somebody is in between"
-        raise EnrolmentRefused(f"{self}: {why}; if the hub is a new one, {ASK_ANEW}")
+        raise EnrolmentRefused(f"{self}: {why}; a hub that was set up anew wants a new token: {ANEW}")
 
     def enroll(self, ca: str, request: Request) -> Issued:
         """Raises EnrolmentRefused, EnrolmentFailed."""

@@ -8,9 +8,11 @@ import ssl
 import stat
 from collections.abc import Iterator
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from contract.certificates import authority, digest, pem
 from contract.enrolling import NODE, Hub, dripping, endless, mumbling, problem, secrets_of, serving, silent
@@ -21,6 +23,7 @@ from skerry.wire import token as tokens
 from skerry.world import enrolment
 from skerry.world.device_key import KeysInFiles
 from skerry.world.enrolment import child, enrol
+from skerry_hub import pki
 
 openssl = pytest.mark.skipif(shutil.which("openssl") is None, reason="openssl is not installed")
 pytestmark = openssl
@@ -201,6 +204,18 @@ def test_certificates_of_another_authority_are_refused(hub: Hub, folder: Path) -
     hub.answer = hub.changed(ca=hub.ca_shown)
     with pytest.raises(EnrolmentRefused, match="no broker would take"):
         enrol(folder, right, KeysInFiles())
+
+
+@pytest.mark.parametrize("days", [-400, 400])
+def test_certificates_that_are_not_valid_by_this_boards_clock_are_taken(hub: Hub, folder: Path, days: int) -> None:
+    """A board that starts in the past holds all of them for ones of the future; the broker's clock is what counts."""
+    hub.begins = pki.utc_now() + timedelta(days=days)
+    assert run(folder, hub).issued.node == NODE
+
+
+def test_a_certificate_that_is_a_servers_is_refused(hub: Hub, folder: Path) -> None:
+    hub.role = ExtendedKeyUsageOID.SERVER_AUTH
+    fails(folder, hub, EnrolmentRefused, "no broker would take: unsuitable certificate purpose")
 
 
 def test_a_broker_that_is_none_is_refused(hub: Hub, folder: Path) -> None:
