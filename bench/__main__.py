@@ -10,7 +10,7 @@ from pathlib import Path
 
 from bench.report import Row, progress, table, write
 
-GROUPS = ("wire", "journal", "native", "streams", "hub", "pods", "footprint")
+GROUPS = ("wire", "journal", "native", "trust", "streams", "hub", "pods", "footprint")
 OUT = Path(__file__).with_name("out")
 
 

@@ -3,11 +3,11 @@ _skerry() {
 	local word=${COMP_WORDS[COMP_CWORD]} before=${COMP_WORDS[COMP_CWORD-1]} command=${COMP_WORDS[1]} words
 	COMPREPLY=()
 	case $before in
-	--config) mapfile -t COMPREPLY < <(compgen -f -- "$word"); return ;;
+	--config | --token-file) mapfile -t COMPREPLY < <(compgen -f -- "$word"); return ;;
 	--output | -o) mapfile -t COMPREPLY < <(compgen -W "text json" -- "$word"); return ;;
 	esac
 	if ((COMP_CWORD == 1)); then
-		words="run status explain get logs exec restart doctor --help --version"
+		words="run status explain get logs exec restart enroll doctor --help --version"
 	else
 		case $command in
 		run) words="--help --config" ;;
@@ -15,6 +15,7 @@ _skerry() {
 		logs) words="--help --config --container --follow --previous --tail --since --timestamps" ;;
 		exec) words="--help --config --container --stdin --tty" ;;
 		restart) words="--help --config" ;;
+		enroll) words="--help --config --token-file --check --force" ;;
 		*) return ;;
 		esac
 		case $command in

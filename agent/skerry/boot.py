@@ -15,9 +15,9 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from skerry import __version__
+from skerry import __version__, identity
 from skerry.config import Config, listen_address
-from skerry.errors import StoreBroken
+from skerry.errors import NodeChanged, StoreBroken
 from skerry.journal.journal import Journal
 from skerry.journal.recovery import recover
 from skerry.limits import CONTAINER_LOG_BYTES_MAX
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from skerry.world.store import Opened
 
 ServeMetrics = Callable[[Journal, DeviceSession, Counters, StreamCounts], Coroutine[Any, Any, None]]
-EXIT_BROKEN = 70  # the journal failed under us: start again through recovery
+EXIT_BROKEN = 70  # the journal failed under us, or the device has another name now: start again
 
 
 def log(line: str) -> None:
@@ -88,6 +88,9 @@ async def _main(config: Config, opened: Opened) -> int:
     except StoreBroken as why:
         log(f"journal: {why}; starting again")
         return EXIT_BROKEN
+    except NodeChanged as why:
+        log(f"enrolment: {why}; starting again")
+        return EXIT_BROKEN
     finally:
         opened.store.close()
 
@@ -98,8 +101,6 @@ def _seams(config: Config) -> tuple[Clock, Entropy, Host, Runtime, Link | None]:
     from skerry.world.entropy import SystemEntropy
     from skerry.world.first_writes import FirstWrites
     from skerry.world.host import Host as SystemHost
-    from skerry.world.link import MqttLink
-    from skerry.world.mqtt_values import MqttOptions
     from skerry.world.volumes import Volumes
 
     clock = SystemClock()
@@ -115,8 +116,16 @@ def _seams(config: Config) -> tuple[Clock, Entropy, Host, Runtime, Link | None]:
         open_log=_open_log,
         writes=FirstWrites(),
     )
-    if not config.broker_host:
-        return clock, SystemEntropy(), host, runtime, None
+    entropy = SystemEntropy()
+    return clock, entropy, host, runtime, _link(config, clock, entropy)
+
+
+def _link(config: Config, clock: Clock, entropy: Entropy) -> Link | None:
+    """None: this device belongs to no hub, and nothing looks for one."""
+    from skerry.world.link import MqttLink
+    from skerry.world.mqtt_values import MqttOptions
+
+    enrolling = [name for name in (identity.IDENTITY, identity.TOKEN) if identity.mark(config.data_dir, name)]
     options = MqttOptions(
         host=config.broker_host,
         port=config.broker_port,
@@ -124,7 +133,18 @@ def _seams(config: Config) -> tuple[Clock, Entropy, Host, Runtime, Link | None]:
         keepalive_s=config.keepalive_s,
         insecure=config.insecure,
     )
-    return clock, SystemEntropy(), host, runtime, MqttLink(config.node, options)
+    if config.broker_host and not config.broker_tls:
+        if enrolling:
+            log(f"{config.data_dir / enrolling[-1]} is not used: the configured broker is one in clear (mqtt://)")
+        return MqttLink(config.node, options)
+    if not config.broker_tls and not enrolling:
+        return None
+    from skerry.wire.broker import BrokerAddress
+    from skerry.world.enrolled import Enrolment
+
+    address = BrokerAddress(config.broker_host, config.broker_port, True) if config.broker_tls else None
+    credentials = Enrolment(config.data_dir, config.node, config.node_given, address, clock, entropy, log)
+    return MqttLink(config.node, options, credentials)
 
 
 def _streaming(config: Config, link: Link | None, journal: Journal) -> Streaming | None:
@@ -231,7 +251,8 @@ async def serve(
             serving = streams_loop(dials, streaming.link, targets, clock, log, counters, streams, crypto)
             loops.append(asyncio.ensure_future(serving))
     loops += [asyncio.ensure_future(metrics(journal, session, counters, streams))] if metrics is not None else []
-    log(f"skerry {__version__}: {node} is up" + ("" if link else "; no broker is set, so it has no hub"))
+    alone = "" if link else "; it is not enrolled and no broker is set, so it has no hub"
+    log(f"skerry {__version__}: {node} is up{alone}")
     try:
         await _until(stop, loops)
     finally:

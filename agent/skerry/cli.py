@@ -1,5 +1,7 @@
-"""`skerry run|status|explain|get|logs|exec|restart|doctor`: arguments in, one exit code out. Data goes to standard
-output, one line of trouble to standard error, never a traceback."""
+"""`skerry run|status|explain|get|logs|exec|restart|enroll|doctor`: arguments in, one exit code out.
+
+Data goes to standard output, one line of trouble to standard error, never a traceback.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from skerry import __version__
-from skerry.errors import ConfigInvalid, SkerryError
+from skerry.errors import ConfigInvalid, EnrolmentRefused, SkerryError
 
 DEFAULT_CONFIG = "/etc/skerry/config.toml"
 
@@ -33,6 +35,11 @@ def main(argv: Sequence[str] | None = None) -> int:
             report = doctor.examine(config)
             _show(report, args.output)
             return 0 if report["good"] else 1
+        if args.command == "enroll":
+            from skerry import enroll
+
+            print(enroll.run(config, args))
+            return 0
         if args.command in ("logs", "exec", "restart"):
             from skerry import by_hand
 
@@ -47,7 +54,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         report = inspect_journal.COMMANDS[args.command](config, args)
         _show(report, args.output)
         return 0
-    except ConfigInvalid as why:
+    except (ConfigInvalid, EnrolmentRefused) as why:
         print(f"skerry: {why}", file=sys.stderr)
         return 2
     except SkerryError as why:
@@ -68,8 +75,9 @@ def _arguments() -> argparse.ArgumentParser:
     explain = commands.add_parser("explain", help="what was decided for a pod and why, from the journal")
     explain.add_argument("pod", metavar="POD", help="NAME, NAMESPACE/NAME or uid")
     by_hand = _by_hand(commands)
+    enroll = _enroll(commands)
     doctor = commands.add_parser("doctor", help="whether this board is fit to run pods, and what would cure it")
-    for command in (run, status, explain, doctor, *by_hand):
+    for command in (run, status, explain, enroll, doctor, *by_hand):
         command.add_argument("--config", default=config, metavar="F", help=f"default {config}")
     for command in (status, explain, doctor, by_hand[0]):
         command.add_argument("-o", "--output", choices=("text", "json"), default="text")
@@ -96,6 +104,15 @@ def _by_hand(commands: Any) -> list[argparse.ArgumentParser]:
     run.add_argument("-t", "--tty", action="store_true", help="with a terminal")
     run.add_argument("argv", nargs="+", metavar="COMMAND", help="the command and its arguments, after --")
     return [get, logs, run, restart]
+
+
+def _enroll(commands: Any) -> argparse.ArgumentParser:
+    enroll: argparse.ArgumentParser = commands.add_parser("enroll", help="make this device one of a hub, by a token")
+    enroll.add_argument("token", nargs="?", metavar="TOKEN", help="the line that skerry-hub token create printed")
+    enroll.add_argument("--token-file", metavar="F", help="a file with that line, which ps does not show; - is stdin")
+    enroll.add_argument("--check", action="store_true", help="only say what it is for, and whether it may be used")
+    enroll.add_argument("--force", action="store_true", help="also where this device is enrolled under another name")
+    return enroll
 
 
 def _count(text: str) -> int | None:

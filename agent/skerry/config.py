@@ -1,4 +1,5 @@
-"""The device's configuration: one TOML file, read once into one frozen value. Decides bounds; opens nothing else.
+"""The device's configuration: one TOML file, read once into one frozen value. Decides bounds; of other files it only
+asks who this device was enrolled as.
 
 `KEYS` is the whole list, and docs/configuration.md is generated from it.
 """
@@ -9,14 +10,16 @@ import importlib
 import os
 import re
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
-from skerry.errors import ConfigInvalid
+from skerry.errors import ConfigInvalid, Malformed
+from skerry.identity import IDENTITY, node_of
 from skerry.limits import CONTAINER_LOG_BYTES_MAX, KIB, MIB, MQTT_KEEPALIVE_S, NAME_CHARS_MAX
 from skerry.model.streams import STREAMS_SUFFIX
+from skerry.wire.broker import BrokerAddress, broker_address
 
 FILE_BYTES_MAX = 64 * KIB
 _LABEL = r"[a-z0-9]([-a-z0-9]*[a-z0-9])?"
@@ -37,9 +40,19 @@ class KeySpec:
 
 
 KEYS = (
-    KeySpec("node", str, "", "DNS name", "name of the Node object at the hub; if not set, the host's name"),
-    KeySpec("broker", str, "", "URL", "where the MQTT broker is: mqtt://HOST:PORT; if not set, no hub is looked for"),
-    KeySpec("insecure", bool, False, "", "allow a broker beyond loopback without TLS, as in a closed test network"),
+    KeySpec(
+        "node", str, "", "DNS name",
+        "name of the Node object at the hub; if not set, the one that this device is enrolled as, else the host's name",
+    ),
+    KeySpec(
+        "broker", str, "", "URL",
+        "the MQTT broker: mqtts://HOST:PORT, or mqtt://HOST:PORT in clear on this machine; if not set, the one that"
+        " enrolment gave, else no hub is looked for",
+    ),
+    KeySpec(
+        "insecure", bool, False, "",
+        "allow a broker in clear beyond loopback, and exec, attach and port-forward, as in a closed test network",
+    ),
     KeySpec("data_dir", str, "/var/lib/skerry", "path", "journal and volumes on disk"),
     KeySpec("run_dir", str, "/run/skerry", "path", "volumes in memory; emptied by a boot"),
     KeySpec("log_dir", str, "/var/log/pods", "path", "container logs, in CRI's layout"),
@@ -61,8 +74,10 @@ KEYS = (
 @dataclass(frozen=True, slots=True)
 class Config:
     node: str
-    broker_host: str  # empty: this device has not joined a hub
+    node_given: bool  # by the file, so that no token may give another
+    broker_host: str  # empty: the one that enrolment gave, or none
     broker_port: int
+    broker_tls: bool
     insecure: bool
     data_dir: Path
     run_dir: Path
@@ -86,7 +101,7 @@ def load(path: Path) -> Config:
             data = file.read(FILE_BYTES_MAX + 1)
         if len(data) > FILE_BYTES_MAX:
             raise ConfigInvalid(str(path), f"is larger than {FILE_BYTES_MAX} bytes")
-        return parse(tomllib.loads(data.decode()), os.uname().nodename)
+        return parse(tomllib.loads(data.decode()), os.uname().nodename, node_of)
     except OSError as why:
         raise ConfigInvalid(str(path), why.strerror or "cannot be read") from None
     except UnicodeDecodeError as why:
@@ -97,29 +112,43 @@ def load(path: Path) -> Config:
         raise ConfigInvalid(str(path), "is nested too deeply") from None
 
 
-def parse(said: dict[str, Any], host_name: str = "") -> Config:
-    """A Config from the file's keys. Raises ConfigInvalid."""
+def parse(
+    said: dict[str, Any], host_name: str = "", enrolled: Callable[[Path], tuple[str, str]] = lambda _: ("", "")
+) -> Config:
+    """A Config from the file's keys. `enrolled` gives the node that the device of a data_dir is enrolled as and which
+    file says so, as identity.node_of. Raises ConfigInvalid."""
     known = {key.name: key for key in KEYS}
     for name in said:
         if name not in known:
             shown = name if name.isprintable() else repr(name)
             raise ConfigInvalid(shown, f"no such key; there are {', '.join(sorted(known))}")
     values = {key.name: _value(key, said.get(key.name)) for key in KEYS}
-    node = values["node"] = values["node"] if "node" in said else host_name.lower()
-    if len(node) > NAME_CHARS_MAX or not _NODE_NAME.fullmatch(node):
-        whose = "" if "node" in said else "is not set, and the host's name "
-        raise ConfigInvalid("node", f"{whose}{node!r} is not a Kubernetes node name (RFC 1123)")
-    if node.endswith(STREAMS_SUFFIX):
-        raise ConfigInvalid("node", f"{node!r} ends in {STREAMS_SUFFIX}, which is kept for a device's streams")
-    broker = values.pop("broker")
-    host, port = _broker(broker) if "broker" in said else ("", 0)
     for name in ("data_dir", "run_dir", "log_dir", "manifests_dir", "containerd_socket"):
         if not values[name].startswith("/"):
             raise ConfigInvalid(name, "must be absolute")
         values[name] = Path(values[name])
+    values["node"] = _node(said, values, host_name.lower(), *enrolled(values["data_dir"]))
+    del values["broker"]
+    broker = _broker(said["broker"]) if "broker" in said else BrokerAddress("", 0, False)
     if "metrics_listen" in said:
         listen_address(values["metrics_listen"], values["insecure"])
-    return Config(broker_host=host, broker_port=port, **values)
+    return Config(
+        node_given="node" in said, broker_host=broker.host, broker_port=broker.port, broker_tls=broker.tls, **values
+    )
+
+
+def _node(said: dict[str, Any], values: dict[str, Any], host_name: str, enrolled: str, by: str) -> str:
+    node: str = values["node"] if "node" in said else enrolled or host_name
+    if len(node) > NAME_CHARS_MAX or not _NODE_NAME.fullmatch(node):
+        other = f"that of {by}" if by else "the host's name"
+        whose = "" if "node" in said else f"is not set, and {other} "
+        raise ConfigInvalid("node", f"{whose}{node!r} is not a Kubernetes node name (RFC 1123)")
+    if node.endswith(STREAMS_SUFFIX):
+        raise ConfigInvalid("node", f"{node!r} ends in {STREAMS_SUFFIX}, which is kept for a device's streams")
+    if by == IDENTITY and node != enrolled:
+        cure = "take the key away, or enrol the device anew (skerry enroll --force)"
+        raise ConfigInvalid("node", f"{node!r} is set, and this device is enrolled as {enrolled!r}: {cure}")
+    return node
 
 
 def _toml() -> Any:
@@ -139,17 +168,11 @@ def _value(key: KeySpec, value: Any) -> Any:
     return value
 
 
-def _broker(url: str) -> tuple[str, int]:
-    """Host and port; anything else in the URL would be ignored in silence, so it is refused."""
+def _broker(url: str) -> BrokerAddress:
     try:
-        parts = urlsplit(url)
-        port = 1883 if parts.port is None else parts.port
-    except ValueError as why:
+        return broker_address(url)
+    except Malformed as why:
         raise ConfigInvalid("broker", str(why)) from None
-    more = parts.username is not None or parts.password is not None or parts.query or parts.fragment
-    if parts.scheme != "mqtt" or not parts.hostname or port == 0 or parts.path not in ("", "/") or more:
-        raise ConfigInvalid("broker", "must be mqtt://HOST:PORT and nothing else")  # it may hold a password: not shown
-    return parts.hostname, port
 
 
 def listen_address(text: str, insecure: bool) -> tuple[str, int]:

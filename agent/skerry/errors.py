@@ -48,11 +48,24 @@ class LimitExceeded(SkerryError):
         self.limit, self.bound, self.got = limit, bound, got
 
 
+class EnrolmentRefused(SkerryError):
+    """This token does not enrol this device, and asking again with it cannot help: it was used or has expired, it is
+    another node's, or who answers is not the hub that made it. `str()` has the cure and nothing that is secret."""
+
+
 # --- the world failed; every one of these is retried with jitter ------------------------------------------------------
 
 
 class LinkLost(SkerryError):
     """The MQTT connection is gone, was refused or did not come up in time."""
+
+
+class EnrolmentFailed(SkerryError):
+    """An enrolment came to nothing for now: the hub is away, has trouble of its own, or the disk is full."""
+
+
+class KeyFailed(SkerryError):
+    """The device's key cannot be made, read or used, or a certificate is not for it. Never has a part of the key."""
 
 
 class StreamBroken(SkerryError):
@@ -116,3 +129,14 @@ class StoreBusy(SkerryError):
     def __init__(self, folder: str, pid: int) -> None:
         super().__init__(f"journal {folder}: in use by process {pid or 'unknown'}")
         self.folder, self.pid = folder, pid
+
+
+# --- who the device is ------------------------------------------------------------------------------------------------
+
+
+class IdentityBroken(SkerryError):
+    """The file of an enrolled device cannot be read. Only a new token helps."""
+
+
+class NodeChanged(SkerryError):
+    """The device was enrolled under another name than it runs under: the process ends and starts again with it."""

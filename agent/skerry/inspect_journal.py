@@ -9,9 +9,10 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
+from skerry import identity
 from skerry.boot import journal_folder
 from skerry.config import Config
-from skerry.errors import ConfigInvalid, Malformed, SkerryError
+from skerry.errors import ConfigInvalid, IdentityBroken, Malformed, SkerryError
 from skerry.journal.record import (
     BOOT_ID,
     DESIRED,
@@ -34,6 +35,7 @@ from skerry.journal.record import (
 from skerry.model.desired import Desired, Key, Kind, Object
 from skerry.model.manifest import RefusedPod, read_pod
 from skerry.model.report import PodStatus, ReportKind
+from skerry.wire import x509
 from skerry.wire.codec import decode
 from skerry.wire.report import decode_report
 from skerry.world.store import ENV, LmdbReader, open_reader
@@ -103,10 +105,26 @@ def status(config: Config, _args: argparse.Namespace) -> Report:
         "outbox": waiting,
         "pods": pods,
     }
+    enrolled = _enrolment(config)
+    if enrolled is not None:
+        data["enrolment"] = {"broker": enrolled[0], "certificateEnds": enrolled[1]}
     head = f"{config.node}: generation {desired.generation}, {len(desired.objects)} objects, {waiting} reports to send"
     rows: list[tuple[str, ...]] = [("POD", "PHASE", "RESTARTS", "REASON")]
     rows += [(p["name"], p["phase"], str(p["restarts"]), p["reason"]) for p in pods]
-    return {"data": data, "lines": [head, *table(rows)]}
+    more = [f"enrolled at {enrolled[0]}, certificate valid until {enrolled[1]}"] if enrolled is not None else []
+    return {"data": data, "lines": [head, *more, *table(rows)]}
+
+
+def _enrolment(config: Config) -> tuple[str, str] | None:
+    """Broker and the end of the certificate, of a device that is enrolled as far as can be told; doctor says more."""
+    try:
+        enrolled = identity.read(config.data_dir)
+        if enrolled is None:
+            return None
+        ends = x509.read(x509.pem_blocks(enrolled.issued.certificate)[0]).ends
+    except (IdentityBroken, Malformed, OSError):
+        return None
+    return enrolled.issued.broker, time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(ends))
 
 
 def explain(config: Config, args: argparse.Namespace) -> Report:

@@ -50,6 +50,7 @@ PACKET_BYTES_MAX = FRAME_BYTES_MAX + 64 * KIB  # one MQTT packet with its topic 
 PING_TIMEOUT_S = 30.0  # a PINGREQ that stays unanswered this long means that the broker is gone
 LOG_BURST_LINES = 20  # lines that the link may log at once
 LOG_REFILL_S = 60.0  # and after those one each this
+LINK_REASONS_MAX = 16  # reasons why there is no connection, each told once until there is one
 CLOSE_TIMEOUT_S = 2.0  # to write the farewell and the DISCONNECT
 
 # --- protected frames (wire/cose, wire/guard) -------------------------------------------------------------------------
@@ -69,6 +70,14 @@ TOKEN_CHARS_MAX = 1_024  # a token's line
 TOKEN_SECRET_BYTES = 16
 ENROL_BYTES_MAX = 64 * KIB  # one body, either way: a request, or certificates with the authorities above them
 ENROL_TIMEOUT_S = 30.0  # one exchange with the hub, DNS to last byte
+ENROL_REACH_S = 5.0  # to learn that the hub cannot be reached at all, before a process is started to ask it
+ENROL_WHOLE_S = 120.0  # a whole enrolment: two exchanges, and the key
+ENROL_RETRY_S = (30.0, 3_600.0)  # a new token that brings nothing, on a device that has an identity
+ENROL_REFUSED_S = (600.0, 21_600.0)  # a token that was refused; another one in its place is tried at once
+IDENTITY_BYTES_MAX = ENROL_BYTES_MAX + 16 * KIB  # the file of an enrolled device
+COMMON_NAME_CHARS_MAX = 64  # RFC 5280 appendix A.1, ub-common-name
+OPENSSL_TIMEOUT_S = 20.0  # one run of the openssl command; a board that has just booted waits for entropy
+PEM_BYTES_MAX = 16 * KIB  # a key or a request that it prints
 
 # --- streams: logs, exec, attach, port-forward (loops/streams, loops/mux) ---------------------------------------------
 STREAM_CHUNK_BYTES = 16 * KIB  # data in one Data frame: how long others wait for their turn

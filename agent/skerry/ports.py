@@ -84,7 +84,8 @@ class Link(Protocol):
     """The MQTT connection of one device. May lose everything after the last ack, may hang, repeat, reorder."""
 
     async def connect(self) -> None:
-        """Connect and subscribe; done within CONNECT_TIMEOUT_S. Raises LinkLost. Never blocks the event loop."""
+        """Connect and subscribe; done within CONNECT_TIMEOUT_S, on a device that has a token to enrol with within
+        ENROL_WHOLE_S more. Raises LinkLost. Never blocks the event loop."""
 
     async def recv(self) -> Inbound:
         """The next frame. Raises LinkLost once the connection is gone. What is over PAYLOAD_BYTES_MAX is
@@ -162,6 +163,40 @@ class Store(Protocol):
 
     def close(self) -> None:
         """Idempotent. Waits for commits under way."""
+
+
+class TakesCertificate(Protocol):
+    """The part of ssl.SSLContext that a key needs."""
+
+    def load_cert_chain(self, certfile: str) -> None:
+        """Key and certificates in one file in PEM. Raises ssl.SSLError."""
+
+
+class DeviceKey(Protocol):
+    """This device's private key: ECDSA P-256. It blocks, a board that has just booted for seconds: not on the event
+    loop."""
+
+    @property
+    def kept(self) -> str:
+        """What `DeviceKeys.again` makes it of, to be kept in a file of mode 0600: the key itself, or where a TPM has
+        it. A secret, and text."""
+
+    def csr(self, common_name: str) -> str:
+        """A certificate request in PEM (RFC 2986), signed with it. Raises KeyFailed."""
+
+    def load_into(self, context: TakesCertificate, chain: str) -> None:
+        """Let `context` prove with it that it is whom the first certificate of `chain` (PEM) names. Raises KeyFailed,
+        also where the certificate is for another key."""
+
+
+class DeviceKeys(Protocol):
+    """Where this device's keys come from: a file, later a TPM."""
+
+    def new(self) -> DeviceKey:
+        """A key that nobody has had. Raises KeyFailed."""
+
+    def again(self, kept: str) -> DeviceKey:
+        """The key of which `kept` was kept. Whether it can be used shows when it is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -360,6 +395,8 @@ __all__ = [
     "Clock",
     "Container",
     "ContainerSpec",
+    "DeviceKey",
+    "DeviceKeys",
     "Duplex",
     "Entropy",
     "FilesVolume",
@@ -375,5 +412,6 @@ __all__ = [
     "RuntimeStreams",
     "Store",
     "StreamLink",
+    "TakesCertificate",
     "VolumeFile",
 ]

@@ -1,4 +1,5 @@
-"""The Link contract on MqttLink with a real mosquitto, with and without TLS, on asyncio and on uvloop.
+"""The Link contract on MqttLink with a real mosquitto, without TLS, with it, and with certificates on both sides, on
+asyncio and on uvloop.
 
 The hub's side is MqttConnection, as in the real hub; what the broker counts is read from a tap between the two.
 """
@@ -6,17 +7,26 @@ The hub's side is MqttConnection, as in the real hub; what the broker counts is 
 from __future__ import annotations
 
 import asyncio
+import re
+import ssl
 from collections.abc import AsyncIterator, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from contract.broker import MOSQUITTO, Broker, free_port
+from contract.certificates import authority, credentials, enrolled, pem
 from contract.link import LinkContract
 from patience import WAIT_S
+from skerry import identity
 from skerry.errors import LinkLost
 from skerry.limits import INBOX_FRAMES_MAX, PAYLOAD_BYTES_MAX
 from skerry.ports import Link
+from skerry.wire.broker import BrokerAddress
+from skerry.world.clock import SystemClock
+from skerry.world.enrolled import Enrolment
+from skerry.world.entropy import SystemEntropy
 from skerry.world.link import MqttLink, down_topic, up_topic
 from skerry.world.mqtt import MqttConnection
 from skerry.world.mqtt_values import MqttOptions
@@ -27,9 +37,9 @@ pytestmark = pytest.mark.skipif(MOSQUITTO is None, reason="mosquitto is not inst
 LOOPS = ("asyncio", "uvloop")
 
 
-@pytest.fixture(params=["plain", "tls"])
+@pytest.fixture(params=["plain", "tls", "mutual"])
 def broker(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Broker]:
-    broker = Broker(tmp_path, tls=request.param == "tls")
+    broker = Broker(tmp_path, tls=request.param == "tls", mutual=authority() if request.param == "mutual" else None)
     yield broker
     broker.stop()
 
@@ -38,11 +48,12 @@ class Site:
     """Device and hub at one broker; the device goes through a proxy, which can be cut."""
 
     def __init__(self, broker: Broker) -> None:
-        self._broker = broker
+        self.broker = broker
         self._proxy: asyncio.Server | None = None
-        self._port = free_port()
+        self.port = free_port()
         self._pipes: list[asyncio.StreamWriter] = []
         self._links: list[MqttLink] = []
+        self.credentials = self._enrol() if broker.authority is not None else None
         self.hub = MqttConnection(MqttOptions("localhost", broker.port, "hub", tls=broker.tls, inbox_max=1000))
 
     async def start(self) -> None:
@@ -51,9 +62,24 @@ class Site:
         await self.mend()
 
     def link(self) -> Link:
-        link = MqttLink("n1", MqttOptions("localhost", self._port, "n1", tls=self._broker.tls, connect_timeout_s=20))
+        link = MqttLink("n1", self.options("n1"), self.credentials)
         self._links.append(link)
         return link
+
+    async def hub_again(self) -> None:
+        """After a restart of the broker."""
+        await self.hub.close()
+        self.hub = MqttConnection(MqttOptions("localhost", self.broker.port, "hub", tls=self.broker.tls))
+        await self.hub.connect([up_topic("n1")])
+
+    def options(self, client: str) -> MqttOptions:
+        """Of a device: those of one that is enrolled are completed by its credentials."""
+        tls = self.broker.tls if self.credentials is None else None
+        return MqttOptions("localhost", self.port, client, tls=tls, connect_timeout_s=20)
+
+    def _enrol(self) -> Enrolment:
+        self.broker.enrol(self.broker.folder, "n1")
+        return credentials(self.broker.folder, "n1", self.port)
 
     async def say(self, frame: bytes) -> None:
         await self.hub.publish(down_topic("n1"), frame)
@@ -66,7 +92,7 @@ class Site:
         link sends now, it has had every acknowledgement before."""
         await self._links[-1].send(b"until here")
         assert await self.heard() == b"until here"
-        log = self._broker.log()
+        log = self.broker.log()
         life = log[log.rindex("as n1 ") :]
         return life.count("Sending PUBLISH to n1 ") - life.count("Received PUBACK from n1 ")
 
@@ -78,10 +104,10 @@ class Site:
         self._pipes.clear()
 
     async def mend(self) -> None:
-        self._proxy = await asyncio.start_server(self._serve, "127.0.0.1", self._port)
+        self._proxy = await asyncio.start_server(self._serve, "127.0.0.1", self.port)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        there, back = await asyncio.open_connection("127.0.0.1", self._broker.port)
+        there, back = await asyncio.open_connection("127.0.0.1", self.broker.port)
         self._pipes += [writer, back]
         await asyncio.gather(_pump(reader, back), _pump(there, writer), return_exceptions=True)
 
@@ -146,3 +172,70 @@ class TestMqttLink(LinkContract):
         link = MqttLink("n1", MqttOptions("127.0.0.1", free_port(), "n1", connect_timeout_s=20))
         with pytest.raises(LinkLost):
             await link.connect()
+
+
+@pytest.mark.parametrize("broker", ["mutual"], indirect=True)
+class TestWhoMay:
+    """What a broker that demands certificates lets in, and whom it takes a device for."""
+
+    async def test_a_device_is_who_its_certificate_says_whatever_it_calls_itself(self, site: Site) -> None:
+        link = MqttLink("n1", site.options("n2"), site.credentials)
+        await link.connect()
+        await site.say(b"for n1")
+        assert (await asyncio.wait_for(link.recv(), WAIT_S)).frame == b"for n1"
+        assert "as n1 " in site.broker.log()
+        assert "as n2 " not in site.broker.log()
+        await link.close()
+
+    async def test_a_certificate_of_another_authority_is_refused(self, site: Site) -> None:
+        ours = site.broker.authority
+        assert ours is not None
+        other = enrolled(authority(), "n1")
+        identity.write(site.broker.folder, replace(other, issued=replace(other.issued, ca=pem(ours))))
+        link = site.link()
+        with pytest.raises(LinkLost, match="certificate"):
+            await link.connect()
+
+    async def test_a_broker_of_another_authority_is_refused(self, site: Site) -> None:
+        identity.write(site.broker.folder, enrolled(authority(), "n1"))
+        link = site.link()
+        with pytest.raises(LinkLost, match="certificate verify failed"):
+            await link.connect()
+
+    async def test_a_broker_of_another_name_is_refused(self, site: Site) -> None:
+        address = BrokerAddress("127.0.0.1", site.port, True)
+        elsewhere = Enrolment(site.broker.folder, "n1", False, address, SystemClock(), SystemEntropy(), print)
+        link = MqttLink("n1", site.options("n1"), elsewhere)
+        with pytest.raises(LinkLost, match=re.escape("not valid for '127.0.0.1'")):
+            await link.connect()
+
+    async def test_nobody_comes_in_without_a_certificate(self, site: Site) -> None:
+        context = ssl.create_default_context(cafile=str(site.broker.folder / "ca.pem"))
+        link = MqttLink("n1", replace(site.options("n1"), tls=context))
+        with pytest.raises(LinkLost, match="certificate"):
+            await link.connect()
+
+    async def test_a_connection_after_another_resumes_its_session_and_is_the_same_device(self, site: Site) -> None:
+        link = site.link()
+        assert isinstance(link, MqttLink)
+        for resumed in (0, 1, 2):
+            await link.connect()
+            assert link.counts.resumed == resumed
+            await link.send(b"again")
+            assert await site.heard() == b"again"
+        site.broker.stop()
+        site.broker.start()  # whose keys of tickets are others: a full handshake
+        await site.hub_again()
+        await link.connect()
+        assert link.counts.resumed == 2
+        assert site.broker.log().count("as n1 ") == 4
+        await link.close()
+
+    async def test_a_new_identity_is_taken_at_the_next_connection(self, site: Site) -> None:
+        link = site.link()
+        await link.connect()
+        site.broker.enrol(site.broker.folder, "n1")
+        await link.connect()
+        await link.send(b"with the new one")
+        assert await site.heard() == b"with the new one"
+        await link.close()

@@ -1,4 +1,4 @@
-"""The StreamLink contract on MqttStreamLink with a real mosquitto."""
+"""The StreamLink contract on MqttStreamLink with a real mosquitto, in clear and with certificates on both sides."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ from pathlib import Path
 import pytest
 
 from contract.broker import MOSQUITTO, Broker
+from contract.certificates import authority
 from contract.stream_link import StreamLinkContract
 from contract.test_link_real import Site as LinkSite
 from patience import WAIT_S
 from skerry.ports import StreamLink
 from skerry.world.link import MqttStreamLink, streams_down_topic, streams_up_topic
-from skerry.world.mqtt_values import MqttOptions
 
 pytestmark = pytest.mark.skipif(MOSQUITTO is None, reason="mosquitto is not installed")
 
 
-@pytest.fixture
-def broker(tmp_path: Path) -> Iterator[Broker]:
-    broker = Broker(tmp_path)
+@pytest.fixture(params=["plain", "mutual"])
+def broker(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Broker]:
+    broker = Broker(tmp_path, mutual=authority() if request.param == "mutual" else None)
     yield broker
     broker.stop()
 
@@ -38,7 +38,7 @@ class Site(LinkSite):
         await self.mend()
 
     def link(self) -> StreamLink:  # type: ignore[override]
-        link = MqttStreamLink("n1", MqttOptions("127.0.0.1", self._port, "n1", connect_timeout_s=20))
+        link = MqttStreamLink("n1", self.options("n1"), self.credentials)
         self._streams.append(link)
         return link
 

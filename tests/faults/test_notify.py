@@ -65,4 +65,4 @@ def test_an_unjoined_agent_is_ready_and_says_that_it_has_no_hub(
     agent.send_signal(signal.SIGTERM)
     assert agent.wait(PATIENCE_S) == 0
     assert agent.stderr is not None
-    assert b"no broker is set, so it has no hub" in agent.stderr.read()
+    assert b"it is not enrolled and no broker is set, so it has no hub" in agent.stderr.read()

@@ -10,12 +10,14 @@ from typing import Any
 import pytest
 
 from contract.clock import ClockContract, EntropyContract
+from contract.device_key import DeviceKeysContract
 from contract.link import LinkContract
 from contract.manifests import ManifestsContract
 from contract.runtime import RuntimeContract
 from contract.store import StoreContract
 from contract.stream_link import StreamLinkContract
 from sim.broker import Broker, Port
+from sim.device_key import Chip
 from sim.engine import Engine
 from sim.folder import Folder, SimManifests
 from sim.link import Reach, SimLink, SimStreamLink, down_topic, up_topic
@@ -23,7 +25,7 @@ from sim.loop import bury
 from sim.runtime import SimRuntime, Weather
 from sim.store import Disk, SimStore
 from sim.world import SimClock, SimEntropy, World
-from skerry.ports import Link, Manifests, Runtime, StreamLink
+from skerry.ports import DeviceKeys, Link, Manifests, Runtime, StreamLink
 from skerry.world.link import streams_down_topic, streams_up_topic
 
 
@@ -169,3 +171,9 @@ def test_a_simulated_adapter_keeps_the_contract(suite: Any, name: str, given: An
             world.loop.run_until_complete(case())
         finally:
             bury(world.loop)
+
+
+class TestChip(DeviceKeysContract):
+    @pytest.fixture
+    def keys(self) -> DeviceKeys:
+        return Chip()

@@ -9,12 +9,14 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import replace
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from skerry import cli
+from contract.certificates import authority, enrolled
+from skerry import cli, identity
 from skerry.journal.record import STATUS
 from skerry.journal.recovery import recover
 from skerry.model.desired import Kind, Object, object_of
@@ -94,6 +96,16 @@ def test_status_as_json_is_whole(journal: Path, capsys: Capture) -> None:
     }  # fmt: skip
     assert len(data["journalId"]) == 32
     assert [(p["uid"], p["phase"], p["restarts"]) for p in data["pods"]] == [("u1", "Running", 2), ("u2", "Pending", 0)]
+
+
+def test_status_of_an_enrolled_device_shows_until_when(journal: Path, capsys: Capture) -> None:
+    begins = datetime(2026, 1, 1, tzinfo=timezone.utc)
+    identity.write(journal.parent, enrolled(authority(), "pi", "mqtts://hub:8883", begins, days=90))
+    _, out, _ = run(capsys, "status", "--config", str(journal))
+    assert out.splitlines()[1] == "enrolled at mqtts://hub:8883, certificate valid until 2026-04-01T00:00:00Z"
+    _, out, _ = run(capsys, "status", "--config", str(journal), "--output", "json")
+    told = json.loads(out)["enrolment"]
+    assert told == {"broker": "mqtts://hub:8883", "certificateEnds": "2026-04-01T00:00:00Z"}
 
 
 @pytest.mark.parametrize("name", ["web", "default/web", "u1"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+from collections.abc import Callable
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from hypothesis import strategies as st
 
 from skerry.config import FILE_BYTES_MAX, KEYS, Config, KeySpec, load, parse
 from skerry.errors import ConfigInvalid
+from skerry.identity import IDENTITY, TOKEN
 
 KEYS_MAX = 25
 PAGE = Path(__file__).parents[2] / "docs" / "configuration.md"
@@ -43,7 +45,8 @@ def test_every_key_is_read() -> None:
     config = parse({**LEAST, **said})
     for name, value in said.items():
         assert getattr(config, name) == (Path(value) if name in PATHS else value)
-    assert {f.name for f in fields(Config)} - {"broker_host", "broker_port"} == {k.name for k in KEYS} - {"broker"}
+    parts = {"broker_host", "broker_port", "broker_tls", "node_given"}
+    assert {f.name for f in fields(Config)} - parts == {k.name for k in KEYS} - {"broker"}
 
 
 def test_there_are_few_keys_and_each_says_what_it_is_for() -> None:
@@ -81,6 +84,32 @@ def test_a_host_name_that_no_node_can_have_is_told(host_name: str) -> None:
         parse({}, host_name)
 
 
+def enrolled(node: str, by: str = IDENTITY) -> Callable[[Path], tuple[str, str]]:
+    return lambda folder: (node, by) if folder == Path("/other") else ("", "")
+
+
+def test_a_device_bears_the_name_that_it_is_enrolled_as() -> None:
+    here = {"data_dir": "/other"}
+    assert parse(here, "host", enrolled("edge-1")).node == "edge-1"
+    assert parse(here, "host", enrolled("edge-1", TOKEN)).node == "edge-1"
+    assert parse({}, "host", enrolled("edge-1")).node == "host", "of another data_dir"
+    config = parse({**here, "node": "edge-1"}, "host", enrolled("edge-1"))
+    assert (config.node, config.node_given) == ("edge-1", True)
+    assert not parse(here, "host", enrolled("edge-1")).node_given
+
+
+def test_a_name_other_than_the_enrolled_one_is_refused_and_both_are_named() -> None:
+    with pytest.raises(ConfigInvalid, match=r"node: 'pi' is set, and this device is enrolled as 'edge-1': take"):
+        parse({"node": "pi", "data_dir": "/other"}, "host", enrolled("edge-1"))
+    other = parse({"node": "pi", "data_dir": "/other"}, "host", enrolled("edge-1", TOKEN))
+    assert other.node == "pi", "the token is what will be refused"
+
+
+def test_a_bad_name_in_a_token_is_told_as_such() -> None:
+    with pytest.raises(ConfigInvalid, match="is not set, and that of token 'Edge' is not a Kubernetes node name"):
+        parse({"data_dir": "/other"}, "host", enrolled("Edge", TOKEN))
+
+
 def test_an_unknown_key_is_refused_with_the_known_ones() -> None:
     assert "keepalive_s" in str(wrong(keepalive=5))
     wrong(**{"two\nlines": 1})
@@ -92,23 +121,25 @@ def test_a_node_is_a_dns_name(node: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("url", "host", "port"),
+    ("url", "host", "port", "tls"),
     [
-        ("mqtt://broker", "broker", 1883),
-        ("mqtt://broker:1", "broker", 1),
-        ("mqtt://10.0.0.1:65535/", "10.0.0.1", 65535),
-        ("mqtt://[::1]:1884", "::1", 1884),
+        ("mqtt://broker", "broker", 1883, False),
+        ("mqtt://broker:1", "broker", 1, False),
+        ("mqtt://10.0.0.1:65535/", "10.0.0.1", 65535, False),
+        ("mqtt://[::1]:1884", "::1", 1884, False),
+        ("mqtts://broker", "broker", 8883, True),
+        ("mqtts://[::1]:1", "::1", 1, True),
     ],
 )
-def test_a_broker_is_a_host_and_a_port(url: str, host: str, port: int) -> None:
+def test_a_broker_is_a_host_and_a_port(url: str, host: str, port: int, tls: bool) -> None:
     config = parse({**LEAST, "broker": url})
-    assert (config.broker_host, config.broker_port) == (host, port)
+    assert (config.broker_host, config.broker_port, config.broker_tls) == (host, port, tls)
 
 
 @pytest.mark.parametrize(
     "url",
     [
-        "", "broker:1883", "mqtts://broker", "http://broker", "mqtt://", "mqtt://:1883", "mqtt://broker:0",
+        "", "broker:1883", "mqtts://", "http://broker", "mqtt://", "mqtt://:1883", "mqtt://broker:0",
         "mqtt://broker:65536", "mqtt://broker:x", "mqtt://broker/topic", "mqtt://broker?x=1", "mqtt://broker#x",
         "mqtt://[::1", "mqtt://user:secret@broker",
     ],
@@ -178,11 +209,12 @@ def page() -> str:
             "One TOML file, `/etc/skerry/config.toml`; another with `--config F` or the variable `SKERRY_CONFIG`.",
             "A key that does not exist, a value of another type and one outside its bounds are refused with one line,",
             "and skerry exits with code 2. A change takes effect when skerry is restarted; containers go on meanwhile.",
-            "No key is required: a device without a broker runs what its journal holds and says that it has no hub.",
+            "No key is required: `skerry enroll` gives a device its name and its broker (docs/operating.md). One that",
+            "is not enrolled and has no broker runs what its journal holds and says that it has no hub.",
             "",
             "```toml",
-            'node = "pi-7"',
-            'broker = "mqtt://127.0.0.1:1883"',
+            'broker = "mqtts://hub.example:8883"  # where it is not the one that enrolment gave',
+            "keepalive_s = 60",
             "```",
             "",
             "| key | type | default | bounds | what it is for |",

@@ -6,6 +6,7 @@ miss (a broker that does not answer, a clock that is wrong) never fails: pods ru
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
@@ -15,6 +16,7 @@ from skerry.limits import JOURNAL_ALARM_RATIO, MIB
 DISK_FREE_FAIL_BYTES = 16 * MIB  # less: neither an image nor the journal can grow
 DISK_FREE_WARN_RATIO = 0.1
 INODES_FREE_WARN_RATIO = 0.05
+CERTIFICATE_WARN_S = 30 * 86_400.0  # left until it ends
 CGROUPS_WANTED = ("cpu", "pids")
 
 
@@ -92,6 +94,23 @@ class Broker:
 
 
 @dataclass(frozen=True, slots=True)
+class Identity:
+    """Who this device is enrolled as. `answer` NO: it is not; UNKNOWN: it cannot be told (`problem`)."""
+
+    folder: str
+    answer: Answer
+    problem: str = ""
+    node: str = ""
+    broker: str = ""
+    begins_s: float = 0.0  # of the certificate
+    ends_s: float = 0.0
+    token: bool = False  # one lies here and waits
+    wanted: bool = False  # by a broker with TLS in the configuration
+    in_clear: bool = False  # that broker is one without TLS
+    mode: int = 0o700  # of the folder
+
+
+@dataclass(frozen=True, slots=True)
 class Journal:
     folder: str
     answer: Answer  # whether it opens; NO: there is none yet
@@ -115,6 +134,7 @@ class Facts:
     runtime: Runtime
     disk: Disk
     clock: Clock
+    identity: Identity
     broker: Broker
     journal: Journal
     watchdog: Watchdog
@@ -130,6 +150,7 @@ def checks(facts: Facts) -> tuple[Check, ...]:
         disk(facts.disk),
         journal(facts.journal),
         clock(facts.clock),
+        identity(facts.identity, facts.clock.wall_s),
         broker(facts.broker),
         watchdog(facts.watchdog),
     )
@@ -242,10 +263,42 @@ def clock(said: Clock) -> Check:
     return Check(name, Verdict.OK, f"not synchronized since boot, {rtc}")
 
 
+def identity(said: Identity, now_s: float) -> Check:
+    """Whether this device is one of a hub, and for how long its certificate is good."""
+    name, anew = "identity", "skerry-hub token create NODE, then skerry enroll --token-file F"
+    if said.answer is Answer.FORBIDDEN:
+        return Check(name, Verdict.WARN, f"{said.folder}: only root may read it", "run skerry doctor as root")
+    if said.mode & 0o077:
+        why = f"{said.folder} has mode {said.mode:04o}: the device's key lies there, and others may look in"
+        return Check(name, Verdict.WARN, why, f"chmod 700 {said.folder}")
+    if said.answer is Answer.UNKNOWN:
+        return Check(name, Verdict.WARN, said.problem, anew)
+    if said.answer is Answer.NO:
+        if said.token:
+            cure = "journalctl -u skerry says what the hub answered; another token in its place is tried at once"
+            return Check(name, Verdict.WARN, f"not enrolled; a token waits in {said.folder}", cure)
+        if said.in_clear:
+            return Check(name, Verdict.OK, "not enrolled; the configured broker is one in clear")
+        what = "the configured broker wants a certificate" if said.wanted else "this device belongs to no hub"
+        return Check(name, Verdict.WARN, f"not enrolled: {what}", anew)
+    who = f"enrolled as {said.node} at {said.broker}, certificate valid until {_day(said.ends_s)}"
+    if now_s < said.begins_s:
+        why = f"{who}, but only from {_day(said.begins_s)}, and the clock says {_day(now_s)}"
+        return Check(name, Verdict.WARN, why, "let the clock reach a time server")
+    if now_s > said.ends_s:
+        return Check(name, Verdict.WARN, f"{who}, which is over: no broker lets it in; pods run on", anew)
+    if now_s > said.ends_s - CERTIFICATE_WARN_S:
+        return Check(name, Verdict.WARN, who, f"before that day: {anew}")
+    if said.token:
+        cure = "journalctl -u skerry says what the hub answered; without it there: nothing changes"
+        return Check(name, Verdict.WARN, f"{who}; another token waits in {said.folder}", cure)
+    return Check(name, Verdict.OK, who)
+
+
 def broker(said: Broker) -> Check:
     name = "broker"
     if not said.address:
-        cure = "skerry-hub join NODE prints the lines for /etc/skerry/config.toml"
+        cure = "enrol it: skerry-hub token create NODE, then skerry enroll --token-file F"
         return Check(name, Verdict.WARN, "none is set: this device has no hub, and runs what its journal holds", cure)
     if said.problem:
         cure = "check the network, the hub's address and its firewall; nothing is lost, it is tried again and again"
@@ -266,3 +319,7 @@ def watchdog(said: Watchdog) -> Check:
 
 def _size(count: int) -> str:
     return f"{count / MIB:.0f} MiB" if count < 10 * 1024 * MIB else f"{count / MIB / 1024:.0f} GiB"
+
+
+def _day(seconds: float) -> str:
+    return time.strftime("%Y-%m-%d", time.gmtime(seconds))

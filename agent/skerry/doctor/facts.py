@@ -12,19 +12,36 @@ import json
 import os
 import shutil
 import socket
+import stat
 import time
 from collections.abc import Iterable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import skerry
+from skerry import identity as stored
 from skerry.boot import journal_folder
 from skerry.config import Config
 from skerry.containerd.adapter import version_within
-from skerry.doctor.decide import Answer, Broker, Cgroups, Clock, Disk, Facts, Journal, Kernel, Runtime, Watchdog
+from skerry.doctor.decide import (
+    Answer,
+    Broker,
+    Cgroups,
+    Clock,
+    Disk,
+    Facts,
+    Identity,
+    Journal,
+    Kernel,
+    Runtime,
+    Watchdog,
+)
 from skerry.doctor.kernel_needs import needs
-from skerry.errors import SkerryError, StoreBroken
+from skerry.errors import IdentityBroken, Malformed, SkerryError, StoreBroken
 from skerry.journal.record import DESIRED, HISTORY, OBJECT, read_decision, read_desired, read_object
+from skerry.wire import x509
+from skerry.wire.broker import broker_address
 from skerry.world.clock import SystemClock
 from skerry.world.store import ENV, SHELF, open_reader
 
@@ -38,13 +55,15 @@ CNI_CONFIGS, CNI_PLUGINS = "etc/cni/net.d", ("usr/lib/cni", "opt/cni/bin")
 def look(config: Config, root: Path = ROOT) -> Facts:
     """Raises nothing for what a board may lack."""
     journal, last_s = _journal(config, root)
+    identity = _identity(config, root)
     return Facts(
         cgroups=_cgroups(root),
         kernel=_kernel(root),
         runtime=_runtime(config, root),
         disk=_disk(config, root),
         clock=_clock(root, last_s),
-        broker=_broker(config),
+        identity=identity,
+        broker=_broker(config, identity),
         journal=journal,
         watchdog=_watchdog(root),
     )
@@ -139,12 +158,46 @@ def _clock(root: Path, last_s: float) -> Clock:
     return Clock(time.time(), max(made_s, last_s), rtc, synchronized)
 
 
-def _broker(config: Config) -> Broker:
-    if not config.broker_host:
-        return Broker("")
-    address = f"{config.broker_host}:{config.broker_port}"
+def _identity(config: Config, root: Path) -> Identity:
+    folder = below(root, config.data_dir)
+    in_clear = bool(config.broker_host) and not config.broker_tls
+    told = partial(
+        Identity,
+        str(config.data_dir),
+        token=_there(folder / stored.TOKEN),
+        wanted=config.broker_tls,
+        in_clear=in_clear,
+    )
     try:
-        socket.create_connection((config.broker_host, config.broker_port), ANSWER_S).close()
+        mode = stat.S_IMODE(folder.stat().st_mode)
+        enrolled = stored.read(folder)
+        if enrolled is None:
+            return told(Answer.NO, mode=mode)
+        issued = enrolled.issued
+        ours = x509.read(x509.pem_blocks(issued.certificate)[0])
+    except FileNotFoundError:
+        return told(Answer.NO)
+    except PermissionError:
+        return told(Answer.FORBIDDEN)
+    except (IdentityBroken, Malformed, OSError) as why:
+        return told(Answer.UNKNOWN, str(why))
+    return told(Answer.YES, "", issued.node, issued.broker, ours.begins, ours.ends, mode=mode)
+
+
+def _broker(config: Config, identity: Identity) -> Broker:
+    """The configured one, else the one that enrolment gave."""
+    host, port = config.broker_host, config.broker_port
+    if not host and identity.broker:
+        try:
+            given = broker_address(identity.broker)
+        except Malformed as why:
+            return Broker(identity.broker, str(why))
+        host, port = given.host, given.port
+    if not host:
+        return Broker("")
+    address = f"{host}:{port}"
+    try:
+        socket.create_connection((host, port), ANSWER_S).close()
     except OSError as why:
         return Broker(address, why.strerror or str(why) or type(why).__name__)
     return Broker(address)

@@ -13,7 +13,7 @@ from typing import Any
 
 from skerry.errors import LinkLost, StoreFull
 from skerry.journal.journal import Journal
-from skerry.limits import JOURNAL_ALARM_RATIO, NONCE_BYTES, RECONNECT_BACKOFF_S, STEP_BACKOFF_S
+from skerry.limits import JOURNAL_ALARM_RATIO, LINK_REASONS_MAX, NONCE_BYTES, RECONNECT_BACKOFF_S, STEP_BACKOFF_S
 from skerry.loops.protect import Protected, Protection
 from skerry.loops.pulse import Beat
 from skerry.loops.report import Counters, Log, Sparing
@@ -41,6 +41,7 @@ async def link_loop(
     """Run for ever: connect, converse until the connection is lost, wait, again. `dialled` gets the epoch when the hub
     asks for the connection for streams, and what protects it; it only leaves word."""
     failures, log = 0, Sparing(log, clock)
+    said: set[str] = set()  # since the last connection: what is new is told, however long it has been away
     while True:
         beat.works()
         try:
@@ -48,10 +49,12 @@ async def link_loop(
             log("link: connected")
             counters["link_connects"] += 1
             failures = 0
+            said.clear()
             frames = Protected(link, protection, clock, entropy, log, counters)
             await Conversation(link, frames, journal, session, clock, entropy, log, counters, beat, dialled).run()
         except LinkLost as why:
-            if failures < 3:
+            if failures < 3 or (str(why) not in said and len(said) < LINK_REASONS_MAX):
+                said.add(str(why))
                 log(f"link: {why}")
             counters["link_lost"] += 1
         finally:

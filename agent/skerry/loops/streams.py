@@ -29,7 +29,10 @@ from skerry.wire.delta import full_name
 from skerry.wire.guard import Secrets
 from skerry.wire.streams import Close, Ready
 
-INSECURE = "this device speaks in clear and lets nobody in; insecure = true in its configuration allows it"
+INSECURE = (
+    "streams are not protected from the broker yet, so this device lets nobody in; insecure = true in its configuration"
+    " allows it"
+)
 GONE = "the device closed its connection for streams"
 ReadStats = Callable[[], Awaitable[Duplex]]
 

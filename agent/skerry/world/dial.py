@@ -48,6 +48,7 @@ class Dialer:
             refuse_insecure(host, insecure)
         self._host, self._port, self._tls, self._insecure = host, port, tls, insecure
         self._over: threading.Event | None = None  # of the attempt before
+        self._session: ssl.SSLSession | None = None  # for the next handshake, once
 
     def use(self, tls: ssl.SSLContext) -> None:
         """Another context, for attempts from now on: certificates are renewed."""
@@ -74,6 +75,12 @@ class Dialer:
             _abandon(answer)
             raise LinkLost(f"{self._host}:{self._port}: no connection within {timeout_s:g} s")
         return answer.result()
+
+    def remember(self, sock: socket.socket) -> bool:
+        """Let the next handshake resume the session of this connection, which has been read from: half the bytes and no
+        signatures (RFC 8446, 2.2). Gives whether this one was resumed."""
+        self._session = getattr(sock, "session", None)
+        return bool(getattr(sock, "session_reused", False))
 
     def _work(
         self,
@@ -126,7 +133,8 @@ class Dialer:
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(ACK_TIMEOUT_S * 1000))
         if self._tls is not None:
             sock.settimeout(max(deadline - time.monotonic(), 0.001))
-            sock = self._tls.wrap_socket(sock, server_hostname=self._host)
+            session, self._session = self._session, None  # a peer that fails on it gets a full handshake next time
+            sock = self._tls.wrap_socket(sock, server_hostname=self._host, session=session)
         sock.setblocking(False)
         return sock
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Protocol
 
 from skerry.errors import LinkLost
 from skerry.limits import PAYLOAD_BYTES_MAX, STREAM_EXPIRY_S, STREAM_FRAMES_WAITING_MAX, STREAM_PING_S
@@ -40,29 +41,61 @@ def streams_up_topic(node: str) -> str:
     return up_topic(streams_name(node))
 
 
+class Credentials(Protocol):
+    """What a device proves to its broker with, and where that is. Adapter: world.enrolled.Enrolment."""
+
+    async def complete(self, options: MqttOptions) -> MqttOptions:
+        """With host, port and TLS of the client `options.client_id`, as this device is enrolled now. The same TLS
+        context as long as that does not change. Raises LinkLost where it is not enrolled."""
+
+
+class Way:
+    """How to the broker: as configured, or as the device is enrolled whenever it connects."""
+
+    def __init__(self, options: MqttOptions, credentials: Credentials | None) -> None:
+        """Raises ConfigInvalid for plain MQTT beyond loopback."""
+        self._options, self._credentials = options, credentials
+        self._dialer = None if credentials is not None else _dialer(options)
+
+    async def found(self) -> tuple[MqttOptions, Dialer]:
+        """Raises LinkLost."""
+        if self._credentials is not None:
+            had, self._options = self._options, await self._credentials.complete(self._options)
+            if had != self._options:
+                self._dialer = None
+        if self._dialer is None:
+            self._dialer = _dialer(self._options)
+        return self._options, self._dialer
+
+
+def _dialer(options: MqttOptions) -> Dialer:
+    return Dialer(options.host, options.port, options.tls, options.insecure)
+
+
 class MqttLink:
     """ports.Link. Manual PUBACK: a frame that is not acknowledged before the connection ends comes again or is lost,
     and the session repairs either."""
 
-    def __init__(self, node: str, options: MqttOptions) -> None:
-        """`options` says how to reach the broker; will and manual acknowledgement are set here.
-        Raises ConfigInvalid for plain MQTT beyond loopback."""
-        self._node = node
+    def __init__(self, node: str, options: MqttOptions, credentials: Credentials | None = None) -> None:
+        """`options` says how to reach the broker, `credentials` completes them; will and manual acknowledgement are set
+        here. Raises ConfigInvalid for plain MQTT beyond loopback."""
+        self._node, self._credentials = node, credentials
         will = options.will or Will(will_topic(node))
         self._options = replace(options, manual_ack=True, will=replace(will, topic=will_topic(node)))
-        self._dialer = Dialer(options.host, options.port, options.tls, options.insecure)
+        self._way = Way(self._options, credentials)
         self._connection: MqttConnection | None = None
         self._life = 0  # which connection a handle belongs to
         self.counts = MqttCounts()
 
     def for_streams(self) -> MqttStreamLink:
         """The same device's other connection."""
-        return MqttStreamLink(self._node, self._options)
+        return MqttStreamLink(self._node, self._options, self._credentials)
 
     async def connect(self) -> None:
         await self.close()
         self._life += 1
-        connection = self._connection = MqttConnection(self._options, dialer=self._dialer, counts=self.counts)
+        options, dialer = await self._way.found()
+        connection = self._connection = MqttConnection(options, dialer=dialer, counts=self.counts)
         try:
             await connection.connect([down_topic(self._node)])
         except BaseException:
@@ -95,10 +128,10 @@ class MqttStreamLink:
     """ports.StreamLink: a connection of its own, with a client id and topics of its own, so that bulk never delays
     state."""
 
-    def __init__(self, node: str, options: MqttOptions) -> None:
+    def __init__(self, node: str, options: MqttOptions, credentials: Credentials | None = None) -> None:
         """As MqttLink; with a keepalive short enough for people who wait."""
         self._node = node
-        self._options = replace(
+        options = replace(
             options,
             client_id=streams_name(options.client_id),
             manual_ack=False,
@@ -106,14 +139,15 @@ class MqttStreamLink:
             session_expiry_s=0,
             inbox_max=STREAM_FRAMES_WAITING_MAX,
         )
-        self._dialer = Dialer(options.host, options.port, options.tls, options.insecure)
+        self._way = Way(options, credentials)
         self._connection: MqttConnection | None = None
         self.counts = MqttCounts()
 
     async def connect(self, gone: bytes) -> None:
         await self.close()
-        options = replace(self._options, will=Will(streams_up_topic(self._node), gone, gone, 0))
-        connection = self._connection = MqttConnection(options, dialer=self._dialer, counts=self.counts)
+        options, dialer = await self._way.found()
+        options = replace(options, will=Will(streams_up_topic(self._node), gone, gone, 0))
+        connection = self._connection = MqttConnection(options, dialer=dialer, counts=self.counts)
         try:
             await connection.connect([streams_down_topic(self._node)])
         except BaseException:

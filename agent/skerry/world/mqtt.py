@@ -70,6 +70,7 @@ class MqttConnection:
                 self._alive()
             self._start(sock)
             await self._answer(self._connack, deadline - time.monotonic(), "CONNACK")
+            self.counts.resumed += self._dialer.remember(sock)
             if topics:
                 await self.subscribe(topics, deadline - time.monotonic())
         except BaseException as problem:
@@ -323,7 +324,8 @@ class MqttConnection:
 
     def _on_disconnect(self, _client: Any, _data: Any, flags: Any, reason: ReasonCode, _properties: Any) -> None:
         who = "broker disconnected" if flags.is_disconnect_packet_from_server else "connection lost"
-        self._lose(LinkLost(f"{who}: {reason}"))
+        said = self._client.trouble if self._client is not None else ""
+        self._lose(LinkLost(f"{who}: {said or reason}"))
 
     def _on_message(self, _client: Any, _data: Any, message: MQTTMessage) -> None:
         self.counts.received += 1

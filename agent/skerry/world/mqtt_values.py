@@ -74,6 +74,7 @@ class MqttCounts:
     """What happened, over all connections that share it."""
 
     connects: int = 0
+    resumed: int = 0  # of those, by a TLS session of the connection before
     received: int = 0
     dropped_full: int = 0  # the inbox was full
     dropped_large: int = 0  # over PAYLOAD_BYTES_MAX

@@ -38,6 +38,7 @@ class PahoClient(Client):
     """One connection's life; a new one is made for the next, so that nothing is resent behind skerry's back."""
 
     def __init__(self, client_id: str, sock: socket.socket, manual_ack: bool, packet_bytes_max: int) -> None:
+        self.trouble = ""  # why the socket failed, where TLS says more than that it did
         super().__init__(
             CallbackAPIVersion.VERSION2,
             client_id=client_id,
@@ -94,7 +95,13 @@ class PahoClient(Client):
     def _sock_recv(self, bufsize: int) -> bytes:
         if bufsize > self._packet_bytes_max:
             raise ConnectionError("packet too large")  # paho makes a lost connection of it
-        return super()._sock_recv(min(bufsize, READ_BYTES))
+        try:
+            return super()._sock_recv(min(bufsize, READ_BYTES))
+        except BlockingIOError:
+            raise
+        except OSError as why:
+            self.trouble = _alert(why)
+            raise
 
     def _handle_publish(self) -> MQTTErrorCode:
         """As paho's, but the properties are skipped: skerry wants none of them, and paho makes tables of all that there
@@ -116,6 +123,18 @@ class PahoClient(Client):
 
     def _send_pubrec(self, mid: int) -> MQTTErrorCode:
         raise MalformedPacket(f"QoS 2 was never asked for (packet {mid})")  # paho would keep such messages unbounded
+
+
+VERDICTS = ("CERTIFICATE", "UNKNOWN_CA", "ACCESS_DENIED", "DECRYPT_ERROR")  # the last one: signed by a namesake
+
+
+def _alert(why: OSError) -> str:
+    """In TLS 1.3 a server's verdict on a client's certificate comes after the handshake, with the first bytes that are
+    read (RFC 8446, 4.4.2.4)."""
+    reason = str(getattr(why, "reason", None) or "")
+    if not any(word in reason for word in VERDICTS):
+        return reason.lower().replace("_", " ")
+    return f"the broker does not take this certificate: {reason.lower().replace('_', ' ')}"
 
 
 class _Expiry(Properties):

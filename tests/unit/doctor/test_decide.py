@@ -16,6 +16,7 @@ from skerry.doctor.decide import (
     Clock,
     Disk,
     Facts,
+    Identity,
     Journal,
     Kernel,
     Runtime,
@@ -31,6 +32,7 @@ GOOD = Facts(
     runtime=Runtime("/run/c.sock", Answer.YES, "containerd://1.6.20", "/usr/bin/crun", "99-skerry.conflist"),
     disk=Disk("/var/lib/skerry", False, 1000 * MIB, 500 * MIB, 1000, 500, Answer.YES),
     clock=Clock(2_000.0, 1_000.0, "rtc0", True),
+    identity=Identity("/var/lib/skerry", Answer.YES, "", "pi", "mqtts://hub:8883", 0.0, 9e6),
     broker=Broker("hub:1883"),
     journal=Journal("/var/lib/skerry/journal", Answer.YES, "", 7, 0.1),
     watchdog=Watchdog("/dev/watchdog0", "Broadcom BCM2835", True),
@@ -48,7 +50,7 @@ def of(part: str, **changes: Any) -> Check:
 def test_a_good_board_is_good_in_everything() -> None:
     found = checks(GOOD)
     assert [c.name for c in found] == [
-        "cgroups", "kernel", "runtime", "network", "disk", "journal", "clock", "broker", "watchdog",
+        "cgroups", "kernel", "runtime", "network", "disk", "journal", "clock", "identity", "broker", "watchdog",
     ]  # fmt: skip
     assert all(c.verdict is Verdict.OK and c.why and not c.cure for c in found)
 
@@ -92,7 +94,17 @@ CASES = [
     ("disk", {"ballast": Answer.NO}, Verdict.WARN, "reserve", "room"),
     ("clock", {"wall_s": 10.0}, Verdict.WARN, "not set", "time server"),
     ("clock", {"synchronized": False, "rtc": ""}, Verdict.WARN, "may be behind", "time server"),
-    ("broker", {"address": ""}, Verdict.WARN, "has no hub", "skerry-hub join"),
+    ("identity", {"answer": Answer.FORBIDDEN}, Verdict.WARN, "only root", "as root"),
+    ("identity", {"answer": Answer.UNKNOWN, "problem": "is not JSON"}, Verdict.WARN, "is not JSON", "token create"),
+    ("identity", {"answer": Answer.NO}, Verdict.WARN, "belongs to no hub", "skerry enroll --token-file F"),
+    ("identity", {"answer": Answer.NO, "wanted": True}, Verdict.WARN, "wants a certificate", "token create"),
+    ("identity", {"answer": Answer.NO, "token": True}, Verdict.WARN, "a token waits in /var/lib", "journalctl"),
+    ("identity", {"token": True}, Verdict.WARN, "another token waits in", "journalctl"),
+    ("identity", {"ends_s": 2_000.0 + 29 * 86_400}, Verdict.WARN, "until 1970-01-30", "before that day"),
+    ("identity", {"ends_s": 1_000.0}, Verdict.WARN, "which is over: no broker lets it in", "token create"),
+    ("identity", {"begins_s": 86_400.0}, Verdict.WARN, "only from 1970-01-02, and the clock says 1970-01-01", "clock"),
+    ("identity", {"mode": 0o755}, Verdict.WARN, "has mode 0755", "chmod 700 /var/lib/skerry"),
+    ("broker", {"address": ""}, Verdict.WARN, "has no hub", "skerry enroll"),
     ("broker", {"problem": "Connection refused"}, Verdict.WARN, "hub:1883: Connection refused; pods run on", "network"),
     ("journal", {"answer": Answer.NO}, Verdict.WARN, "no journal yet", "systemctl"),
     ("journal", {"answer": Answer.FORBIDDEN}, Verdict.WARN, "only root", "as root"),
@@ -122,6 +134,7 @@ def test_a_verdict_says_why_and_what_cures_it(
         ("disk", {"ballast": Answer.UNKNOWN}),
         ("clock", {"synchronized": False}),
         ("clock", {"rtc": ""}),
+        ("identity", {"answer": Answer.NO, "in_clear": True}),
     ],
 )
 def test_what_is_no_trouble(part: str, changes: dict[str, Any]) -> None:

@@ -9,12 +9,14 @@ import os
 import socket
 from collections.abc import Callable
 from dataclasses import replace
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from skerry import cli
+from contract.certificates import authority, enrolled
+from skerry import cli, identity
 from skerry.config import Config, parse
 from skerry.doctor.decide import Answer, Facts, Verdict, checks
 from skerry.doctor.facts import look
@@ -193,6 +195,38 @@ def test_a_damaged_journal_is_a_verdict_and_no_crash(tmp_path: Path, harm: Calla
     assert verdicts(facts)["journal"] is Verdict.FAIL
 
 
+# --- who it is --------------------------------------------------------------------------------------------------------
+
+
+def test_an_enrolled_board_shows_until_when_and_its_broker_is_the_one_that_enrolment_gave(tmp_path: Path) -> None:
+    folder = tmp_path / "var/lib/skerry"
+    folder.mkdir(parents=True, mode=0o700)
+    begins = datetime(2026, 1, 1, tzinfo=timezone.utc)
+    identity.write(folder, enrolled(authority(), "edge-1", "mqtts://127.0.0.1:1", begins, days=10))
+    facts = seen(tmp_path, {}, parse({}, "pi"))
+    assert (facts.identity.answer, facts.identity.node, facts.identity.mode) == (Answer.YES, "edge-1", 0o700)
+    assert facts.identity.ends_s == (begins + timedelta(days=10)).timestamp()
+    assert (facts.broker.address, facts.broker.problem) == ("127.0.0.1:1", "Connection refused")
+    assert not facts.identity.token
+    (folder / "token").write_text("x")
+    assert seen(tmp_path, {}).identity.token
+
+
+def test_a_board_that_is_not_enrolled_and_a_damaged_identity_are_verdicts(tmp_path: Path) -> None:
+    assert seen(tmp_path, {}).identity.answer is Answer.NO
+    folder = tmp_path / "var/lib/skerry"
+    folder.mkdir(parents=True)
+    assert seen(tmp_path, {}).identity.answer is Answer.NO
+    for content in (b"{", b"\xff" * 100):
+        (folder / "identity.json").write_bytes(content)
+        facts = seen(tmp_path, {})
+        assert facts.identity.answer is Answer.UNKNOWN
+        assert verdicts(facts)["identity"] is Verdict.WARN
+    good = enrolled(authority(), "edge-1")
+    identity.write(folder, replace(good, issued=replace(good.issued, certificate="-----BEGIN CERTIFICATE-----")))
+    assert "has no end" in seen(tmp_path, {}).identity.problem
+
+
 # --- this machine -----------------------------------------------------------------------------------------------------
 
 
@@ -218,7 +252,7 @@ def test_it_runs_on_this_machine_as_text_and_as_json(here: Path, capsys: pytest.
     rows = {check["name"]: check for check in data["checks"]}
     assert rows["runtime"]["verdict"] == "fail"
     assert rows["disk"]["verdict"] in ("ok", "warn")
-    assert len(rows) == 9
+    assert len(rows) == 10
     for row in rows.values():
         assert row["why"] in out
         assert row["cure"] in out

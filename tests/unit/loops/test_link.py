@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 
-from skerry.limits import JOURNAL_ALARM_RATIO
+from skerry.errors import LinkLost
+from skerry.limits import JOURNAL_ALARM_RATIO, LINK_REASONS_MAX
 from skerry.loops.link import link_loop
 from skerry.loops.pulse import Pulse
 from skerry.loops.report import Counters
@@ -87,3 +88,37 @@ async def test_a_journal_that_fills_up_is_said_once_and_again_after_it_had_room(
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
     assert said == [0, 1, 1, 1, 2]
+
+
+class Refusing(Hub):
+    """One that nobody reaches, for a reason that changes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.why, self.tries = "no route", 0
+
+    async def connect(self) -> None:
+        self.tries += 1
+        raise LinkLost(self.why)
+
+
+async def test_a_new_reason_is_said_however_long_the_link_has_been_away_and_an_old_one_is_not_repeated() -> None:
+    hub, lines, clock = Refusing(), list[str](), ManualClock()
+    session = DeviceSession(Identity("pi-7", "boot-1", "0.1.0"))
+    journal, beat = await opened(MemoryStore()), Pulse(clock, ()).of("link")
+    task = asyncio.ensure_future(
+        link_loop(hub, journal, session, clock, Dice(), lambda line: lines.append(line), Counters(), beat, print)
+    )
+    await clock.advance(3_600)
+    assert lines == ["link: no route"] * 3
+    assert hub.tries > 50
+    for why in ("the token has expired", "no route", "the token has expired"):
+        hub.why = why
+        await clock.advance(600)
+    assert lines[3:] == ["link: the token has expired"]
+    for number in range(2 * LINK_REASONS_MAX):
+        hub.why = f"reason {number}"
+        await clock.advance(600)
+    assert len(lines) == 2 + LINK_REASONS_MAX, "and there is a bound"
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)

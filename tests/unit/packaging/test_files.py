@@ -18,6 +18,7 @@ import pytest
 from skerry import cli
 from skerry.config import KEYS, _toml, load, parse
 from skerry.doctor import facts
+from skerry.identity import IDENTITY, NEW, PENDING, TOKEN
 from skerry_hub import cli as hub_cli
 
 ROOT = Path(__file__).parents[3]
@@ -68,6 +69,17 @@ def test_the_pods_network_is_one_that_doctor_reads(tmp_path: Path) -> None:
     shutil.copy(AGENT / "cni.conflist", place)
     assert facts.look(parse({"node": "pi"}), tmp_path).runtime.network == "99-skerry.conflist"
     assert json.loads(place.read_text())["plugins"][0]["ipam"]["type"] == "host-local"
+
+
+def test_what_holds_the_devices_key_is_open_to_root_alone() -> None:
+    """Of each folder: type, path, mode, user, group."""
+    lines = [line.split() for line in (AGENT / "tmpfiles.conf").read_text().splitlines() if line.startswith("d ")]
+    assert ["/var/lib/skerry", "0700", "root", "root"] in [line[1:5] for line in lines]
+
+
+def test_the_package_brings_what_makes_keys() -> None:
+    assert re.search(r"^Depends: .*\bopenssl\b", (AGENT / "debian/control").read_text(), re.MULTILINE)
+    assert "openssl" in (ROOT / "firmware-configs/base/packages").read_text().split()
 
 
 # --- man pages and completions ----------------------------------------------------------------------------------------
@@ -247,6 +259,9 @@ def test_a_removal_stops_the_agent_and_keeps_the_journal(agent: Root) -> None:
 
 def test_a_purge_removes_journal_and_folders_but_nothing_else(agent: Root) -> None:
     journal(agent)
+    for name in (IDENTITY, PENDING, TOKEN):
+        for made in (name, NEW.format(name)):
+            (agent.at / "var/lib/skerry" / made).write_text("secret")
     (agent.at / "run/skerry/files/volumes").mkdir(parents=True)
     other = agent.at / "var/lib/other"
     other.mkdir()

@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from contract.broker import MOSQUITTO
 from unit.packaging.confined import HANDLED, command, options
 
 ROOT = Path(__file__).parents[3]
@@ -157,6 +158,16 @@ def test_the_agent_lives_under_its_unit() -> None:
     """It opens its journal (which forks), dials, is fed and stops."""
     said = confined([sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "tests/faults/test_notify.py"])
     assert said.returncode == 0, said.stdout
+
+
+@confining
+@pytest.mark.skipif(MOSQUITTO is None, reason="mosquitto is not installed")
+def test_the_agent_enrols_under_its_unit() -> None:
+    """Its child, openssl and files in memory are allowed."""
+    story = "tests/faults/test_enrolment.py::test_a_token_in_data_dir_is_all_that_a_new_device_needs"
+    said = confined([sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", story])
+    assert said.returncode == 0, said.stdout
+    assert "1 passed" in said.stdout
 
 
 @confining

@@ -1,0 +1,231 @@
+"""This device's identity as its connections use it: who is enrolled connects, who has a token enrols first.
+
+A token that lies in data_dir is a precondition of connecting and of nothing else; whatever goes wrong with it is a lost
+link, which is tried again. Asking the hub happens in a child of its own (world.enrolment), so that the modules that it
+takes do not stay in the agent's memory, and never on the event loop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+from urllib.parse import urlsplit
+
+import skerry
+from skerry import identity
+from skerry.errors import EnrolmentFailed, IdentityBroken, KeyFailed, LinkLost, Malformed, NodeChanged
+from skerry.identity import IDENTITY, TOKEN, Enrolled
+from skerry.limits import ENROL_REACH_S, ENROL_REFUSED_S, ENROL_RETRY_S, ENROL_WHOLE_S, TEXT_CHARS_MAX
+from skerry.model.streams import streams_name
+from skerry.plan.backoff import full_jitter
+from skerry.ports import Clock, Entropy
+from skerry.wire.broker import BrokerAddress, broker_address
+from skerry.world.mqtt_values import MqttOptions
+
+if TYPE_CHECKING:
+    import ssl
+
+    from skerry.wire.token import Token
+
+T = TypeVar("T")
+CURE = "skerry-hub token create NODE makes a token; skerry enroll --token-file F takes it"
+_CHILD = "import sys; sys.path[:] = sys.argv[1].split(':'); from skerry.world.enrolment import child; "
+_CHILD += "sys.exit(child(sys.argv[2], sys.argv[3]))"
+_REFUSED = 2  # world.enrolment.REFUSED, which is not imported here
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """Of one try: `problem` is empty when the device is enrolled. `final`: the same token will not do later either."""
+
+    problem: str = ""
+    final: bool = False
+
+
+def ask(folder: Path, node: str) -> Outcome:
+    """Enrol by the token in `folder`, in a child. Blocks for ENROL_WHOLE_S at most."""
+    path = ":".join([str(Path(skerry.__file__).parents[1]), *sys.path])
+    flags = ["-I", "-S"] if sys.flags.no_site else ["-I"]
+    argv = [sys.executable, *flags, "-c", _CHILD, path, str(folder), node]
+    environment = {name: os.environ[name] for name in ("PATH", "SKERRY_PURE") if name in os.environ}
+    try:
+        done = subprocess.run(
+            argv, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
+            timeout=ENROL_WHOLE_S, check=False,
+        )  # fmt: skip
+    except subprocess.TimeoutExpired:
+        return Outcome(f"no end within {ENROL_WHOLE_S:g} s")
+    except OSError as why:
+        return Outcome(f"cannot start a process: {why.strerror}")
+    if done.returncode == 0:
+        return Outcome()
+    lines = done.stderr.decode(errors="replace").strip().splitlines() or [f"ended with {done.returncode}"]
+    return Outcome(lines[-1][:TEXT_CHARS_MAX], done.returncode == _REFUSED)
+
+
+class Enrolment:
+    """world.link.Credentials of this device. The coroutine belongs to the event loop, everything else to its thread."""
+
+    def __init__(
+        self,
+        folder: Path,
+        node: str,
+        node_given: bool,
+        address: BrokerAddress | None,
+        clock: Clock,
+        entropy: Entropy,
+        log: Callable[[str], None],
+        ask: Callable[[Path, str], Outcome] = ask,
+    ) -> None:
+        """`folder` is data_dir, `node` whom the agent runs as and whether the configuration says so, `address` the
+        configured broker, if any."""
+        self._folder, self._node, self._required = folder, node, node if node_given else ""
+        self._address, self._clock, self._entropy, self._log, self._ask = address, clock, entropy, log, ask
+        self._turn = asyncio.Lock()  # state and streams may come at the same time
+        self._over = threading.Event()  # an attempt is, which is set before anybody hears of it
+        self._over.set()
+        self._contexts: dict[str, tuple[str, int, ssl.SSLContext]] = {}  # client → where to, and what with
+        self._of: tuple[int, ...] = ()  # which identity those are of
+        self._token: tuple[int, ...] = ()  # which token the rest is about
+        self._tries, self._not_before, self._problem = 0, 0.0, ""
+
+    async def complete(self, options: MqttOptions) -> MqttOptions:
+        """Raises LinkLost, NodeChanged. It may take ENROL_WHOLE_S when there is a token, else the time to read a file.
+        """
+        async with self._turn:
+            host, port, tls = await self._aside(lambda: self._found(options.client_id))
+        return replace(options, host=host, port=port, tls=tls)
+
+    async def _aside(self, work: Callable[[], T]) -> T:
+        """In one daemon thread at a time: a look-up of a name may hang, and must not keep the process from ending."""
+        if not self._over.is_set():
+            raise LinkLost("the last attempt to enrol is still under way")
+        loop = asyncio.get_running_loop()
+        answer: asyncio.Future[T] = loop.create_future()
+
+        def run() -> None:
+            try:
+                outcome: T | Exception = work()
+            except Exception as why:
+                outcome = why
+            over.set()
+            with suppress(RuntimeError):  # the loop is closed: nobody waits any more
+                loop.call_soon_threadsafe(_hand_over, answer, outcome)
+
+        over = self._over = threading.Event()
+        threading.Thread(target=run, name="skerry-enrolled", daemon=True).start()
+        done, _ = await asyncio.wait({answer}, timeout=ENROL_WHOLE_S + ENROL_REACH_S)
+        if not done:
+            answer.cancel()
+            raise LinkLost("the attempt to enrol does not end")
+        return answer.result()
+
+    # --- in the thread ------------------------------------------------------------------------------------------------
+
+    def _found(self, client: str) -> tuple[str, int, ssl.SSLContext]:
+        if identity.mark(self._folder, TOKEN):
+            self._enrol()
+        else:
+            self._problem = ""
+        mark = identity.mark(self._folder, IDENTITY)
+        if not mark:
+            raise LinkLost(f"not enrolled: {self._problem or CURE}")
+        if mark != self._of:
+            self._of = mark
+            self._contexts.clear()
+        if client not in self._contexts:
+            self._contexts[client] = self._made(client)
+        return self._contexts[client]
+
+    def _made(self, client: str) -> tuple[str, int, ssl.SSLContext]:
+        from skerry.world import tls
+        from skerry.world.device_key import KeysInFiles
+
+        enrolled = self._identity()
+        if enrolled is None:
+            raise LinkLost(f"not enrolled: {CURE}")
+        issued = enrolled.issued
+        if issued.node != self._node:
+            raise NodeChanged(f"enrolled as {issued.node}, and running as {self._node}")
+        try:
+            address = self._address or broker_address(issued.broker)
+            context = tls.verifying(issued.ca)
+            chain = issued.streams if client == streams_name(issued.node) else issued.certificate
+            KeysInFiles().again(enrolled.key).load_into(context, chain)
+        except (Malformed, KeyFailed, OSError) as why:  # ssl.SSLError is one of these
+            raise LinkLost(f"{self._folder / IDENTITY}: {why}; enrol this device with a new token") from None
+        return address.host, address.port, context
+
+    def _identity(self) -> Enrolled | None:
+        try:
+            return identity.read(self._folder)
+        except IdentityBroken as why:
+            raise LinkLost(str(why)) from None
+        except OSError as why:
+            raise LinkLost(f"{self._folder / IDENTITY}: {why.strerror}") from None
+
+    def _enrol(self) -> None:
+        """Try the token that lies here, unless it was refused a short while ago."""
+        mark = identity.mark(self._folder, TOKEN)
+        if mark != self._token:
+            self._token, self._tries, self._not_before = mark, 0, 0.0
+        if self._clock.now() < self._not_before:
+            return
+        enrolled = bool(identity.mark(self._folder, IDENTITY))
+        outcome = self._tried()
+        if not outcome.problem:
+            self._problem = ""
+            self._log(f"enrolment: done, as {identity.node_of(self._folder)[0]}")
+            return
+        self._tries += 1
+        bounds = ENROL_REFUSED_S if outcome.final else ENROL_RETRY_S if enrolled else None
+        if bounds is not None:  # without an identity the link's own delays are enough
+            self._not_before = self._clock.now() + full_jitter(bounds, self._tries, self._entropy.uniform())
+        if enrolled and outcome.problem != self._problem:
+            self._log(f"enrolment: {outcome.problem}; the identity that this device has stays in use")
+        self._problem = outcome.problem
+
+    def _tried(self) -> Outcome:
+        path = self._folder / TOKEN
+        try:
+            token = identity.token(path)
+        except Malformed as why:
+            return Outcome(f"{path}: {why}", final=True)
+        except OSError as why:
+            return Outcome(f"{path}: {why.strerror}")
+        with suppress(LinkLost):
+            enrolled = self._identity()
+            if enrolled is not None and enrolled.token == token.ident:  # the power went before the file did
+                with suppress(EnrolmentFailed):
+                    identity.forget_used(self._folder, token)
+                return Outcome()
+        away = _away(token)
+        return Outcome(away) if away else self._ask(self._folder, self._required)
+
+
+def _away(token: Token) -> str:
+    """Why the hub cannot be reached. Cheap: a device that is away for a year starts no process each minute."""
+    where = urlsplit(token.url)
+    try:
+        socket.create_connection((where.hostname or "", where.port or 0), ENROL_REACH_S).close()
+    except OSError as why:
+        return f"{where.netloc}: {why.strerror or why}"
+    return ""
+
+
+def _hand_over(answer: asyncio.Future[T], outcome: T | Exception) -> None:
+    if answer.done():
+        return
+    if isinstance(outcome, Exception):
+        answer.set_exception(outcome)
+    else:
+        answer.set_result(outcome)
