@@ -10,8 +10,8 @@ import pytest
 
 from sim.broker import Broker
 from sim.device import Device
-from sim.engine import Engine
 from sim.loop import bury
+from sim.runtime import SimRuntime
 from sim.world import World
 from skerry.limits import (
     CONTAINER_LOG_BYTES_MAX,
@@ -30,10 +30,6 @@ STEP_S = 0.05
 def pod(uid: str) -> dict[str, object]:
     container = {"name": "app", "image": IMAGE, "args": ["run"]}
     return {"metadata": {"namespace": "default", "name": uid, "uid": uid}, "spec": {"containers": [container]}}
-
-
-def written_now(engine: Engine) -> list[int]:
-    return [engine.log_files(own_id).get(0, 0) for own_id in engine.containers]
 
 
 async def largest(device: Device, silent_s: float, bytes_s: int, burst_s: float) -> tuple[int, int]:
@@ -58,15 +54,31 @@ async def largest(device: Device, silent_s: float, bytes_s: int, burst_s: float)
     return one, total
 
 
+def burst(silent_s: float, bytes_s: int) -> tuple[int, int]:
+    world = World(f"burst/{silent_s}/{bytes_s}")
+    device = Device(world, Broker(world, world.rng("broker")), "n0")
+    try:
+        return world.loop.run_until_complete(largest(device, silent_s, bytes_s, 300.0))
+    finally:
+        bury(world.loop)
+
+
 @pytest.mark.parametrize("silent_s", [0.0, 77.0, 3_600.0])
 @pytest.mark.parametrize("bytes_s", [100, 1_000_000, 50_000_000, LOG_RATE_BYTES_S])
 def test_a_burst_stays_within_the_stated_bound(silent_s: float, bytes_s: int) -> None:
-    world = World(f"burst/{silent_s}/{bytes_s}")
-    device = Device(world, Broker(world, world.rng("broker")), "n0")
     slack = bytes_s  # a second's worth: the runtime's calls take their time
-    try:
-        one, total = world.loop.run_until_complete(largest(device, silent_s, bytes_s, 300.0))
-    finally:
-        bury(world.loop)
+    one, total = burst(silent_s, bytes_s)
     assert one <= CONTAINER_LOG_BYTES_MAX + LOG_EXCESS_BYTES + slack
     assert total <= (1 + LOG_RENAMED_PARTS_MAX) * CONTAINER_LOG_BYTES_MAX + 2 * LOG_EXCESS_BYTES + slack
+
+
+def test_what_hears_nothing_breaks_it_by_far(monkeypatch: pytest.MonkeyPatch) -> None:
+    """That this can fail: the look each LOG_CHECK_S alone."""
+
+    async def deaf(self: SimRuntime) -> frozenset[str]:
+        never: asyncio.Future[frozenset[str]] = asyncio.get_running_loop().create_future()
+        return await never
+
+    monkeypatch.setattr(SimRuntime, "logs_written", deaf)
+    one, _ = burst(77.0, 50_000_000)
+    assert one > 10 * (CONTAINER_LOG_BYTES_MAX + LOG_EXCESS_BYTES)
