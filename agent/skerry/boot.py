@@ -37,6 +37,8 @@ from skerry.ports import Clock, Duplex, Entropy, Host, Link, Manifests, Runtime,
 from skerry.wire.session import DeviceSession, Identity, State
 
 if TYPE_CHECKING:
+    from skerry.identity import Enrolled
+    from skerry.world.enrolled import Enrolment
     from skerry.world.store import Opened
 
 ServeMetrics = Callable[[Journal, DeviceSession, Counters, StreamCounts], Coroutine[Any, Any, None]]
@@ -75,15 +77,15 @@ async def _main(config: Config, opened: Opened) -> int:
     try:
         if opened.quarantined is not None:
             log(f"journal: damaged, moved to {opened.quarantined}")
-        seams = _seams(config)
+        seams, protection = _seams(config)
         recovered = await recover(opened.store, seams[1], seams[0])
         journal = recovered.journal
         count, generation = len(journal.desired.objects), journal.desired.generation
         log(f"journal: {recovered.story}, generation {generation}, {count} objects")
         return await serve(
-            config.node, config.secret_env, journal, *seams, stop, log, _streaming(config, seams[4], journal),
-            _manifests(config), _metrics(config, *seams[:2]),
-            config.container_log_bytes,
+            config.node, config.secret_env, journal, *seams, stop, log,
+            _streaming(config, seams[4], journal, protection is not None), _manifests(config),
+            _metrics(config, *seams[:2]), config.container_log_bytes, protection,
         )  # fmt: skip
     except StoreBroken as why:
         log(f"journal: {why}; starting again")
@@ -95,7 +97,11 @@ async def _main(config: Config, opened: Opened) -> int:
         opened.store.close()
 
 
-def _seams(config: Config) -> tuple[Clock, Entropy, Host, Runtime, Link | None]:
+Seams = tuple[Clock, Entropy, Host, Runtime, Link | None]
+
+
+def _seams(config: Config) -> tuple[Seams, Callable[[], Protection] | None]:
+    """The adapters, and what protects frames; None where the broker is one in clear."""
     from skerry.containerd.adapter import Containerd
     from skerry.world.clock import SystemClock
     from skerry.world.entropy import SystemEntropy
@@ -117,11 +123,34 @@ def _seams(config: Config) -> tuple[Clock, Entropy, Host, Runtime, Link | None]:
         writes=FirstWrites(),
     )
     entropy = SystemEntropy()
-    return clock, entropy, host, runtime, _link(config, clock, entropy)
+    link, credentials = _link(config, clock, entropy)
+    protection = _Protections(credentials, clock).now if credentials is not None else None
+    return (clock, entropy, host, runtime, link), protection
 
 
-def _link(config: Config, clock: Clock, entropy: Entropy) -> Link | None:
-    """None: this device belongs to no hub, and nothing looks for one."""
+class _Protections:
+    """What protects the frames of the identity of this moment; made once for each."""
+
+    def __init__(self, credentials: Enrolment, clock: Clock) -> None:
+        self._credentials, self._clock = credentials, clock
+        self._made: tuple[Enrolled, Protection] | None = None
+
+    def now(self) -> Protection:
+        from skerry.wire.guard import DeviceGuard
+        from skerry.world.authority import OpensslAuthority
+        from skerry.world.sodium import Sodium
+
+        enrolled = self._credentials.enrolled
+        assert enrolled is not None, "there is a connection, and so an identity"
+        if self._made is None or self._made[0] is not enrolled:
+            guard = DeviceGuard(Sodium(), bytes.fromhex(enrolled.seed))
+            self._made = enrolled, Protection(guard, OpensslAuthority(enrolled.issued.ca, self._clock))
+        return self._made[1]
+
+
+def _link(config: Config, clock: Clock, entropy: Entropy) -> tuple[Link | None, Enrolment | None]:
+    """None: this device belongs to no hub, and nothing looks for one; or it is not enrolled, and the broker is one in
+    clear."""
     from skerry.world.link import MqttLink
     from skerry.world.mqtt_values import MqttOptions
 
@@ -136,23 +165,23 @@ def _link(config: Config, clock: Clock, entropy: Entropy) -> Link | None:
     if config.broker_host and not config.broker_tls:
         if enrolling:
             log(f"{config.data_dir / enrolling[-1]} is not used: the configured broker is one in clear (mqtt://)")
-        return MqttLink(config.node, options)
+        return MqttLink(config.node, options), None
     if not config.broker_tls and not enrolling:
-        return None
+        return None, None
     from skerry.wire.broker import BrokerAddress
     from skerry.world.enrolled import Enrolment
 
     address = BrokerAddress(config.broker_host, config.broker_port, True) if config.broker_tls else None
     credentials = Enrolment(config.data_dir, config.node, config.node_given, address, clock, entropy, log)
-    return MqttLink(config.node, options, credentials)
+    return MqttLink(config.node, options, credentials), credentials
 
 
-def _streaming(config: Config, link: Link | None, journal: Journal) -> Streaming | None:
+def _streaming(config: Config, link: Link | None, journal: Journal, protected: bool) -> Streaming | None:
     from skerry.world.link import MqttLink
 
     if not isinstance(link, MqttLink):
         return None
-    return Streaming(link.for_streams(), _stats(config, journal), config.insecure)
+    return Streaming(link.for_streams(), _stats(config, journal), protected or config.insecure)
 
 
 def _stats(config: Config, journal: Journal) -> ReadStats:
@@ -218,14 +247,14 @@ async def serve(
     manifests: Manifests | None = None,
     metrics: ServeMetrics | None = None,
     log_bytes_max: int = CONTAINER_LOG_BYTES_MAX,
-    protection: Protection | None = None,
+    protection: Callable[[], Protection] | None = None,
 ) -> int:
     """The loops, until `stop` or until one of them fails (which is a bug or a broken journal: the process ends).
     Without a link the device has not joined a hub: it runs what its journal holds. The simulator runs this very
     function on its own seams."""
     facts, counters, dials, streams = host.facts(), Counters(), Dials(), StreamCounts()
     booted = journal.boot_id != facts.boot_id
-    session = DeviceSession(Identity(node, facts.boot_id, __version__), protection.proves if protection else None)
+    session = DeviceSession(Identity(node, facts.boot_id, __version__))
     pulse = Pulse(clock, ("watch", "steer", "pods", *(["link"] if link else [])))
     watch, steer, pods, hub = (pulse.of(name) for name in ("watch", "steer", "pods", "link"))
     hands = Steer(runtime, host, journal, clock, entropy, log, counters, steer, pods, secret_env, booted)
@@ -247,8 +276,7 @@ async def serve(
         loops.append(asyncio.ensure_future(beating(hub, talk)))
         if streaming is not None:
             targets = Targets(journal, runtime, streaming.stats, streaming.open_to_people)
-            crypto = protection.crypto if protection else None
-            serving = streams_loop(dials, streaming.link, targets, clock, log, counters, streams, crypto)
+            serving = streams_loop(dials, streaming.link, targets, clock, log, counters, streams)
             loops.append(asyncio.ensure_future(serving))
     loops += [asyncio.ensure_future(metrics(journal, session, counters, streams))] if metrics is not None else []
     alone = "" if link else "; it is not enrolled and no broker is set, so it has no hub"

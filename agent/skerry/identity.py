@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from skerry.errors import EnrolmentFailed, IdentityBroken, Malformed
-from skerry.limits import IDENTITY_BYTES_MAX, TOKEN_CHARS_MAX
+from skerry.limits import IDENTITY_BYTES_MAX, SIGNING_KEY_BYTES, TOKEN_CHARS_MAX
 
 if TYPE_CHECKING:
     from skerry.wire.enrolment import Issued
@@ -31,11 +31,12 @@ MODE = 0o600
 
 @dataclass(frozen=True, slots=True)
 class Enrolled:
-    """`issued` is what the hub gave. `key` is what `ports.DeviceKeys.again` takes: a secret. `token` is the name of the
-    token that brought it."""
+    """`issued` is what the hub gave. `key` is what `ports.DeviceKeys.again` takes, `seed` of the Ed25519 key that signs
+    this device's Hello, in hexadecimal digits: secrets. `token` is the name of the token that brought it."""
 
     issued: Issued
     key: str
+    seed: str
     token: str
 
     def __repr__(self) -> str:
@@ -50,7 +51,9 @@ def read(folder: Path) -> Enrolled | None:
     if data is None:
         return None
     try:
-        return Enrolled(decode_issued(data), *_texts(data, "key", "token"))
+        found = Enrolled(decode_issued(data), *_texts(data, "key", "seed", "token"))
+        _checked_seed(found.seed)
+        return found
     except Malformed as why:
         raise IdentityBroken(f"{folder / IDENTITY}: {why}; enrol this device with a new token") from None
 
@@ -59,24 +62,25 @@ def write(folder: Path, enrolled: Enrolled) -> None:
     """Replace the identity; a power cut leaves the old one or this one. Raises EnrolmentFailed."""
     issued = enrolled.issued
     said = {name: getattr(issued, name) for name in issued.__slots__}
-    _write(folder / IDENTITY, {**said, "key": enrolled.key, "token": enrolled.token})
+    _write(folder / IDENTITY, {**said, "key": enrolled.key, "seed": enrolled.seed, "token": enrolled.token})
 
 
-def pending(folder: Path) -> str:
-    """The key of an enrolment under way; empty if there is none, or none that is whole. Raises EnrolmentFailed."""
+def pending(folder: Path) -> tuple[str, str]:
+    """Key and seed of an enrolment under way; empty if there is none, or none that is whole. Raises EnrolmentFailed."""
     try:
         data = _read(folder / PENDING, IDENTITY_BYTES_MAX)
-        key, digest = _texts(data or b"", "key", "digest")
+        key, seed, digest = _texts(data or b"", "key", "seed", "digest")
+        _checked_seed(seed)
     except Malformed:
-        return ""
+        return "", ""
     except OSError as why:
         raise EnrolmentFailed(f"{folder / PENDING}: {why.strerror}") from None
-    return key if _digest(key) == digest else ""
+    return (key, seed) if _digest(key + seed) == digest else ("", "")
 
 
-def keep_pending(folder: Path, key: str) -> None:
+def keep_pending(folder: Path, key: str, seed: str) -> None:
     """Raises EnrolmentFailed."""
-    _write(folder / PENDING, {"key": key, "digest": _digest(key)})
+    _write(folder / PENDING, {"key": key, "seed": seed, "digest": _digest(key + seed)})
 
 
 def forget(folder: Path, name: str) -> None:
@@ -164,6 +168,12 @@ def _texts(data: bytes, *names: str) -> list[str]:
     if len(texts) < len(names):
         raise Malformed(f"lacks one of {', '.join(names)}")
     return texts
+
+
+def _checked_seed(seed: str) -> None:
+    """Raises Malformed."""
+    if len(seed) != 2 * SIGNING_KEY_BYTES or not set(seed) <= set("0123456789abcdef"):
+        raise Malformed("seed: is no Ed25519 seed in hexadecimal digits")
 
 
 def _digest(text: str) -> str:

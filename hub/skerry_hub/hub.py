@@ -6,7 +6,7 @@ Takes a Cluster, a Broker, a Clock and an Entropy; the same code runs on the rea
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -20,24 +20,25 @@ from skerry_hub.edgecontroller.controller import EdgeController, OnOwn
 from skerry_hub.edgecontroller.nodes import EndpointOf
 from skerry_hub.edgecontroller.replicas import Replicas
 from skerry_hub.limits import LEASE_DURATION_S
-from skerry_hub.ports import Broker, Cluster
+from skerry_hub.ports import SECRETS, Broker, Cluster, Obj
 
 
 @dataclass(frozen=True, slots=True)
 class Protection:
-    """What the hub protects frames with. `public`: the Ed25519 key that a device was enrolled with, or nothing."""
+    """What the hub protects frames with. `key_in`: the Ed25519 key that a device was enrolled with, among all Secrets
+    by namespace and name; or nothing."""
 
     crypto: Crypto
     signer: Callable[[], Signer]
-    public: Callable[[str], bytes]
+    key_in: Callable[[Mapping[tuple[str, str], Obj], str], bytes]
 
-    def guard_of(self, node: str) -> HubGuard:
-        return HubGuard(self.crypto, self.signer, partial(self.public, node))
+    def guard_of(self, secrets: Callable[[], Mapping[tuple[str, str], Obj]], node: str) -> HubGuard:
+        return HubGuard(self.crypto, self.signer, lambda: self.key_in(secrets(), node))
 
 
-def frames_for(sessions: Sessions, crypto: Crypto, node: str, epoch: bytes) -> StreamFrames:
+def frames_for(sessions: Sessions, node: str, epoch: bytes) -> StreamFrames:
     """What protects an epoch of a device's streams: keys of the session that it was asked for in."""
-    return StreamFrames(crypto, epoch, partial(sessions.secrets, node, epoch))
+    return StreamFrames(epoch, partial(sessions.secrets, node, epoch))
 
 
 class Hub:
@@ -65,10 +66,11 @@ class Hub:
             cluster, clock, entropy, log, replicas=self.replicas, endpoint_of=endpoint_of, on_own=on_own,
             lease_s=lease_s,
         )  # fmt: skip
-        guard_of = protection.guard_of if protection is not None else None
+        secrets = lambda: self.controller.informers[SECRETS].objects  # noqa: E731
+        guard_of = partial(protection.guard_of, secrets) if protection is not None else None
         self.sessions = Sessions(broker, self.controller, clock, entropy, log, guard_of)
         self.controller.listen(self.sessions)
-        frames_of = partial(frames_for, self.sessions, protection.crypto) if protection is not None else None
+        frames_of = partial(frames_for, self.sessions) if protection is not None else None
         self.streams = DeviceStreams(bulk, self.sessions.dial, entropy, log, frames_of)
 
     async def run(self) -> None:

@@ -17,10 +17,12 @@ from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from skerry.errors import Malformed, SkerryError
 
+CODE_SIGNING = ExtendedKeyUsageOID.CODE_SIGNING
 CLOCK_SKEW = timedelta(hours=1)  # a certificate is valid from this long before it was made
 
 
@@ -77,16 +79,18 @@ def issue(
 
 def certify(
     authority: Pair,
-    key: ec.EllipticCurvePublicKey,
+    key: ec.EllipticCurvePublicKey | Ed25519PublicKey,
     common_name: str,
     organizations: tuple[str, ...],
     names: tuple[str, ...],
     now: datetime,
     until: datetime,
+    role: x509.ObjectIdentifier | None = None,
 ) -> x509.Certificate:
-    """As `issue`, for a key that somebody else keeps; valid from CLOCK_SKEW before `now` until `until`."""
+    """As `issue`, for a key that somebody else keeps; valid from CLOCK_SKEW before `now` until `until`; for `role`, one
+    of RFC 5280 section 4.2.1.12, where it is for neither end of TLS."""
     subject = _subject(common_name, organizations)
-    role = ExtendedKeyUsageOID.SERVER_AUTH if names else ExtendedKeyUsageOID.CLIENT_AUTH
+    role = role or (ExtendedKeyUsageOID.SERVER_AUTH if names else ExtendedKeyUsageOID.CLIENT_AUTH)
     builder = _builder(subject, authority.certificate.subject, key, now, until)
     builder = builder.add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
     usage = x509.KeyUsage(True, False, False, False, False, False, False, False, False)
@@ -177,7 +181,11 @@ def _subject(common_name: str, organizations: tuple[str, ...]) -> x509.Name:
 
 
 def _builder(
-    subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePublicKey, now: datetime, until: datetime
+    subject: x509.Name,
+    issuer: x509.Name,
+    key: ec.EllipticCurvePublicKey | Ed25519PublicKey,
+    now: datetime,
+    until: datetime,
 ) -> x509.CertificateBuilder:
     builder = x509.CertificateBuilder().subject_name(subject).issuer_name(issuer).public_key(key)
     builder = builder.serial_number(x509.random_serial_number())

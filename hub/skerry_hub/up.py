@@ -28,6 +28,7 @@ from skerry.world.clock import SystemClock
 from skerry.world.entropy import SystemEntropy
 from skerry_hub import mosquitto, pki, pki_files
 from skerry_hub.boot import log, stop_event
+from skerry_hub.enrolment.authority import NAME, STEM
 from skerry_hub.limits import CHILD_BACKOFF_S, CHILD_READY_S, CHILD_STEADY_S, CHILD_STOP_S
 
 PROGRAM = "skerry-hub"
@@ -35,7 +36,6 @@ MQTT_PORT, ENROLL_PORT = 8883, 10443
 LOOPBACK = "127.0.0.1"
 SBIN = "/usr/sbin:/usr/local/sbin"
 BROKER_USERS = ("mosquitto", "nobody")
-CA_STEM, CA_NAME = "device-ca", "skerry device authority"
 PR_SET_PDEATHSIG = 1
 POLL_S = 0.05
 
@@ -90,7 +90,7 @@ async def up(data: Path, listen: str, mqtt_port: int | None, enroll_port: int | 
     folder = _folder(data)  # locked as long as this process lives
     port = _port(folder, "mqtt-port", mqtt_port, MQTT_PORT)
     enrolling = _port(folder, "enroll-port", enroll_port, ENROLL_PORT)
-    kubeconfig, authority = folder / "api" / "admin.kubeconfig", pki_files.authority(folder, CA_STEM, CA_NAME)
+    kubeconfig, authority = folder / "api" / "admin.kubeconfig", pki_files.authority(folder, STEM, NAME)
     children = [
         _mosquitto(folder, address, port, authority),
         Child("api", [*_self(), "api", "--data", str(folder / "api"), "--listen", listen], kubeconfig.exists, _die_too),
@@ -98,8 +98,8 @@ async def up(data: Path, listen: str, mqtt_port: int | None, enroll_port: int | 
             "hub",
             [
                 *_self(), "run", "--kubeconfig", str(kubeconfig), "--broker", f"mqtts://{LOOPBACK}:{port}",
-                "--device-ca-cert", str(folder / f"{CA_STEM}.crt"),
-                "--device-ca-key", str(folder / f"{CA_STEM}.key"),
+                "--device-ca-cert", str(folder / f"{STEM}.crt"),
+                "--device-ca-key", str(folder / f"{STEM}.key"),
                 "--device-broker", f"mqtts://{_shown(address)}:{port}",
                 "--enroll-listen", f"{_shown(address)}:{enrolling}",
                 "--status-socket", str(folder / "hub.sock"),
@@ -239,7 +239,7 @@ def _mosquitto(folder: Path, address: str, port: int, authority: pki.Pair) -> Ch
     names = tuple(dict.fromkeys((LOOPBACK, "localhost", address)))
     pki_files.pair(folder, "broker", authority, "mosquitto", (), names)
     pki.write_private(folder / "mosquitto.acl", mosquitto.rules(mosquitto.hub_names()).encode())
-    own = [folder / name for name in (f"{CA_STEM}.crt", "broker.crt", "broker.key", "mosquitto.acl")]
+    own = [folder / name for name in (f"{STEM}.crt", "broker.crt", "broker.key", "mosquitto.acl")]
     fds = [_open_for(file, user) for file in own]
     files = mosquitto.Files(*(f"/proc/self/fd/{fd}" for fd in fds))
     file = folder / "mosquitto.conf"

@@ -60,7 +60,7 @@ def enrolled(
     key = pki.Pair(by.certificate, ec.generate_private_key(ec.SECP256R1()))
     own, streams = (signed(by, key.key.public_key(), name, begins, days) for name in (node, streams_name(node)))
     issued = Issued(node, own, streams, pem(by), broker, "https://127.0.0.1:1")
-    return Enrolled(issued, key.key_pem.decode(), TOKEN_NAME)
+    return Enrolled(issued, key.key_pem.decode(), bytes(range(32)).hex(), TOKEN_NAME)
 
 
 def credentials(folder: Path, node: str, port: int = 0) -> Enrolment:

@@ -19,6 +19,7 @@ from skerry import boot
 from skerry.errors import StoreBroken, StoreFull
 from skerry.journal.journal import Journal
 from skerry.journal.recovery import recover
+from skerry.loops.protect import Protection
 
 RESTART_S = (0.1, 3.0)  # the service manager's
 BOOT_S = (2.0, 20.0)
@@ -109,7 +110,7 @@ class Device:
                 self.node, False, self.journal, self.clock, entropy, self.host, runtime, self.link,
                 asyncio.Event(), self._log, boot.Streaming(self.streams_link(), None, True),
                 manifests=SimManifests(self.folder),
-                protection=self.trust.of_device(self.node) if self.trust is not None else None,
+                protection=self._protection(),
             )  # fmt: skip
         except (StoreBroken, StoreFull) as broken:
             why = f"journal: {broken}"
@@ -121,6 +122,12 @@ class Device:
         # the process exits: nothing of it goes on
         self.world.after(0.0, self.kill, why)
         await asyncio.get_running_loop().create_future()
+
+    def _protection(self) -> Callable[[], Protection] | None:
+        if self.trust is None:
+            return None
+        mine = self.trust.of_device(self.node)  # one for a process: it remembers the hub's signing key
+        return lambda: mine
 
     def _overhear(self, journal: Journal) -> None:
         """Decisions go into the trace as they are noted."""

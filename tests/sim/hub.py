@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from functools import partial
 
 from sim.broker import Broker
@@ -12,11 +13,12 @@ from sim.link import Reach, SimHubBroker
 from sim.loop import Process, State
 from sim.trust import SEED_BYTES, Trust
 from sim.world import SimClock, SimEntropy, World
+from skerry.wire.guard import HubGuard
 from skerry_hub.cloudhub.sessions import Sessions
 from skerry_hub.cloudhub.streams import DeviceStreams
 from skerry_hub.edgecontroller.controller import EdgeController
 from skerry_hub.edgecontroller.replicas import Replicas
-from skerry_hub.hub import Protection, frames_for
+from skerry_hub.hub import frames_for
 
 CLIENT = "hub"
 SECOND = "hub2"
@@ -59,13 +61,13 @@ class Hub:
         broker = SimHubBroker(self.broker, self.reach, self.client)
         replicas = Replicas(cluster, self.clock, entropy, self._log, self.replica) if self.replica else None
         self.controller = EdgeController(cluster, self.clock, entropy, self._log, replicas=replicas)
-        protection = self._protection()
+        guard_of = self._guard_of()
         self.sessions = sessions = Sessions(
-            broker, self.controller, self.clock, entropy, self._log, protection.guard_of if protection else None
+            broker, self.controller, self.clock, entropy, self._log, guard_of
         )
         self.controller.listen(self.sessions)
         bulk = SimHubBroker(self.broker, self.reach, f"{self.client}.streams")
-        frames_of = partial(frames_for, sessions, protection.crypto) if protection else None
+        frames_of = partial(frames_for, sessions) if guard_of else None
         self.streams = DeviceStreams(bulk, self.sessions.dial, entropy, self._log, frames_of)
         loops = [asyncio.ensure_future(self.controller.run()), asyncio.ensure_future(self.sessions.run())]
         try:
@@ -76,7 +78,7 @@ class Hub:
             text = "".join(traceback.format_exception(type(bug), bug, bug.__traceback__)[-6:])
             self.world.break_("11 no latch", f"the hub ended with {bug!r}\n{text}")
 
-    def _protection(self) -> Protection | None:
+    def _guard_of(self) -> Callable[[str], HubGuard] | None:
         """With a signing key of this process: each death is a rotation."""
         seed = self.world.rng(f"signer/{self.client}/{self.lives}").randbytes(SEED_BYTES)
         return self.trust.of_hub(seed) if self.trust is not None else None

@@ -252,7 +252,7 @@ def _latch_after_failures() -> Sequence[Patch]:
             try:
                 await link_.connect()
                 failures = 0
-                frames = protect.Protected(link_, protection, clock, entropy, log, counters)
+                frames = protect.Protected(link_, protection and protection(), clock, entropy, log, counters)
                 talk = link.Conversation(link_, frames, journal, session_, clock, entropy, log, counters, beat, dialled)
                 await talk.run()
             except LinkLost:

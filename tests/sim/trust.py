@@ -14,7 +14,6 @@ from skerry.wire import message
 from skerry.wire.guard import SEALED, DeviceGuard, HubGuard, Signer, Unknown, Word
 from skerry.wire.message import Ack, Delta, Reject, RejectCode
 from skerry.world.sodium import Sodium
-from skerry_hub import hub
 from skerry_hub.crypto import OpenSsl
 
 SEED_BYTES = 32
@@ -41,12 +40,12 @@ class Trust:
 
     def of_device(self, node: str) -> Protection:
         """What a device's process begins with."""
-        return Protection(Sodium(), _DeviceGuard(self, node, self._seeds[node]), self)
+        return Protection(_DeviceGuard(self, node, self._seeds[node]), self)
 
-    def of_hub(self, seed: bytes) -> hub.Protection:
-        """`seed`: of the signing key of this process."""
+    def of_hub(self, seed: bytes) -> Callable[[str], HubGuard]:
+        """What makes a device's guard; `seed`: of the signing key of this process."""
         signer = Signer(seed, OpenSsl().public(seed) + STAMP)
-        return _HubProtection(self, signer)
+        return lambda node: _HubGuard(self, node, lambda: signer, lambda: self.public(node))
 
     def made(self, payload: bytes, frame: bytes, reader: str) -> None:
         self.plain[payload], self._made[payload] = frame, reader
@@ -77,16 +76,6 @@ class Trust:
 
     def public(self, node: str) -> bytes:
         return OpenSsl().public(self._seeds[node]) if node in self._seeds else b""
-
-
-class _HubProtection(hub.Protection):
-    def __init__(self, trust: Trust, signer: Signer) -> None:
-        super().__init__(OpenSsl(), lambda: signer, trust.public)
-        object.__setattr__(self, "trust", trust)
-
-    def guard_of(self, node: str) -> HubGuard:
-        trust: Trust = self.trust  # type: ignore[attr-defined]
-        return _HubGuard(trust, node, self.signer, lambda: self.public(node))
 
 
 class _DeviceGuard(DeviceGuard):

@@ -36,10 +36,11 @@ async def link_loop(
     counters: Counters,
     beat: Beat,
     dialled: Dialling,
-    protection: Protection | None = None,
+    protection: Callable[[], Protection] | None = None,
 ) -> None:
     """Run for ever: connect, converse until the connection is lost, wait, again. `dialled` gets the epoch when the hub
-    asks for the connection for streams, and what protects it; it only leaves word."""
+    asks for the connection for streams, and what protects it; it only leaves word. `protection` is asked after each
+    connection, for the device may be enrolled only then; None: the broker is one in clear."""
     failures, log = 0, Sparing(log, clock)
     said: set[str] = set()  # since the last connection: what is new is told, however long it has been away
     while True:
@@ -50,7 +51,9 @@ async def link_loop(
             counters["link_connects"] += 1
             failures = 0
             said.clear()
-            frames = Protected(link, protection, clock, entropy, log, counters)
+            protected = protection() if protection is not None else None
+            session.proves = protected.proves if protected is not None else None
+            frames = Protected(link, protected, clock, entropy, log, counters)
             await Conversation(link, frames, journal, session, clock, entropy, log, counters, beat, dialled).run()
         except LinkLost as why:
             if failures < 3 or (str(why) not in said and len(said) < LINK_REASONS_MAX):

@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from skerry.errors import LimitExceeded, Malformed, SkerryError
 from skerry.limits import CERTIFY_PACE_S, EXCHANGE_KEY_BYTES
 from skerry.loops.report import Counters, Log
-from skerry.ports import Authority, Clock, Crypto, Entropy, Link, StreamLink
+from skerry.ports import Authority, Clock, Entropy, Link, StreamLink
 from skerry.wire.cose import key_id
 from skerry.wire.delta import statement
-from skerry.wire.guard import DOWN, UP, DeviceGuard, Replayed, Secrets, Unknown, Word
+from skerry.wire.guard import DOWN, UP, DeviceGuard, Replayed, Secrets, Unknown, Word, stream_label
 from skerry.wire.message import Delta, Hello, Message, Reject, decode, encode
 
 
@@ -22,7 +22,6 @@ from skerry.wire.message import Delta, Hello, Message, Reject, decode, encode
 class Protection:
     """What a device that is enrolled protects its frames with."""
 
-    crypto: Crypto
     guard: DeviceGuard
     authority: Authority
 
@@ -43,8 +42,12 @@ class Protected:
 
     @property
     def secrets(self) -> Secrets | None:
-        """Those of the present session."""
-        return self._protection.guard.secrets if self._protection is not None else None
+        """Those of the present session; None where frames are in clear."""
+        if self._protection is None:
+            return None
+        found = self._protection.guard.secrets
+        assert found is not None, "a session has an answer"
+        return found
 
     async def send(self, message: Message) -> None:
         """Raises LinkLost. Before the hub's answer nothing but a Hello is said."""
@@ -112,10 +115,10 @@ def _word(word: Word) -> bytes:
 class SealedStreamLink:
     """ports.StreamLink: one epoch's frames under keys of their own."""
 
-    def __init__(self, link: StreamLink, crypto: Crypto, secrets: Secrets, epoch: bytes, counters: Counters) -> None:
+    def __init__(self, link: StreamLink, secrets: Secrets, epoch: bytes, counters: Counters) -> None:
         self._link, self._counters = link, counters
-        self._sender = secrets.sender(crypto, secrets.streams(epoch, UP))
-        self._receiver = secrets.receiver(crypto, secrets.streams(epoch, DOWN))
+        self._sender = secrets.sender(stream_label(epoch, UP))
+        self._receiver = secrets.receiver(stream_label(epoch, DOWN))
 
     async def connect(self, gone: bytes) -> None:
         await self._link.connect(self._sender.seal(gone))

@@ -22,7 +22,7 @@ from skerry.model.pod import Pod
 from skerry.model.streams import Attach, CloseCode, Exec, Logs, PortForward, Stats, StreamRequest
 from skerry.mux import CONNECTION, Mux, MuxStream, StreamCounts, join
 from skerry.plan.streams import log_source, network_target, process_target
-from skerry.ports import Clock, Crypto, Duplex, Runtime, StreamLink
+from skerry.ports import Clock, Duplex, Runtime, StreamLink
 from skerry.wire import streams as wire
 from skerry.wire.codec import decode
 from skerry.wire.delta import full_name
@@ -125,7 +125,6 @@ async def streams_loop(
     log: Log,
     counters: Counters,
     counts: StreamCounts,
-    crypto: Crypto | None = None,
 ) -> None:
     """Run for ever: wait for a Dial, serve its epoch until the connection is lost, idle, or dialled anew. A connection
     that does not come up is not tried again by itself: whoever wants a stream dials again."""
@@ -137,9 +136,8 @@ async def streams_loop(
             dials.served = epoch = dial.epoch
             waiting = asyncio.ensure_future(dials.take())
             way: StreamLink = link
-            if crypto is not None:
-                assert dial.secrets is not None, "a Dial is a session's"
-                way = SealedStreamLink(link, crypto, dial.secrets, epoch, counters)
+            if dial.secrets is not None:
+                way = SealedStreamLink(link, dial.secrets, epoch, counters)
             try:
                 await way.connect(wire.encode(Close(epoch, CONNECTION, CloseCode.LOST, 0, GONE)))
                 await _Epoch(epoch, way, targets, clock, log, counts).run(waiting)

@@ -1,7 +1,7 @@
 """COSE (RFC 9052) as far as skerry needs it: COSE_Sign1 with Ed25519, COSE_Encrypt0 with ChaCha20-Poly1305, untagged.
 
 Structures are built here, deterministic CBOR as everything on the wire; the cryptography is behind ports.Crypto. Why no
-library: docs/decisions/0009-cose.md. tests/unit/wire/test_cose.py compares every form with pycose.
+library: docs/decisions/0013-protected-frames.md. tests/unit/wire/test_cose.py compares every form with pycose.
 """
 
 from __future__ import annotations

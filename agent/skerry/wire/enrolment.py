@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from skerry.errors import Malformed
-from skerry.limits import NAME_CHARS_MAX, TEXT_CHARS_MAX, TOKEN_SECRET_BYTES
+from skerry.limits import NAME_CHARS_MAX, SIGNING_KEY_BYTES, TEXT_CHARS_MAX, TOKEN_SECRET_BYTES
 
 CA_PATH, ENROLL_PATH = "/ca", "/enroll"
 _PEM_REQUEST, _PEM_CERTIFICATE = "-----BEGIN CERTIFICATE REQUEST-----", "-----BEGIN CERTIFICATE-----"
@@ -23,11 +23,13 @@ _PEM_REQUEST, _PEM_CERTIFICATE = "-----BEGIN CERTIFICATE REQUEST-----", "-----BE
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """`ident` and `secret` are the token's; `csr` is PKCS #10 in PEM (RFC 2986), its common name the node's."""
+    """`ident` and `secret` are the token's; `csr` is PKCS #10 in PEM (RFC 2986), its common name the node's; `signing`
+    is the Ed25519 public key by which the device signs, SIGNING_KEY_BYTES."""
 
     ident: str
     secret: bytes
     csr: str
+    signing: bytes
 
     def __repr__(self) -> str:
         return f"Request({self.ident})"
@@ -57,7 +59,8 @@ class Problem:
 
 def encode_request(request: Request) -> bytes:
     secret = base64.b64encode(request.secret).decode("ascii")
-    return json.dumps({"token": request.ident, "secret": secret, "csr": request.csr}).encode()
+    signing = base64.b64encode(request.signing).decode("ascii")
+    return json.dumps({"token": request.ident, "secret": secret, "csr": request.csr, "signing": signing}).encode()
 
 
 def decode_request(body: bytes) -> Request:
@@ -66,13 +69,8 @@ def decode_request(body: bytes) -> Request:
     csr = _text(said, "csr")
     if not csr.startswith(_PEM_REQUEST):
         raise Malformed("csr: is no certificate request in PEM")
-    try:
-        secret = base64.b64decode(_text(said, "secret"), validate=True)
-    except (binascii.Error, ValueError):
-        raise Malformed("secret: is not base64") from None
-    if len(secret) != TOKEN_SECRET_BYTES:
-        raise Malformed(f"secret: {TOKEN_SECRET_BYTES} bytes expected, got {len(secret)}")
-    return Request(_text(said, "token"), secret, csr)
+    secret = _bytes(said, "secret", TOKEN_SECRET_BYTES)
+    return Request(_text(said, "token"), secret, csr, _bytes(said, "signing", SIGNING_KEY_BYTES))
 
 
 def encode_issued(issued: Issued) -> bytes:
@@ -108,6 +106,16 @@ def _object(body: bytes) -> dict[str, Any]:
         raise Malformed("the body is not JSON") from None
     if not isinstance(found, dict):
         raise Malformed("the body is no JSON object")
+    return found
+
+
+def _bytes(said: dict[str, Any], name: str, size: int) -> bytes:
+    try:
+        found = base64.b64decode(_text(said, name), validate=True)
+    except (binascii.Error, ValueError):
+        raise Malformed(f"{name}: is not base64") from None
+    if len(found) != size:
+        raise Malformed(f"{name}: {size} bytes expected, got {len(found)}")
     return found
 
 

@@ -84,20 +84,25 @@ class Receiver:
 
 @dataclass(frozen=True, slots=True)
 class Secrets:
-    """What both ends of a session know."""
+    """What both ends of a session know, and never show."""
 
+    crypto: Crypto
     secret: bytes
     greeting: bytes
 
-    def sender(self, crypto: Crypto, label: str) -> Sender:
-        return Sender(crypto, cose.derive(self.secret, self.greeting, f"skerry {label}"))
+    def sender(self, label: str) -> Sender:
+        return Sender(self.crypto, cose.derive(self.secret, self.greeting, f"skerry {label}"))
 
-    def receiver(self, crypto: Crypto, label: str) -> Receiver:
-        return Receiver(crypto, cose.derive(self.secret, self.greeting, f"skerry {label}"))
+    def receiver(self, label: str) -> Receiver:
+        return Receiver(self.crypto, cose.derive(self.secret, self.greeting, f"skerry {label}"))
 
-    def streams(self, epoch: bytes, direction: str) -> str:
-        """The label of one direction of an epoch's streams."""
-        return f"streams {direction} {epoch.hex()}"
+    def __repr__(self) -> str:
+        return f"Secrets({self.greeting.hex()[:8]})"
+
+
+def stream_label(epoch: bytes, direction: str) -> str:
+    """Of one direction of an epoch's streams, for Secrets."""
+    return f"streams {direction} {epoch.hex()}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,10 +175,10 @@ class DeviceGuard:
         if said.greeting != self._greeting or not self._greeting:
             raise Malformed("an answer to another Hello")
         if self.secrets is None:  # else it came twice: the counters go on
-            self.secrets = Secrets(self._crypto.exchange(self._ephemeral, said.ephemeral), self._greeting)
+            secret = self._crypto.exchange(self._ephemeral, said.ephemeral)
+            self.secrets = Secrets(self._crypto, secret, self._greeting)
             self._ephemeral, self.signer = b"", public
-            self._send = self.secrets.sender(self._crypto, UP)
-            self._receive = self.secrets.receiver(self._crypto, DOWN)
+            self._send, self._receive = self.secrets.sender(UP), self.secrets.receiver(DOWN)
         return said.frame
 
     def proves(self, proof: bytes, statement: bytes) -> bool:
@@ -204,6 +209,7 @@ class HubGuard:
         self._crypto, self._signer, self._public = crypto, signer, public
         self._greetings: deque[bytes] = deque(maxlen=GREETINGS_KEPT_MAX)
         self._asked: _Payload | None = None  # the Hello that has no answer yet
+        self._answered: Signer | None = None  # by whom the last one was answered: keys change between sessions
         self._greeting = b""
         self.device = b""  # the id of the key that signed the last Hello
         self.confirmed = False
@@ -241,14 +247,13 @@ class HubGuard:
             return self._send.seal(frame)
         if self._asked is None:
             return self.word(frame)
-        signer = self._signer()
+        signer = self._answered = self._signer()
         asked, self._asked = self._asked, None
         kid = cose.key_id(self._crypto.public(signer.seed))
         mine = self._crypto.exchange_public(ephemeral)
         said = codec.encode({FRAME: frame, EPHEMERAL: mine, GREETING: self._greeting})
-        self.secrets = Secrets(self._crypto.exchange(ephemeral, asked.ephemeral), self._greeting)
-        self._send = self.secrets.sender(self._crypto, DOWN)
-        self._receive = self.secrets.receiver(self._crypto, UP)
+        self.secrets = Secrets(self._crypto, self._crypto.exchange(ephemeral, asked.ephemeral), self._greeting)
+        self._send, self._receive = self.secrets.sender(DOWN), self.secrets.receiver(UP)
         return self._signed(signer, said, ABOUT_ANSWER, b"" if asked.signer == kid else signer.chain)
 
     def word(self, frame: bytes) -> bytes:
@@ -258,8 +263,8 @@ class HubGuard:
         return self._signed(signer, codec.encode({FRAME: frame, DEVICE: device}), ABOUT_WORD, signer.chain)
 
     def prove(self, statement: bytes) -> bytes:
-        """A COSE_Sign1 on `statement`, which travels elsewhere."""
-        signer = self._signer()
+        """A COSE_Sign1 on `statement`, which travels elsewhere, by whom the session's Hello was answered."""
+        signer = self._answered or self._signer()
         kid = cose.key_id(self._crypto.public(signer.seed))
         return cose.sign_detached(self._crypto, signer.seed, kid, statement, ABOUT_SET)
 

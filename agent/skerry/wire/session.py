@@ -125,9 +125,9 @@ class DeviceSession:
     `jitter` is in [0, 1) and comes from the caller's Entropy with each call that may start a back-off.
     """
 
-    def __init__(self, identity: Identity, proves: Proves | None = None) -> None:
-        """`proves`: whether a Delta has the signature of this session's hub; None where frames are not protected."""
-        self._identity, self._proves = identity, proves
+    def __init__(self, identity: Identity) -> None:
+        self._identity = identity
+        self.proves: Proves | None = None  # whether this session's hub signed a Delta; None: frames are in clear
         self.state = State.DOWN
         self.deadline: float | None = None  # when `tick` wants to be called
         self._nonce = b""
@@ -314,7 +314,7 @@ class DeviceSession:
         assert not self._committing, "loops.link commits one change at a time"
         own = view.desired
         verdict: Change | Fault | None = Fault(RejectCode.UNPROVEN, "the set is not signed by my hub for me")
-        if self._proves is None or self._proves(got):
+        if self.proves is None or self.proves(got):
             verdict = judge(got, own)
         if verdict is None:
             return [Send(Ack(self._nonce, generation=own.generation, digest=own.digest))]

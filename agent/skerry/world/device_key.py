@@ -29,7 +29,7 @@ class KeysInFiles:
     """Whose `kept` is the key itself, in PEM."""
 
     def new(self) -> DeviceKey:
-        return KeyInFile(_run(GENERATE, _KEY))
+        return KeyInFile(openssl(GENERATE, _KEY))
 
     def again(self, kept: str) -> DeviceKey:
         return KeyInFile(kept)
@@ -55,7 +55,7 @@ class KeyInFile:
         said = REQUEST.format(name=common_name)
         with in_memory(self._pem) as key, in_memory(said) as config:
             argv = ("req", "-new", "-sha256", "-key", _path(key), "-config", _path(config))
-            return _run(argv, _REQUEST, (key, config))
+            return openssl(argv, _REQUEST, (key, config))
 
     def load_into(self, context: TakesCertificate, chain: str) -> None:
         with in_memory(f"{self._pem.rstrip()}\n{chain}") as both:
@@ -84,7 +84,7 @@ def _path(descriptor: int) -> str:
     return f"/proc/self/fd/{descriptor}"
 
 
-def _run(argv: Sequence[str], begins: str, descriptors: Sequence[int] = ()) -> str:
+def openssl(argv: Sequence[str], begins: str, descriptors: Sequence[int] = ()) -> str:
     """What it prints, which has to begin with `begins`."""
     environment = {"PATH": os.environ.get("PATH") or PATH, "LC_ALL": "C"}
     try:

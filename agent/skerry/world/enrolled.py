@@ -95,6 +95,7 @@ class Enrolment:
         self._over.set()
         self._contexts: dict[str, tuple[str, int, ssl.SSLContext]] = {}  # client → where to, and what with
         self._of: tuple[int, ...] = ()  # which identity those are of
+        self.enrolled: Enrolled | None = None  # the identity that `complete` found last
         self._token: tuple[int, ...] = ()  # which token the rest is about
         self._tries, self._not_before, self._problem = 0, 0.0, ""
 
@@ -163,6 +164,7 @@ class Enrolment:
             KeysInFiles().again(enrolled.key).load_into(context, chain)
         except (Malformed, KeyFailed, OSError) as why:  # ssl.SSLError is one of these
             raise LinkLost(f"{self._folder / IDENTITY}: {why}; enrol this device with a new token") from None
+        self.enrolled = enrolled
         return address.host, address.port, context
 
     def _identity(self) -> Enrolled | None:

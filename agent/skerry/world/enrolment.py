@@ -24,7 +24,7 @@ from urllib.parse import urlsplit
 from skerry import identity
 from skerry.errors import EnrolmentFailed, EnrolmentRefused, IdentityBroken, Malformed, SkerryError
 from skerry.identity import Enrolled
-from skerry.limits import COMMON_NAME_CHARS_MAX, ENROL_BYTES_MAX, ENROL_TIMEOUT_S
+from skerry.limits import COMMON_NAME_CHARS_MAX, ENROL_BYTES_MAX, ENROL_TIMEOUT_S, SIGNING_KEY_BYTES
 from skerry.model.streams import streams_name
 from skerry.ports import DeviceKey, DeviceKeys
 from skerry.wire import x509
@@ -41,6 +41,8 @@ from skerry.wire.enrolment import (
 from skerry.wire.token import Token
 from skerry.world import tls
 from skerry.world.device_key import KeysInFiles
+from skerry.world.entropy import SystemEntropy
+from skerry.world.sodium import Sodium
 
 ANEW = "skerry-hub token create NODE"
 # Of these the hub says that they cannot change by asking again; 429 and all of 5xx can.
@@ -60,10 +62,11 @@ def enrol(folder: Path, token: Token, keys: DeviceKeys, node: str = "", force: b
             return had
         hub = Hub.of(token)
         ca = hub.authority(token.ca_digest)
-        key = _key_under_way(folder, keys)
-        issued = hub.enroll(ca, Request(token.ident, token.secret, key.csr(token.node)))
+        key, seed = _keys_under_way(folder, keys)
+        signing = Sodium().public(bytes.fromhex(seed))
+        issued = hub.enroll(ca, Request(token.ident, token.secret, key.csr(token.node), signing))
         check(issued, token, key)
-        enrolled = Enrolled(issued, key.kept, token.ident)
+        enrolled = Enrolled(issued, key.kept, seed, token.ident)
         identity.write(folder, enrolled)
         identity.forget(folder, identity.PENDING)
         return enrolled
@@ -110,14 +113,15 @@ def check(issued: Issued, token: Token, key: DeviceKey) -> None:
         tls.prove(key, chain, issued.ca)
 
 
-def _key_under_way(folder: Path, keys: DeviceKeys) -> DeviceKey:
-    """The same one until an enrolment succeeds: its answer may have been lost, and the hub answers no other key."""
-    kept = identity.pending(folder)
+def _keys_under_way(folder: Path, keys: DeviceKeys) -> tuple[DeviceKey, str]:
+    """The device's key and the seed of the one that it signs by: the same until an enrolment succeeds, because its
+    answer may have been lost, and the hub answers no other key."""
+    kept, seed = identity.pending(folder)
     if kept:
-        return keys.again(kept)
-    key = keys.new()
-    identity.keep_pending(folder, key.kept)
-    return key
+        return keys.again(kept), seed
+    key, seed = keys.new(), SystemEntropy().token(SIGNING_KEY_BYTES).hex()
+    identity.keep_pending(folder, key.kept, seed)
+    return key, seed
 
 
 @dataclass(frozen=True, slots=True)

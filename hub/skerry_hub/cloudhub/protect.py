@@ -10,10 +10,10 @@ from dataclasses import replace
 
 from skerry.errors import Malformed
 from skerry.limits import EXCHANGE_KEY_BYTES
-from skerry.ports import Crypto, Entropy
+from skerry.ports import Entropy
 from skerry.wire import message
 from skerry.wire.delta import statement
-from skerry.wire.guard import DOWN, SIGNED, UP, HubGuard, Receiver, Secrets, Sender
+from skerry.wire.guard import DOWN, SIGNED, UP, HubGuard, Receiver, Secrets, Sender, stream_label
 from skerry.wire.message import Delta, Dial, Hello, Message, Reject
 
 
@@ -59,8 +59,8 @@ class Frames:
 class StreamFrames:
     """One epoch's, under keys of their own, which there are once the Dial was sent."""
 
-    def __init__(self, crypto: Crypto, epoch: bytes, secrets: Callable[[], Secrets | None]) -> None:
-        self._crypto, self._epoch, self._secrets = crypto, epoch, secrets
+    def __init__(self, epoch: bytes, secrets: Callable[[], Secrets | None]) -> None:
+        self._epoch, self._secrets = epoch, secrets
         self._ways: tuple[Sender, Receiver] | None = None
 
     def opened(self, payload: bytes) -> bytes:
@@ -76,8 +76,8 @@ class StreamFrames:
             known = self._secrets()
             if known is None:
                 raise Malformed("a frame of streams that nobody asked for")
-            up, down = known.streams(self._epoch, UP), known.streams(self._epoch, DOWN)
-            self._ways = known.sender(self._crypto, down), known.receiver(self._crypto, up)
+            down, up = (stream_label(self._epoch, way) for way in (DOWN, UP))
+            self._ways = known.sender(down), known.receiver(up)
         return self._ways
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from skerry.errors import ConfigInvalid, Malformed
@@ -94,6 +95,10 @@ class Authority:
     def client(self, name: str, now: datetime) -> pki.Pair:
         """For a TLS client called `name`, with a new key."""
         return pki.issue(self.pair, name, (), (), OWN_DAYS, now)
+
+    def signer(self, key: Ed25519PublicKey, name: str, now: datetime) -> x509.Certificate:
+        """Of a hub's signing key, which is for no TLS."""
+        return pki.certify(self.pair, key, name, (), (), now, now + timedelta(days=OWN_DAYS), pki.CODE_SIGNING)
 
     def accepts(self, pem: bytes, key: ec.EllipticCurvePublicKey, node: str, now: datetime) -> DeviceCertificates:
         """What `device` made once for this node and key, read back. Raises Malformed for anything else."""

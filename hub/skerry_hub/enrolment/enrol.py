@@ -65,7 +65,8 @@ class Enrolment:
         """Raises Malformed (the request makes no sense), Declined, or ClusterError when the API does not let it be done
         now; then the same request may come again."""
         asked_key = pki.read_request(request.csr)
-        asked = Asked(request.ident, request.secret, asked_key.common_name, asked_key.key_digest)
+        signing_key = request.signing.hex()
+        asked = Asked(request.ident, request.secret, asked_key.common_name, asked_key.key_digest, signing_key)
         if self._authority.expired(self._now()):
             raise Declined(Refuse(503, "NoAuthority", "the hub's device authority has expired: its operator must act"))
         record = await self._claimed(asked)
@@ -93,7 +94,7 @@ class Enrolment:
             if isinstance(verdict, Again):
                 return record
             assert isinstance(verdict, Use)
-            used, patch = records.use(record, asked.key_digest, self._clock.wall())
+            used, patch = records.use(record, asked.keys, self._clock.wall())
             try:
                 await self._cluster.patch(SECRETS, NAMESPACE, records.token_name(record.ident), patch)
             except (Conflict, NotFound):  # another replica was first, or the token was deleted: look again
@@ -177,7 +178,9 @@ class Enrolment:
 
     async def _remember(self, record: TokenRecord, asked: Asked, made: DeviceCertificates) -> bool:
         """Have the device's identity stored; whether it had another key before. Raises ClusterError."""
-        identity = Identity(record.node, asked.key_digest, made.serials, made.not_after, record.used, record.ident)
+        identity = Identity(
+            record.node, asked.key_digest, made.serials, made.not_after, record.used, record.ident, asked.signing
+        )
         wanted = records.identity_secret(identity)
         for lost in range(ENROL_RACES_MAX):
             await self._pause(lost)

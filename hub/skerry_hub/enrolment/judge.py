@@ -20,12 +20,19 @@ _NO_DIGEST = bytes(hashlib.sha256().digest_size)
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """`node` is the common name of the certificate request, `key_digest` of its key."""
+    """`node` is the common name of the certificate request, `key_digest` of its key, `signing` the Ed25519 public key
+    by which the device signs, in hexadecimal digits."""
 
     ident: str
     secret: bytes
     node: str
     key_digest: str
+    signing: str
+
+    @property
+    def keys(self) -> str:
+        """Both: a token is bound to them by its first use."""
+        return f"{self.key_digest} {self.signing}"
 
     def __repr__(self) -> str:
         return f"Asked({self.ident} for {self.node})"
@@ -60,7 +67,7 @@ def judge(record: TokenRecord | None, asked: Asked, now: float) -> Verdict:
     right = hmac.compare_digest(hashlib.sha256(asked.secret).digest(), kept)
     if record is None or not right:
         return Refuse(403, "UnknownToken", f"the hub knows no such token; {cure(asked.node)}")
-    if record.used_by and not hmac.compare_digest(record.used_by.encode(), asked.key_digest.encode()):
+    if record.used_by and not hmac.compare_digest(record.used_by.encode(), asked.keys.encode()):
         return Refuse(403, "UsedToken", f"another key has used this token; {cure(record.node)}")
     if now >= record.expires:
         return Refuse(410, "ExpiredToken", f"the token has expired; {cure(record.node)}")

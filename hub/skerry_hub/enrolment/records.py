@@ -45,7 +45,8 @@ class TokenRecord:
 @dataclass(frozen=True, slots=True)
 class Identity:
     """Who a device is: the digest of its key, the serial numbers of its certificates and until when they are valid,
-    when it was enrolled (both in seconds since 1970) and by which token."""
+    when it was enrolled (both in seconds since 1970) and by which token; `signing` is the Ed25519 public key by which
+    it signs, in hexadecimal digits."""
 
     node: str
     key_digest: str
@@ -53,6 +54,7 @@ class Identity:
     not_after: float
     enrolled: float
     ident: str
+    signing: str
 
 
 def token_name(ident: str) -> str:
@@ -111,6 +113,7 @@ def identity_secret(identity: Identity) -> Obj:
         "not-after": stamp(identity.not_after),
         "enrolled": stamp(identity.enrolled),
         "token": identity.ident,
+        "signing-key": identity.signing,
     }
     return _secret(identity_name(identity.node), IDENTITY_TYPE, identity.node, data)
 
@@ -123,7 +126,7 @@ def identity_of(obj: Obj) -> Identity:
         serials = tuple(part for part in data["serials"].split(",") if part)
         times = unix(data["not-after"]), unix(data["enrolled"])
         node = str(meta["name"]).removeprefix("skerry-device-")
-        return Identity(node, data["key-sha256"], serials, *times, data.get("token", ""))
+        return Identity(node, data["key-sha256"], serials, *times, data.get("token", ""), data["signing-key"])
     except (KeyError, ValueError):
         raise Malformed(f"Secret {NAMESPACE}/{meta.get('name')}: is no identity of skerry") from None
 

@@ -38,8 +38,8 @@ from unit.enrolment.site import BROKER, Site, csr_for, new_key, part_on
 URL = "https://hub.example:8443"
 
 
-def request(token: Token, key: Any, node: str = "") -> wire.Request:
-    return wire.Request(token.ident, token.secret, csr_for(node or token.node, key))
+def request(token: Token, key: Any, node: str = "", signing: bytes = bytes(32)) -> wire.Request:
+    return wire.Request(token.ident, token.secret, csr_for(node or token.node, key), signing)
 
 
 def enrolment(hub: Site, cluster: Cluster | None = None, ca: Authority | None = None) -> Enrolment:

@@ -47,7 +47,7 @@ def test_the_secret_itself_is_not_kept() -> None:
 
 
 def test_an_identity_comes_back_as_it_was() -> None:
-    identity = Identity("a.b", "ab" * 32, ("1f", "20"), 1_800_000_000.0, 1_700_000_000.0, "abcdef")
+    identity = Identity("a.b", "ab" * 32, ("1f", "20"), 1_800_000_000.0, 1_700_000_000.0, "abcdef", "cd" * 32)
     assert records.identity_of(records.identity_secret(identity)) == identity
 
 

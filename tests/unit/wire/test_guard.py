@@ -149,6 +149,7 @@ def test_the_signing_key_rotates_between_two_sessions(pair: Pair) -> None:
     pair.live()
     answer_short = len(_answered(pair))
     pair.signer = Signer(NEXT, CHAIN)
+    assert pair.device.proves(pair.hub.prove(b"statement"), b"statement"), "the session's own key, to its end"
     assert len(_answered(pair)) > answer_short, "with the certificate, for the device knows the old one only"
     assert pair.device.signer == OPENSSL.public(NEXT)
     assert len(_answered(pair)) == answer_short
@@ -215,12 +216,14 @@ def test_streams_have_keys_of_their_own_for_each_epoch_and_direction(pair: Pair)
     here, there = pair.device.secrets, pair.hub.secrets
     assert here is not None
     assert there is not None
-    up, other = here.streams(b"epoch-1", guard.UP), here.streams(b"epoch-2", guard.UP)
-    sealed = here.sender(SODIUM, up).seal(b"piece")
-    assert there.receiver(OPENSSL, up).open(sealed) == b"piece"
-    for label in (other, here.streams(b"epoch-1", guard.DOWN), guard.UP):
+    up, other = (guard.stream_label(epoch, guard.UP) for epoch in (b"epoch-1", b"epoch-2"))
+    sealed = here.sender(up).seal(b"piece")
+    assert there.receiver(up).open(sealed) == b"piece"
+    for label in (other, guard.stream_label(b"epoch-1", guard.DOWN), guard.UP):
         with pytest.raises(Malformed):
-            there.receiver(OPENSSL, label).open(sealed)
+            there.receiver(label).open(sealed)
+    assert here.secret.hex() not in repr(here)
+    assert repr(here.secret) not in repr(here)
 
 
 def test_what_protection_adds_has_its_bound(pair: Pair) -> None:

@@ -194,7 +194,7 @@ def test_certificates_for_another_key_are_refused(hub: Hub, folder: Path) -> Non
 def enrolment_of(hub: Hub, csr: str) -> bytes:
     from skerry.wire.enrolment import Request, encode_issued
 
-    return encode_issued(hub.issued(Request("abcdef", b"", csr)))
+    return encode_issued(hub.issued(Request("abcdef", b"", csr, bytes(32))))
 
 
 def test_certificates_of_another_authority_are_refused(hub: Hub, folder: Path) -> None:
@@ -294,7 +294,7 @@ def test_a_key_under_way_that_is_not_whole_is_made_anew(hub: Hub, folder: Path) 
     folder.mkdir(mode=0o700)
     for content in ("", "{", '{"key": "x"}', '{"key": "x", "digest": "y"}', '{"key": 7}'):
         (folder / PENDING).write_text(content)
-        assert identity.pending(folder) == ""
+        assert identity.pending(folder) == ("", "")
     assert run(folder, hub).key.startswith("-----BEGIN PRIVATE KEY-----")
 
 
