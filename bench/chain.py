@@ -32,7 +32,7 @@ LINES, LINE = 20_000, "x" * 79  # with CRI's own prefix 2.4 MB: below the size a
 
 def rows(quick: bool = False) -> Iterator[Row]:
     rounds, size = (2, 10_000_000) if quick else (7, 40_000_000)
-    with Fleet() as fleet:
+    with Fleet(secure=False) as fleet:
         weigh(fleet)
         fleet.start()
         board = fleet.join(NODE)

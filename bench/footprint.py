@@ -23,7 +23,7 @@ BUDGET_MIB, CPU_BUDGET, WAKE_BUDGET = 40.0, 0.2, 2.0
 
 
 def rows(quick: bool = False) -> Iterator[Row]:
-    with tempfile.TemporaryDirectory(prefix="skerry-python-", dir="/var/tmp") as folder, Fleet() as fleet:
+    with tempfile.TemporaryDirectory(prefix="skerry-python-", dir="/var/tmp") as folder, Fleet(secure=False) as fleet:
         argv = private_python(Path(folder))
         fleet.start()
         board = fleet.join("edge-1", agent_argv=lambda b: [*argv, "run", "--config", str(b.config_path)])

@@ -29,12 +29,12 @@ EAST, WEST = "east", "west"
 
 
 def rows(quick: bool = False) -> Iterator[Row]:
-    with Fleet() as fleet:
+    with Fleet(secure=False) as fleet:
         weigh(fleet)
         fleet.start_broker()
         fleet.start_api()
         yield from crowd(fleet, 100 if quick else 1000, 10.0 if quick else 60.0)
-    with Fleet() as fleet:
+    with Fleet(secure=False) as fleet:
         weigh(fleet)
         fleet.start_broker()
         fleet.start_api()

@@ -41,11 +41,14 @@ def paint(code: str, text: str) -> str:
 def demo(fleet: Fleet) -> None:
     with step("mosquitto, Kubernetes API and hub are ready"):
         fleet.start()
-    with step(f"board {NODE} joined and booted: containerd, images, agent"):
+    with step(f"board {NODE} booted with one token: containerd, images, agent; it enrolled itself") as seen:
         board = fleet.join(NODE)
         board.boot(network=True)
         board.start_agent()
         fleet.kubectl("wait", f"node/{NODE}", "--for=condition=Ready", "--timeout=30s")
+        if (board.journal_path.parent / "token").exists():
+            raise RigError("the token is still there")
+        seen += ["mutual TLS 1.3 to the broker", "every frame sealed end to end", "every set signed by the hub"]
     with step("kubectl apply -f examples/hello.yaml → Running") as seen:
         fleet.kubectl("apply", "-f", str(ROOT / "examples/hello.yaml"))
         fleet.wait_phase("hello")

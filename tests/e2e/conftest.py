@@ -13,8 +13,9 @@ from rig import Device, Site, images
 
 
 @pytest.fixture(scope="module")
-def fleet() -> Iterator[Fleet]:
-    with Fleet() as whole:
+def fleet(request: pytest.FixtureRequest) -> Iterator[Fleet]:
+    """As in the field; a file that says `SECURE = False` has its broker in clear."""
+    with Fleet(getattr(request.module, "SECURE", True)) as whole:
         whole.start()
         yield whole
 

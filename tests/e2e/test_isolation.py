@@ -13,6 +13,7 @@ from rig import Device, Process, until
 from skerry.limits import SESSION_QUEUE_FRAMES_MAX
 
 pytestmark = pytest.mark.e2e
+SECURE = False  # the flooder is no device that was ever enrolled
 
 CHANGES, RATE, FLOOD_S = 250, 2_000, 120  # changes in each of four parts; frames per second; the flood ends by itself
 ROUNDS_MAX = 3

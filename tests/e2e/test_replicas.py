@@ -46,7 +46,7 @@ class Replica:
 
 @pytest.fixture(scope="module")
 def fleet() -> Iterator[Fleet]:
-    with Fleet() as whole:
+    with Fleet(secure=False) as whole:
         whole.start_broker()
         whole.start_api()
         yield whole

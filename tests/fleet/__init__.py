@@ -13,18 +13,24 @@ from types import TracebackType
 from typing import Any
 
 from rig import Device, Process, Site, until
+from skerry_hub import mosquitto, pki_files
+from skerry_hub.enrolment.authority import NAME, STEM
 
 ROOT = Path(__file__).resolve().parents[2]
 BIN = Path(sys.executable).parent
-API_PORT, MQTT_PORT = 6443, 1883
+API_PORT, MQTT_PORT, MQTTS_PORT, ENROLL_PORT = 6443, 1883, 8883, 10_443
 READY_TIMEOUT_S, POD_TIMEOUT_S = 90.0, 120.0
 
 
 class Fleet:
-    """One hub and any number of boards. Leaving the context ends everything."""
+    """One hub and any number of boards. Leaving the context ends everything.
 
-    def __init__(self) -> None:
-        self.site = Site()
+    As in the field: boards are enrolled with a token each, everything is over mutual TLS, frames are protected. With
+    `secure=False` the broker is in clear, and boards say that this is on purpose."""
+
+    def __init__(self, secure: bool = True) -> None:
+        self.site, self.secure = Site(), secure
+        self.trust = self.site.folder / "trust"
         self.data = self.site.folder / "hub"
         self.status_socket = self.site.folder / "hub.sock"
         self.broker: Process | None = None
@@ -49,7 +55,20 @@ class Fleet:
         self.start_hub()
 
     def start_broker(self) -> None:
-        self.broker = self.site.mosquitto()
+        if not self.secure:
+            self.broker = self.site.mosquitto()
+            return
+        self.trust.mkdir(exist_ok=True)
+        authority = pki_files.authority(self.trust, STEM, NAME)
+        names = ("127.0.0.1", "localhost", self.site.address)
+        pki_files.pair(self.trust, "broker", authority, "mosquitto", (), names)
+        (self.trust / "rules").write_text(mosquitto.rules(mosquitto.hub_names()))
+        files = (f"{STEM}.crt", "broker.crt", "broker.key", "rules")
+        config = mosquitto.configuration(
+            ["127.0.0.1", self.site.address], MQTTS_PORT, mosquitto.Files(*(str(self.trust / name) for name in files))
+        )
+        # The rig's files are the rig's own: see Site.mosquitto_config.
+        self.broker = self.site.mosquitto(f"user root\n{config}", MQTTS_PORT)
 
     def start_api(self, data: Path | None = None) -> None:
         folder = data or self.data
@@ -63,7 +82,7 @@ class Fleet:
     def start_hub(self) -> None:
         argv = [
             str(BIN / "skerry-hub"), "run", "--kubeconfig", str(self.site.kubeconfig),
-            "--broker", f"mqtt://127.0.0.1:{MQTT_PORT}", "--status-socket", str(self.status_socket),
+            *self.hub_broker(), "--status-socket", str(self.status_socket),
         ]  # fmt: skip
         keys = self.data  # of the API: it signs the endpoint's certificate, and its own client's
         if (keys / "kubelet.crt").exists():
@@ -71,6 +90,16 @@ class Fleet:
             argv += ["--kubelet-client-ca", str(keys / "ca.crt")]
         self.hub = self.site.spawn(argv, name="hub", cwd=ROOT)
         self.hub.wait_log("ready", READY_TIMEOUT_S)
+
+    def hub_broker(self) -> list[str]:
+        """What tells `skerry-hub run` of its broker, and what devices are told."""
+        if not self.secure:
+            return ["--broker", f"mqtt://127.0.0.1:{MQTT_PORT}"]
+        return [
+            "--broker", f"mqtts://127.0.0.1:{MQTTS_PORT}", "--device-broker", f"mqtts://{self.site.address}:{MQTTS_PORT}",
+            "--device-ca-cert", str(self.trust / f"{STEM}.crt"), "--device-ca-key", str(self.trust / f"{STEM}.key"),
+            "--enroll-listen", f"{self.site.address}:{ENROLL_PORT}",
+        ]  # fmt: skip
 
     def stop_hub_side(self) -> None:
         """Hub, API and broker are gone at once."""
@@ -81,7 +110,10 @@ class Fleet:
 
     def reachable(self) -> dict[str, bool]:
         """Whether broker and API accept a connection at this moment."""
-        return {"broker": self.site.listens(MQTT_PORT), "api": self.site.listens(API_PORT)}
+        return {
+            "broker": self.site.listens(MQTTS_PORT if self.secure else MQTT_PORT),
+            "api": self.site.listens(API_PORT),
+        }
 
     def sessions(self) -> dict[str, Any]:
         """What `skerry-hub status` says of each device: queue, drops and the rest."""
@@ -128,7 +160,11 @@ class Fleet:
     # --- boards -------------------------------------------------------------------------------------------------------
 
     def join(self, name: str, **options: Any) -> Device:
-        """Create the node at the hub and a board for it; it is not booted yet."""
+        """Create the node at the hub and a board for it; it is not booted yet. Its agent enrols by itself, with the
+        token that lies in its data folder."""
+        if self.secure:
+            token = self.token(name)
+            return self.site.device(name, agent_config=lambda board: enrolled_config(board, token), **options)
         argv = [
             str(BIN / "skerry-hub"), "join", name, "--kubeconfig", str(self.site.kubeconfig),
             "--broker", f"mqtt://{self.site.address}:{MQTT_PORT}",
@@ -136,6 +172,11 @@ class Fleet:
         config = self.site.run(argv).stdout
         device: Device = self.site.device(name, agent_config=lambda board: agent_config(board, config), **options)
         return device
+
+    def token(self, name: str, *more: str) -> str:
+        """A new one, as an operator types it."""
+        argv = [str(BIN / "skerry-hub"), "token", "create", "--node", name, *more]
+        return self.site.run([*argv, "--kubeconfig", str(self.site.kubeconfig)]).stdout.strip()
 
     def view(self, device: Device) -> dict[str, str]:
         """Pod → uid of the container that the hub shows running on this device, straight from the API."""
@@ -151,9 +192,21 @@ class Fleet:
 
 def agent_config(board: Device, joined: str) -> str:
     """What `skerry-hub join` printed, and where this board's parts lie."""
+    return f"{joined}\ninsecure = true\n{places(board)}"
+
+
+def enrolled_config(board: Device, token: str) -> str:
+    """Where this board's parts lie: who it is and where its hub is, the token says, which is put there."""
+    folder = board.journal_path.parent
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if not (folder / "identity.json").exists():
+        (folder / "token").write_text(f"{token}\n")
+        (folder / "token").chmod(0o600)
+    return places(board)
+
+
+def places(board: Device) -> str:
     return (
-        f"{joined}\n"
-        "insecure = true\n"
         f'data_dir = "{board.journal_path.parent}"\n'
         f'run_dir = "{board.run_dir}"\n'
         f'log_dir = "{board.disk / "log"}"\n'

@@ -37,7 +37,7 @@ def ident(request: pytest.FixtureRequest) -> str:
 @pytest.fixture(scope="module")
 def fleet(ident: str) -> Iterator[Fleet]:
     """A hub of its own for each board."""
-    with Fleet() as made:
+    with Fleet(secure=False) as made:
         made.start()
         yield made
 

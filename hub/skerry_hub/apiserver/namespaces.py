@@ -16,7 +16,7 @@ from .status import ApiError
 from .store import Change, Stale, Store, Write
 
 Obj = dict[str, Any]
-BOOTSTRAP = ("default", "kube-system", "kube-public", "kube-node-lease")
+BOOTSTRAP = ("default", "kube-system", "kube-public", "kube-node-lease", "skerry")  # the last: tokens, identities
 RETRY_S = 1.0
 log = logging.getLogger("skerry_hub.apiserver")
 

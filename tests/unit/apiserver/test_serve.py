@@ -62,7 +62,7 @@ def test_a_folder_is_made_and_speaks_only_to_its_owner(tmp_path: Path) -> None:
         status, found = client.call("GET", "/api/v1/namespaces")
         assert status == 200
         names = [item["metadata"]["name"] for item in found["items"]]
-        assert names == ["default", "kube-node-lease", "kube-public", "kube-system"]
+        assert names == ["default", "kube-node-lease", "kube-public", "kube-system", "skerry"]
     assert not (data / f"{DATABASE}-wal").exists(), "a server that ended well leaves one plain file"
 
 
