@@ -2,45 +2,59 @@
 
 from __future__ import annotations
 
-from skerry.errors import Malformed
+from typing import Any
+
+from skerry.errors import Malformed, SkerryError
 from skerry.limits import SIGNATURE_BYTES
 from skerry.world.debian import debian_packages
-
-with debian_packages():  # on a board it is the distribution's, whose updates of it reach the device
-    from nacl import bindings
-    from nacl.exceptions import CryptoError
 
 
 class Sodium:
     """Keeps nothing; what is secret stays with its caller."""
 
+    def __init__(self) -> None:
+        """Loads the library, which only a device that is enrolled needs. Raises SkerryError where there is none."""
+        self._bindings, self._errors = _library()
+
     def public(self, seed: bytes) -> bytes:
-        return bindings.crypto_sign_seed_keypair(seed)[0]
+        return bytes(self._bindings.crypto_sign_seed_keypair(seed)[0])
 
     def sign(self, seed: bytes, data: bytes) -> bytes:
-        return bindings.crypto_sign(data, bindings.crypto_sign_seed_keypair(seed)[1])[:SIGNATURE_BYTES]
+        secret = self._bindings.crypto_sign_seed_keypair(seed)[1]
+        return bytes(self._bindings.crypto_sign(data, secret)[:SIGNATURE_BYTES])
 
     def verify(self, public: bytes, signature: bytes, data: bytes) -> bool:
         try:
-            bindings.crypto_sign_open(signature + data, public)
-        except (CryptoError, ValueError):
+            self._bindings.crypto_sign_open(signature + data, public)
+        except self._errors:
             return False
         return len(signature) == SIGNATURE_BYTES
 
     def exchange_public(self, secret: bytes) -> bytes:
-        return bindings.crypto_scalarmult_base(secret)
+        return bytes(self._bindings.crypto_scalarmult_base(secret))
 
     def exchange(self, secret: bytes, public: bytes) -> bytes:
         try:
-            return bindings.crypto_scalarmult(secret, public)
-        except (CryptoError, ValueError):
+            return bytes(self._bindings.crypto_scalarmult(secret, public))
+        except self._errors:
             raise Malformed("an X25519 key that gives no secret") from None
 
     def seal(self, key: bytes, nonce: bytes, plain: bytes, about: bytes) -> bytes:
-        return bindings.crypto_aead_chacha20poly1305_ietf_encrypt(plain, about, nonce, key)
+        return bytes(self._bindings.crypto_aead_chacha20poly1305_ietf_encrypt(plain, about, nonce, key))
 
     def open(self, key: bytes, nonce: bytes, sealed: bytes, about: bytes) -> bytes:
         try:
-            return bindings.crypto_aead_chacha20poly1305_ietf_decrypt(sealed, about, nonce, key)
-        except (CryptoError, ValueError):
+            return bytes(self._bindings.crypto_aead_chacha20poly1305_ietf_decrypt(sealed, about, nonce, key))
+        except self._errors:
             raise Malformed("a sealed frame that does not open") from None
+
+
+def _library() -> tuple[Any, tuple[type[Exception], ...]]:
+    """PyNaCl: beside skerry, or the distribution's own, whose updates of libsodium reach the device that way."""
+    try:
+        with debian_packages():
+            from nacl import bindings
+            from nacl.exceptions import CryptoError
+    except ImportError:
+        raise SkerryError("protected frames need the package python3-nacl, which is not installed") from None
+    return bindings, (CryptoError, ValueError)
