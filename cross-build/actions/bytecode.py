@@ -1,9 +1,9 @@
 """Byte code that ships in the package, so that a board compiles nothing: not at installation, not at the first start.
 
 Only the byte code stays, `x.pyc` in place of `x.py`, which saves a quarter of the package; the native modules keep
-their source beside it, which is their pure form. Left out of it is what no run reads: docstrings, and the columns that draw
-`^^^^` below a line of a traceback; asserts and line numbers stay. The compiler is the target's own Python, from its
-sysroot under qemu-user; the package depends on that minor version.
+their source beside it, which is their pure form. Left out of it is what no run reads: docstrings, and the columns that
+draw `^^^^` below a line of a traceback; asserts and line numbers stay. The compiler is the target's own Python, from
+its sysroot under qemu-user; the package depends on that minor version.
 """
 
 from __future__ import annotations
