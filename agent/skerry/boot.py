@@ -136,6 +136,7 @@ class _Protections:
         self._made: tuple[Enrolled, Protection] | None = None
 
     def now(self) -> Protection:
+        from skerry.wire.enrolment import statement_of
         from skerry.wire.guard import DeviceGuard
         from skerry.world.authority import OpensslAuthority
         from skerry.world.sodium import Sodium
@@ -143,7 +144,7 @@ class _Protections:
         enrolled = self._credentials.enrolled
         assert enrolled is not None, "there is a connection, and so an identity"
         if self._made is None or self._made[0] is not enrolled:
-            guard = DeviceGuard(Sodium(), bytes.fromhex(enrolled.seed))
+            guard = DeviceGuard(Sodium(), bytes.fromhex(enrolled.seed), statement_of(enrolled.issued))
             self._made = enrolled, Protection(guard, OpensslAuthority(enrolled.issued.ca, self._clock))
         return self._made[1]
 

@@ -26,14 +26,14 @@ from skerry_hub.ports import SECRETS, Broker, Cluster, Obj
 @dataclass(frozen=True, slots=True)
 class Protection:
     """What the hub protects frames with. `key_in`: the Ed25519 key that a device was enrolled with, among all Secrets
-    by namespace and name; or nothing."""
+    by namespace and name, or in what the device shows of its authority's statement; or nothing."""
 
     crypto: Crypto
     signer: Callable[[], Signer]
-    key_in: Callable[[Mapping[tuple[str, str], Obj], str], bytes]
+    key_in: Callable[[Mapping[tuple[str, str], Obj], str, bytes], bytes]
 
     def guard_of(self, secrets: Callable[[], Mapping[tuple[str, str], Obj]], node: str) -> HubGuard:
-        return HubGuard(self.crypto, self.signer, lambda: self.key_in(secrets(), node))
+        return HubGuard(self.crypto, self.signer, lambda statement: self.key_in(secrets(), node, statement))
 
 
 def frames_for(sessions: Sessions, node: str, epoch: bytes) -> StreamFrames:

@@ -21,6 +21,7 @@ from skerry.world.entropy import SystemEntropy
 from skerry_hub import pki
 
 TOKEN_NAME = "abcdef"
+STATEMENT = "AAAA"  # whatever the hub stated: the device passes it on
 
 
 def authority(name: str = "skerry") -> pki.Pair:
@@ -59,7 +60,7 @@ def enrolled(
     """What a hub of that authority makes of a device."""
     key = pki.Pair(by.certificate, ec.generate_private_key(ec.SECP256R1()))
     own, streams = (signed(by, key.key.public_key(), name, begins, days) for name in (node, streams_name(node)))
-    issued = Issued(node, own, streams, pem(by), broker, "https://127.0.0.1:1")
+    issued = Issued(node, own, streams, pem(by), broker, "https://127.0.0.1:1", STATEMENT)
     return Enrolled(issued, key.key_pem.decode(), bytes(range(32)).hex(), TOKEN_NAME)
 
 

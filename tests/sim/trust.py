@@ -45,7 +45,7 @@ class Trust:
     def of_hub(self, seed: bytes) -> Callable[[str], HubGuard]:
         """What makes a device's guard; `seed`: of the signing key of this process."""
         signer = Signer(seed, OpenSsl().public(seed) + STAMP)
-        return lambda node: _HubGuard(self, node, lambda: signer, lambda: self.public(node))
+        return lambda node: _HubGuard(self, node, lambda: signer, lambda _statement: self.public(node))
 
     def made(self, payload: bytes, frame: bytes, reader: str) -> None:
         self.plain[payload], self._made[payload] = frame, reader
@@ -102,7 +102,7 @@ class _DeviceGuard(DeviceGuard):
 
 
 class _HubGuard(HubGuard):
-    def __init__(self, trust: Trust, node: str, signer: Callable[[], Signer], public: Callable[[], bytes]) -> None:
+    def __init__(self, trust: Trust, node: str, signer: Callable[[], Signer], public: Callable[[bytes], bytes]) -> None:
         super().__init__(OpenSsl(), signer, public)
         self._trust, self._node = trust, node
 

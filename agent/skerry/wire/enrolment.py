@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from skerry.errors import Malformed
-from skerry.limits import NAME_CHARS_MAX, SIGNING_KEY_BYTES, TEXT_CHARS_MAX, TOKEN_SECRET_BYTES
+from skerry.limits import NAME_CHARS_MAX, SIGNING_KEY_BYTES, STATEMENT_BYTES_MAX, TEXT_CHARS_MAX, TOKEN_SECRET_BYTES
 
 CA_PATH, ENROLL_PATH = "/ca", "/enroll"
 _PEM_REQUEST, _PEM_CERTIFICATE = "-----BEGIN CERTIFICATE REQUEST-----", "-----BEGIN CERTIFICATE-----"
@@ -39,7 +39,8 @@ class Request:
 class Issued:
     """What the device is from now on. Certificates are PEM: `certificate` with the common name `node`, `streams` with
     `node`.streams, both for the key of the request; `ca` is what the broker and the hub are verified by, one or more
-    of them. `broker`: mqtts://HOST:PORT. `url`: where the hub renews, https://HOST:PORT."""
+    of them. `broker`: mqtts://HOST:PORT. `url`: where the hub renews, https://HOST:PORT. `statement`:
+    of the authority, in base64, that the request's signing key is `node`'s."""
 
     node: str
     certificate: str
@@ -47,6 +48,7 @@ class Issued:
     ca: str
     broker: str
     url: str
+    statement: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,9 +86,21 @@ def decode_issued(body: bytes) -> Issued:
     for name in ("certificate", "streams", "ca"):
         if not getattr(issued, name).startswith(_PEM_CERTIFICATE):
             raise Malformed(f"{name}: is no certificate in PEM")
+    statement_of(issued)
     if len(issued.node) > NAME_CHARS_MAX:
         raise Malformed(f"node: is longer than {NAME_CHARS_MAX}")
     return issued
+
+
+def statement_of(issued: Issued) -> bytes:
+    """Raises Malformed."""
+    try:
+        found = base64.b64decode(issued.statement, validate=True)
+    except (binascii.Error, ValueError):
+        raise Malformed("statement: is not base64") from None
+    if len(found) > STATEMENT_BYTES_MAX:
+        raise Malformed(f"statement: is longer than {STATEMENT_BYTES_MAX} bytes")
+    return found
 
 
 def encode_problem(problem: Problem) -> bytes:

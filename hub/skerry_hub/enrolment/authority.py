@@ -7,21 +7,28 @@ takes for a group: a stolen device is nobody there. Refuses to know tokens, requ
 from __future__ import annotations
 
 import hashlib
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
 
 from cryptography import x509
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from skerry.errors import ConfigInvalid, Malformed
+from skerry.limits import SIGNING_KEY_BYTES
 from skerry.model.streams import streams_name
+from skerry.wire import codec
 from skerry_hub import pki, pki_files
 from skerry_hub.limits import COMMON_NAME_CHARS_MAX, DEVICE_NAME_CHARS_MAX, OWN_DAYS, OWN_RENEW_PART
 
 NAME = "skerry device authority"
+_STATING = ec.ECDSA(hashes.SHA256(), deterministic_signing=True)  # RFC 6979: asked again, answered the same
+ABOUT_IDENTITY = b"skerry identity\0"  # before what is signed: no certificate begins so
 STEM = "device-ca"  # of the files in a folder of skerry-hub up
 CERTIFICATE_OPTION, KEY_OPTION = "--device-ca-cert", "--device-ca-key"
 
@@ -100,6 +107,29 @@ class Authority:
         """Of a hub's signing key, which is for no TLS."""
         return pki.certify(self.pair, key, name, (), (), now, now + timedelta(days=OWN_DAYS), pki.CODE_SIGNING)
 
+    def statement(self, node: str, signing: bytes) -> bytes:
+        """That `signing` is the Ed25519 key of `node`: CBOR of both, and the authority's signature over it (ECDSA with
+        SHA-256). The device shows it to a hub that has lost its records."""
+        said = codec.encode([node, signing])
+        return codec.encode([said, self.pair.key.sign(ABOUT_IDENTITY + said, _STATING)])
+
+    def stated(self, statement: bytes, node: str) -> bytes:
+        """The key in a statement of this authority, or of one that is believed beside it. Raises Malformed."""
+        match codec.decode(statement):
+            case [bytes(said), bytes(signature)]:
+                who, signing = named(codec.decode(said))
+            case _:
+                raise Malformed("an identity's statement that is none")
+        if who != node:
+            raise Malformed(f"an identity's statement about {who[:80]!r}")
+        for one in self.believed:
+            key = one.public_key()
+            with suppress(InvalidSignature):
+                if isinstance(key, ec.EllipticCurvePublicKey):
+                    key.verify(signature, ABOUT_IDENTITY + said, ec.ECDSA(hashes.SHA256()))
+                    return signing
+        raise Malformed("an identity's statement that no authority of this hub made")
+
     def accepts(self, pem: bytes, key: ec.EllipticCurvePublicKey, node: str, now: datetime) -> DeviceCertificates:
         """What `device` made once for this node and key, read back. Raises Malformed for anything else."""
         try:
@@ -113,6 +143,15 @@ class Authority:
         if any(one.public_key() != key or one.not_valid_after_utc <= now for one in found):
             raise Malformed("certificates: are for another key, or have expired")
         return DeviceCertificates(*found)
+
+
+def named(said: object) -> tuple[str, bytes]:
+    """Raises Malformed."""
+    match said:
+        case [str(node), bytes(signing)] if len(signing) == SIGNING_KEY_BYTES:
+            return node, signing
+        case _:
+            raise Malformed("an identity's statement that is none")
 
 
 def load(certificate: Path | None, key: Path | None) -> Authority:

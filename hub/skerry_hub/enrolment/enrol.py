@@ -7,6 +7,7 @@ replica can do any step. Refuses to know HTTP and the broker.
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -76,7 +77,8 @@ class Enrolment:
         await self._tell(record, asked, made, replaced)
         certificate, streams = made.texts
         ca = self._authority.believed_pem.decode()
-        return Issued(record.node, certificate, streams, ca, self._terms.broker, self._terms.url)
+        statement = base64.b64encode(self._authority.statement(record.node, request.signing)).decode()
+        return Issued(record.node, certificate, streams, ca, self._terms.broker, self._terms.url, statement)
 
     # --- the token ----------------------------------------------------------------------------------------------------
 

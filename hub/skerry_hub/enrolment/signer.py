@@ -40,11 +40,14 @@ class SigningKeys:
         return self._made[0]
 
 
-def signing_key(secrets: Mapping[tuple[str, str], Obj], node: str) -> bytes:
+def signing_key(authority: Authority, secrets: Mapping[tuple[str, str], Obj], node: str, statement: bytes) -> bytes:
     """The Ed25519 public key that `node` was enrolled with; nothing where it was not, or where somebody wrote its
-    identity by hand. `secrets`: by namespace and name."""
+    identity by hand. `secrets`: by namespace and name. What they say counts; where they say nothing of this node,
+    because the API was restored from before it was enrolled, the authority's own `statement` does."""
     found = secrets.get((records.NAMESPACE, records.identity_name(node)))
     try:
-        return bytes.fromhex(records.identity_of(found).signing) if found is not None else b""
+        if found is not None:
+            return bytes.fromhex(records.identity_of(found).signing)
+        return authority.stated(statement, node) if statement else b""
     except (Malformed, ValueError):
         return b""

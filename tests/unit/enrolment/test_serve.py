@@ -54,7 +54,7 @@ class Served:
 
 def issued() -> wire.Issued:
     pem = "-----BEGIN CERTIFICATE-----\n"
-    return wire.Issued("pi", pem, pem, pem, BROKER, "https://hub:1")
+    return wire.Issued("pi", pem, pem, pem, BROKER, "https://hub:1", "AAAA")
 
 
 def good() -> bytes:

@@ -15,7 +15,7 @@ from skerry.wire.enrolment import Issued, Problem, Request
 CSR = "-----BEGIN CERTIFICATE REQUEST-----\nMA==\n-----END CERTIFICATE REQUEST-----\n"
 PEM = "-----BEGIN CERTIFICATE-----\nMA==\n-----END CERTIFICATE-----\n"
 REQUEST = Request("abc123", bytes(range(16)), CSR, bytes(32))
-ISSUED = Issued("edge-1", PEM, PEM, PEM + PEM, "mqtts://hub.example:8883", "https://hub.example:10443")
+ISSUED = Issued("edge-1", PEM, PEM, PEM + PEM, "mqtts://hub.example:8883", "https://hub.example:10443", "AAAA")
 
 
 def test_all_three_come_back() -> None:
@@ -44,6 +44,9 @@ def test_an_answer_that_is_wrong_names_the_member() -> None:
     for member in ("certificate", "streams", "ca"):
         with pytest.raises(Malformed, match=f"{member}: is no certificate"):
             enrolment.decode_issued(json.dumps({**body, member: CSR}).encode())
+    for statement, said in (("!", "is not base64"), ("A" * 4_000, "is longer than")):
+        with pytest.raises(Malformed, match=f"statement: {said}"):
+            enrolment.decode_issued(json.dumps({**body, "statement": statement}).encode())
     with pytest.raises(Malformed, match="node: is longer"):
         enrolment.decode_issued(json.dumps({**body, "node": "e" * 300}).encode())
 
