@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from skerry.wire.token import Token
 
 T = TypeVar("T")
-CURE = "skerry-hub token create NODE makes a token; skerry enroll --token-file F takes it"
+CURE = "skerry-hub token create --node NODE makes a token; skerry enroll --token-file F takes it"
 _CHILD = "import sys; sys.path[:] = sys.argv[1].split(':'); from skerry.world.enrolment import child; "
 _CHILD += "sys.exit(child(sys.argv[2], sys.argv[3]))"
 _REFUSED = 2  # world.enrolment.REFUSED, which is not imported here

@@ -44,7 +44,7 @@ from skerry.world.device_key import KeysInFiles
 from skerry.world.entropy import SystemEntropy
 from skerry.world.sodium import Sodium
 
-ANEW = "skerry-hub token create NODE"
+ANEW = "skerry-hub token create --node NODE"
 # Of these the hub says that they cannot change by asking again; 429 and all of 5xx can.
 FINAL = frozenset((400, 401, 403, 404, 409, 410, 413, 422))
 CLOCK = frozenset((9, 10))  # X509_V_ERR_CERT_NOT_YET_VALID, X509_V_ERR_CERT_HAS_EXPIRED
