@@ -11,7 +11,7 @@ from skerry.errors import Malformed
 from skerry.loops.protect import Protection
 from skerry.model.desired import Kind
 from skerry.wire import message
-from skerry.wire.guard import SEALED, DeviceGuard, HubGuard, Signer, Unknown, Word
+from skerry.wire.guard import DeviceGuard, HubGuard, Signer, Unknown, Word
 from skerry.wire.message import Ack, Delta, Reject, RejectCode
 from skerry.world.sodium import Sodium
 from skerry_hub.crypto import OpenSsl
@@ -30,6 +30,7 @@ class Trust:
         self.plain: dict[bytes, bytes] = {}
         self._made: dict[bytes, str] = {}  # payload → who may open it
         self._opened: set[bytes] = set()
+        self._repeats: set[bytes] = set()
         self._seeds = {node: bytes((number + 1,)) * SEED_BYTES for number, node in enumerate(nodes)}
 
     async def certified(self, chain: bytes) -> bytes:
@@ -47,15 +48,18 @@ class Trust:
         signer = Signer(seed, OpenSsl().public(seed) + STAMP)
         return lambda node: _HubGuard(self, node, lambda: signer, lambda _statement: self.public(node))
 
-    def made(self, payload: bytes, frame: bytes, reader: str) -> None:
+    def made(self, payload: bytes, frame: bytes, reader: str, repeats: bool = False) -> None:
         self.plain[payload], self._made[payload] = frame, reader
+        if repeats:
+            self._repeats.add(payload)
 
     def opened(self, payload: bytes, reader: str) -> None:
-        """Promise 13: what is heard was said, by the other end, and is heard once; an answer may come twice."""
+        """Promise 13: what is heard was said, by the other end, and is heard once. Not a word,
+        which is the same each time, nor a Hello, which another process of the hub may have heard."""
         said = self._made.get(payload)
         self.world.check(said == reader, PROMISE, f"{reader} hears what was made for {said}")
-        sealed = payload[:1] == SEALED
-        self.world.check(not sealed or payload not in self._opened, PROMISE, f"{reader} hears a frame twice")
+        again = payload in self._opened and payload not in self._repeats
+        self.world.check(not again, PROMISE, f"{reader} hears a frame twice")
         self._opened.add(payload)
 
     def forged(self, random: Random) -> bytes:
@@ -85,7 +89,7 @@ class _DeviceGuard(DeviceGuard):
 
     def greet(self, hello: bytes, ephemeral: bytes) -> bytes:
         payload = super().greet(hello, ephemeral)
-        self._trust.made(payload, hello, f"hub of {self._node}")
+        self._trust.made(payload, hello, f"hub of {self._node}", repeats=True)
         return payload
 
     def seal(self, frame: bytes) -> bytes | None:
@@ -113,7 +117,7 @@ class _HubGuard(HubGuard):
 
     def word(self, frame: bytes) -> bytes:
         payload = super().word(frame)
-        self._trust.made(payload, frame, self._node)
+        self._trust.made(payload, frame, self._node, repeats=True)
         return payload
 
     def open(self, payload: bytes) -> bytes:

@@ -35,10 +35,11 @@ SIGNED, SEALED = bytes((VERSION << 4 | 2,)), bytes((VERSION << 4 | 3,))  # head 
 ABOUT_HELLO, ABOUT_ANSWER, ABOUT_WORD, ABOUT_SET = b"skerry hello", b"skerry answer", b"skerry word", b"skerry set"
 FRAME, EPHEMERAL, GREETING, SIGNER, DEVICE, STATEMENT = 1, 2, 3, 4, 5, 6  # keys of a signed payload
 UP, DOWN = "up", "down"
+_LAST = (1 << 64) - 1  # a counter that no frame comes to
 
 
 class Replayed(Malformed):
-    """A sealed frame that came before, or is too old to tell."""
+    """A frame that came before, or is too old to tell."""
 
 
 class NoSession(Malformed):
@@ -56,6 +57,10 @@ class Sender:
     def seal(self, frame: bytes) -> bytes:
         self.counter += 1
         return SEALED + cose.encrypt(self.crypto, self.key, self.counter, frame)
+
+    def last(self, frame: bytes) -> bytes:
+        """Of a frame after which none counts, however many there will have been: a will, which the broker keeps."""
+        return SEALED + cose.encrypt(self.crypto, self.key, _LAST, frame)
 
 
 @dataclass(slots=True)
@@ -177,11 +182,12 @@ class DeviceGuard:
             return Word(word.frame)
         if said.greeting != self._greeting or not self._greeting:
             raise Malformed("an answer to another Hello")
-        if self.secrets is None:  # else it came twice: the counters go on
-            secret = self._crypto.exchange(self._ephemeral, said.ephemeral)
-            self.secrets = Secrets(self._crypto, secret, self._greeting)
-            self._ephemeral, self.signer = b"", public
-            self._send, self._receive = self.secrets.sender(UP), self.secrets.receiver(DOWN)
+        if self.secrets is not None:  # what was true then may not be now
+            raise Replayed("the answer came before")
+        secret = self._crypto.exchange(self._ephemeral, said.ephemeral)
+        self.secrets = Secrets(self._crypto, secret, self._greeting)
+        self._ephemeral, self.signer = b"", public
+        self._send, self._receive = self.secrets.sender(UP), self.secrets.receiver(DOWN)
         return said.frame
 
     def proves(self, proof: bytes, statement: bytes) -> bool:

@@ -102,6 +102,7 @@ class Device:
         self._will = self._cut = self._hail = self._changed = False
         self._dial = b""  # the epoch to ask for
         self._prove_by: float | None = None  # for the device to show that its Hello is no copy
+        self._claims: dict[type, Effect] = {}  # what follows from one that it has not shown to be none
         self._failed: Exception | None = None
         self._armed: float | None = None
         self._absent_at: float | None = clock.now() + PRESENCE_GRACE_S
@@ -261,7 +262,9 @@ class Device:
             await self._refused(why)
             return
         if self._prove_by is not None and self._frames.proven:
-            self._prove_by = None
+            self._prove_by, claims = None, list(self._claims.values())
+            self._claims.clear()
+            await self._carry_out(claims)
             if self.session.state is not State.AWAY:
                 self._show(True)
         if got is None:
@@ -274,6 +277,7 @@ class Device:
         elif isinstance(got, Hello):
             self.counts.hellos += 1
             self._prove_by = None if self._frames.proven else self._clock.now() + ACK_TIMEOUT_S
+            self._claims.pop(OpenEpoch, None)  # it is asked for again; the others stand until one of their kind comes
         await self._carry_out(self.session.received(got, self._clock.now()))
         if isinstance(got, Hello):
             await self._refresh()  # its version may be one that the hub has reached only just now
@@ -284,7 +288,8 @@ class Device:
         self._note(f"refused frame: {why}")
         self.counts.refused += 1
         self._dropped()
-        if isinstance(why, NoSession):
+        if isinstance(why, NoSession) and self._clock.now() >= self._reject_after:
+            self._reject_after = self._clock.now() + REJECT_PAUSE_S
             await self._publish(Reject(b"", RejectCode.NO_SESSION))
 
     async def _due(self) -> None:
@@ -295,8 +300,9 @@ class Device:
             await self._carry_out(self.session.tick(self._clock.now()))
         if self._prove_by is not None and now >= self._prove_by:
             self._prove_by = None
-            await self._carry_out([Note("a Hello, and nothing that shows it was no copy"), *self.session.lost(now)])
-            await self._carry_out(self.session.hail(now))
+            if self.session.state is not State.AWAY:  # else it was hailed
+                await self._carry_out([Note("a Hello, and nothing that shows it was no copy"), *self.session.lost(now)])
+                await self._carry_out(self.session.hail(now))
         if self._absent_at is not None and now >= self._absent_at:
             self._show(False)
 
@@ -318,6 +324,8 @@ class Device:
             match effect:
                 case Send(said):
                     await self._publish(said)
+                case OpenEpoch() | Held() | Full() | Applied() if not self._frames.proven:
+                    self._claims[type(effect)] = effect
                 case StoreReports():
                     self._take(effect)
                 case OpenEpoch(version):
