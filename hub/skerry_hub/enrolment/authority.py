@@ -17,7 +17,9 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from skerry.errors import ConfigInvalid, Malformed
+from skerry.limits import AEAD_KEY_BYTES
 from skerry.model.streams import streams_name
+from skerry.wire.cose import hkdf
 from skerry_hub import pki, pki_files
 from skerry_hub.limits import COMMON_NAME_CHARS_MAX, DEVICE_NAME_CHARS_MAX, OWN_DAYS, OWN_RENEW_PART
 
@@ -77,6 +79,11 @@ class Authority:
     def expired(self, now: datetime) -> bool:
         """Whether it may sign no more."""
         return now >= self.pair.certificate.not_valid_after_utc
+
+    def shared_key(self, purpose: bytes) -> bytes:
+        """A secret of 32 bytes that whoever has the authority's key can derive, for one purpose (HKDF-SHA-256)."""
+        private = self.pair.key.private_numbers().private_value
+        return hkdf(private.to_bytes((self.pair.key.key_size + 7) // 8, "big"), b"", purpose, AEAD_KEY_BYTES)
 
     def device(self, key: ec.EllipticCurvePublicKey, node: str, days: int, now: datetime) -> DeviceCertificates:
         """Both certificates of `node` for its own `key`: for TLS clients only, and never longer than the authority is
