@@ -34,6 +34,7 @@ from skerry.loops.watch import watch_loop
 from skerry.model.streams import Logs
 from skerry.mux import StreamCounts
 from skerry.ports import Clock, Duplex, Entropy, Host, Link, Manifests, Runtime, StreamLink
+from skerry.wire.sealed import Unseal
 from skerry.wire.session import DeviceSession, Identity, State
 
 if TYPE_CHECKING:
@@ -56,8 +57,10 @@ def run(config: Config) -> int:
 
     import uvloop
 
+    from skerry.world.private_memory import keep_private
     from skerry.world.store import open_store
 
+    keep_private(log)
     faulthandler.enable()  # what the watchdog kills says where it stood
     # Before the loop and before any thread: opening forks a child that walks the environment first.
     opened = open_store(journal_folder(config), map_bytes=config.journal_bytes_max, meanwhile=_read_modules)
@@ -71,6 +74,8 @@ def _read_modules() -> None:
 
 
 async def _main(config: Config, opened: Opened) -> int:
+    from skerry.world.sealing_keys import SealingKeys
+
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
@@ -85,7 +90,7 @@ async def _main(config: Config, opened: Opened) -> int:
         return await serve(
             config.node, config.secret_env, journal, *seams, stop, log,
             _streaming(config, seams[4], journal, protection is not None), _manifests(config),
-            _metrics(config, *seams[:2]), config.container_log_bytes, protection,
+            _metrics(config, *seams[:2]), config.container_log_bytes, protection, SealingKeys(config.data_dir).unseal,
         )  # fmt: skip
     except StoreBroken as why:
         log(f"journal: {why}; starting again")
@@ -144,7 +149,7 @@ class _Protections:
         enrolled = self._credentials.enrolled
         assert enrolled is not None, "there is a connection, and so an identity"
         if self._made is None or self._made[0] is not enrolled:
-            guard = DeviceGuard(Sodium(), bytes.fromhex(enrolled.seed), statement_of(enrolled.issued))
+            guard = DeviceGuard(Sodium(), bytes.fromhex(enrolled.keys.seed), statement_of(enrolled.issued))
             self._made = enrolled, Protection(guard, OpensslAuthority(enrolled.issued.ca, self._clock))
         return self._made[1]
 
@@ -249,16 +254,16 @@ async def serve(
     metrics: ServeMetrics | None = None,
     log_bytes_max: int = CONTAINER_LOG_BYTES_MAX,
     protection: Callable[[], Protection] | None = None,
+    unseal: Unseal | None = None,
 ) -> int:
-    """The loops, until `stop` or until one of them fails (which is a bug or a broken journal: the process ends).
-    Without a link the device has not joined a hub: it runs what its journal holds. The simulator runs this very
-    function on its own seams."""
+    """The loops, until `stop` or until one of them fails (a bug or a broken journal: the process ends). Without a link
+    the device has no hub: it runs what its journal holds. The simulator runs this very function on its own seams."""
     facts, counters, dials, streams = host.facts(), Counters(), Dials(), StreamCounts()
     booted = journal.boot_id != facts.boot_id
     session = DeviceSession(Identity(node, facts.boot_id, __version__))
     pulse = Pulse(clock, ("watch", "steer", "pods", *(["link"] if link else [])))
     watch, steer, pods, hub = (pulse.of(name) for name in ("watch", "steer", "pods", "link"))
-    hands = Steer(runtime, host, journal, clock, entropy, log, counters, steer, pods, secret_env, booted)
+    hands = Steer(runtime, host, journal, clock, entropy, log, counters, steer, pods, secret_env, unseal, booted)
     local = Local(manifests, journal, node, secret_env, clock, entropy, log, counters) if manifests else None
     if local is not None:
         await local.look()

@@ -145,11 +145,11 @@ def protection(authority: Authority | None, replica: str, broker: BrokerOptions)
         raise ConfigInvalid("--device-ca-cert", "is needed with mqtts://: by it devices know whom to obey")
     from skerry_hub import mosquitto
     from skerry_hub.crypto import OpenSsl
-    from skerry_hub.enrolment.signer import SigningKeys, signing_key
+    from skerry_hub.enrolment.signer import DeviceIdentities, SigningKeys
     from skerry_hub.hub import Protection
 
     keys = SigningKeys(authority, mosquitto.hub_names(replica)[0])
-    return Protection(OpenSsl(), keys.current, partial(signing_key, authority))
+    return Protection(OpenSsl(), keys.current, keys.seal_key, partial(DeviceIdentities, authority))
 
 
 def _brokers(options: BrokerOptions, insecure: bool) -> tuple[MqttBroker, MqttBroker]:

@@ -15,7 +15,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from skerry.errors import Malformed
-from skerry.limits import NAME_CHARS_MAX, SIGNING_KEY_BYTES, STATEMENT_BYTES_MAX, TEXT_CHARS_MAX, TOKEN_SECRET_BYTES
+from skerry.limits import (
+    EXCHANGE_KEY_BYTES,
+    NAME_CHARS_MAX,
+    SIGNING_KEY_BYTES,
+    STATEMENT_BYTES_MAX,
+    TEXT_CHARS_MAX,
+    TOKEN_SECRET_BYTES,
+)
 
 CA_PATH, ENROLL_PATH = "/ca", "/enroll"
 _PEM_REQUEST, _PEM_CERTIFICATE = "-----BEGIN CERTIFICATE REQUEST-----", "-----BEGIN CERTIFICATE-----"
@@ -24,12 +31,14 @@ _PEM_REQUEST, _PEM_CERTIFICATE = "-----BEGIN CERTIFICATE REQUEST-----", "-----BE
 @dataclass(frozen=True, slots=True)
 class Request:
     """`ident` and `secret` are the token's; `csr` is PKCS #10 in PEM (RFC 2986), its common name the node's; `signing`
-    is the Ed25519 public key by which the device signs, SIGNING_KEY_BYTES."""
+    is the Ed25519 public key by which the device signs, SIGNING_KEY_BYTES, `sealing` the X25519 public key to which its
+    Secrets are sealed, EXCHANGE_KEY_BYTES."""
 
     ident: str
     secret: bytes
     csr: str
     signing: bytes
+    sealing: bytes
 
     def __repr__(self) -> str:
         return f"Request({self.ident})"
@@ -60,9 +69,10 @@ class Problem:
 
 
 def encode_request(request: Request) -> bytes:
-    secret = base64.b64encode(request.secret).decode("ascii")
-    signing = base64.b64encode(request.signing).decode("ascii")
-    return json.dumps({"token": request.ident, "secret": secret, "csr": request.csr, "signing": signing}).encode()
+    said = {"token": request.ident, "csr": request.csr}
+    for name in ("secret", "signing", "sealing"):
+        said[name] = base64.b64encode(getattr(request, name)).decode("ascii")
+    return json.dumps(said).encode()
 
 
 def decode_request(body: bytes) -> Request:
@@ -72,7 +82,8 @@ def decode_request(body: bytes) -> Request:
     if not csr.startswith(_PEM_REQUEST):
         raise Malformed("csr: is no certificate request in PEM")
     secret = _bytes(said, "secret", TOKEN_SECRET_BYTES)
-    return Request(_text(said, "token"), secret, csr, _bytes(said, "signing", SIGNING_KEY_BYTES))
+    signing, sealing = _bytes(said, "signing", SIGNING_KEY_BYTES), _bytes(said, "sealing", EXCHANGE_KEY_BYTES)
+    return Request(_text(said, "token"), secret, csr, signing, sealing)
 
 
 def encode_issued(issued: Issued) -> bytes:

@@ -161,7 +161,7 @@ class Enrolment:
             address = self._address or broker_address(issued.broker)
             context = tls.verifying(issued.ca)
             chain = issued.streams if client == streams_name(issued.node) else issued.certificate
-            KeysInFiles().again(enrolled.key).load_into(context, chain)
+            KeysInFiles().again(enrolled.keys.key).load_into(context, chain)
         except (Malformed, KeyFailed, OSError) as why:  # ssl.SSLError is one of these
             raise LinkLost(f"{self._folder / IDENTITY}: {why}; enrol this device with a new token") from None
         self.enrolled = enrolled

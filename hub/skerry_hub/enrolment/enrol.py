@@ -66,8 +66,8 @@ class Enrolment:
         """Raises Malformed (the request makes no sense), Declined, or ClusterError when the API does not let it be done
         now; then the same request may come again."""
         asked_key = pki.read_request(request.csr)
-        signing_key = request.signing.hex()
-        asked = Asked(request.ident, request.secret, asked_key.common_name, asked_key.key_digest, signing_key)
+        keys = asked_key.key_digest, request.signing.hex(), request.sealing.hex()
+        asked = Asked(request.ident, request.secret, asked_key.common_name, *keys)
         if self._authority.expired(self._now()):
             raise Declined(Refuse(503, "NoAuthority", "the hub's device authority has expired: its operator must act"))
         record = await self._claimed(asked)
@@ -77,7 +77,7 @@ class Enrolment:
         await self._tell(record, asked, made, replaced)
         certificate, streams = made.texts
         ca = self._authority.believed_pem.decode()
-        statement = base64.b64encode(self._authority.statement(record.node, request.signing)).decode()
+        statement = base64.b64encode(self._authority.statement(record.node, request.signing, request.sealing)).decode()
         return Issued(record.node, certificate, streams, ca, self._terms.broker, self._terms.url, statement)
 
     # --- the token ----------------------------------------------------------------------------------------------------
@@ -181,8 +181,9 @@ class Enrolment:
     async def _remember(self, record: TokenRecord, asked: Asked, made: DeviceCertificates) -> bool:
         """Have the device's identity stored; whether it had another key before. Raises ClusterError."""
         identity = Identity(
-            record.node, asked.key_digest, made.serials, made.not_after, record.used, record.ident, asked.signing
-        )
+            record.node, asked.key_digest, made.serials, made.not_after, record.used, record.ident,
+            asked.signing, asked.sealing,
+        )  # fmt: skip
         wanted = records.identity_secret(identity)
         for lost in range(ENROL_RACES_MAX):
             await self._pause(lost)

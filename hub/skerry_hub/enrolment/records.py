@@ -21,6 +21,7 @@ from skerry_hub.ports import Obj
 NAMESPACE = "skerry"
 TOKEN_TYPE, IDENTITY_TYPE = "skerry.dev/token", "skerry.dev/identity"
 NODE_LABEL = "skerry.dev/node"
+_IDENTITY = "skerry-device-"
 IDENT = re.compile(r"[a-z0-9]{6,32}")
 _STAMP = "%Y-%m-%dT%H:%M:%SZ"
 _YEAR_9999 = 253_402_300_799
@@ -46,7 +47,8 @@ class TokenRecord:
 class Identity:
     """Who a device is: the digest of its key, the serial numbers of its certificates and until when they are valid,
     when it was enrolled (both in seconds since 1970) and by which token; `signing` is the Ed25519 public key by which
-    it signs, in hexadecimal digits."""
+    it signs, `sealing` the X25519 one that its Secrets are sealed to, both in hexadecimal digits; `sealing` is empty of
+    a device that was enrolled by a hub which did not seal."""
 
     node: str
     key_digest: str
@@ -55,6 +57,7 @@ class Identity:
     enrolled: float
     ident: str
     signing: str
+    sealing: str
 
 
 def token_name(ident: str) -> str:
@@ -63,7 +66,13 @@ def token_name(ident: str) -> str:
 
 def identity_name(node: str) -> str:
     """A name that a Secret may have, whatever name a Node may have."""
-    return f"skerry-device-{node}"
+    return _IDENTITY + node
+
+
+def node_of(name: str) -> str:
+    """Whose identity a Secret of this name is; empty for any other."""
+    node = name.removeprefix(_IDENTITY)
+    return node if node != name else ""
 
 
 def token_secret(record: TokenRecord) -> Obj:
@@ -114,6 +123,7 @@ def identity_secret(identity: Identity) -> Obj:
         "enrolled": stamp(identity.enrolled),
         "token": identity.ident,
         "signing-key": identity.signing,
+        "sealing-key": identity.sealing,
     }
     return _secret(identity_name(identity.node), IDENTITY_TYPE, identity.node, data)
 
@@ -125,8 +135,9 @@ def identity_of(obj: Obj) -> Identity:
     try:
         serials = tuple(part for part in data["serials"].split(",") if part)
         times = unix(data["not-after"]), unix(data["enrolled"])
-        node = str(meta["name"]).removeprefix("skerry-device-")
-        return Identity(node, data["key-sha256"], serials, *times, data.get("token", ""), data["signing-key"])
+        node = node_of(str(meta["name"]))
+        keys = data["signing-key"], data.get("sealing-key", "")
+        return Identity(node, data["key-sha256"], serials, *times, data.get("token", ""), *keys)
     except (KeyError, ValueError):
         raise Malformed(f"Secret {NAMESPACE}/{meta.get('name')}: is no identity of skerry") from None
 

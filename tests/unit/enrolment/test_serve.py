@@ -58,7 +58,7 @@ def issued() -> wire.Issued:
 
 
 def good() -> bytes:
-    return wire.encode_request(wire.Request("abcdef", bytes(16), csr_for("pi"), bytes(32)))
+    return wire.encode_request(wire.Request("abcdef", bytes(16), csr_for("pi"), bytes(32), bytes(32)))
 
 
 @pytest.fixture

@@ -76,7 +76,7 @@ async def _asks(enrolment: Enrolment, token: line.Token, csr: str, until: Until)
 
     async def answered() -> bool:
         try:
-            got.append(await enrolment.enrol(wire.Request(token.ident, token.secret, csr, bytes(32))))
+            got.append(await enrolment.enrol(wire.Request(token.ident, token.secret, csr, bytes(32), bytes(32))))
         except ClusterError:
             return False
         except Declined as why:

@@ -14,7 +14,7 @@ from skerry.wire.enrolment import Issued, Problem, Request
 
 CSR = "-----BEGIN CERTIFICATE REQUEST-----\nMA==\n-----END CERTIFICATE REQUEST-----\n"
 PEM = "-----BEGIN CERTIFICATE-----\nMA==\n-----END CERTIFICATE-----\n"
-REQUEST = Request("abc123", bytes(range(16)), CSR, bytes(32))
+REQUEST = Request("abc123", bytes(range(16)), CSR, bytes(32), bytes(32))
 ISSUED = Issued("edge-1", PEM, PEM, PEM + PEM, "mqtts://hub.example:8883", "https://hub.example:10443", "AAAA")
 
 
@@ -31,6 +31,7 @@ def test_all_three_come_back() -> None:
         ("token", None, "token: a text"), ("secret", "!", "secret: is not base64"), ("csr", PEM, "csr: is no cert"),
         ("secret", "AAAA", "secret: 16 bytes expected, got 3"), ("csr", 7, "csr: a text"),
         ("signing", "AAAA", "signing: 32 bytes expected, got 3"), ("signing", None, "signing: a text"),
+        ("sealing", "AAAA", "sealing: 32 bytes expected, got 3"), ("sealing", None, "sealing: a text"),
     ],
 )  # fmt: skip
 def test_a_request_that_is_wrong_names_the_member(member: str, value: object, said: str) -> None:
