@@ -18,6 +18,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from skerry.errors import ConfigInvalid, Malformed
 from skerry.model.streams import streams_name
+from skerry.wire.enrolment import trust_id
 from skerry_hub import pki, pki_files
 from skerry_hub.limits import COMMON_NAME_CHARS_MAX, DEVICE_NAME_CHARS_MAX, OWN_DAYS, OWN_RENEW_PART
 
@@ -73,6 +74,11 @@ class Authority:
     @property
     def believed_pem(self) -> bytes:
         return b"".join(_pem(one) for one in self.believed)
+
+    @property
+    def trust(self) -> bytes:
+        """What the set of those that devices believe is called (wire.enrolment.trust_id)."""
+        return trust_id(one.public_bytes(Encoding.DER) for one in self.believed)
 
     def expired(self, now: datetime) -> bool:
         """Whether it may sign no more."""
