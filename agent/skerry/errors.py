@@ -55,7 +55,8 @@ class NotOpened(SkerryError):
 
 class EnrolmentRefused(SkerryError):
     """This token does not enrol this device, and asking again with it cannot help: it was used or has expired, it is
-    another node's, or who answers is not the hub that made it. `str()` has the cure and nothing that is secret."""
+    another node's, or who answers is not the hub that made it. Or the hub renews nothing for this device, which it does
+    not know or has revoked. `str()` has the cure and nothing that is secret."""
 
 
 # --- the world failed; every one of these is retried with jitter ------------------------------------------------------
@@ -63,6 +64,11 @@ class EnrolmentRefused(SkerryError):
 
 class LinkLost(SkerryError):
     """The MQTT connection is gone, was refused or did not come up in time."""
+
+
+class CertificateRefused(LinkLost):
+    """The broker does not take this device's certificate: it has ended, or its authority is believed no more, or it was
+    revoked."""
 
 
 class EnrolmentFailed(SkerryError):

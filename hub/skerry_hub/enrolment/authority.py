@@ -24,6 +24,7 @@ from skerry.limits import AEAD_KEY_BYTES, EXCHANGE_KEY_BYTES, SIGNING_KEY_BYTES
 from skerry.model.streams import streams_name
 from skerry.wire import codec
 from skerry.wire.cose import hkdf
+from skerry.wire.enrolment import trust_id
 from skerry_hub import pki, pki_files
 from skerry_hub.limits import COMMON_NAME_CHARS_MAX, DEVICE_NAME_CHARS_MAX, OWN_DAYS, OWN_RENEW_PART
 
@@ -81,6 +82,11 @@ class Authority:
     @property
     def believed_pem(self) -> bytes:
         return b"".join(_pem(one) for one in self.believed)
+
+    @property
+    def trust(self) -> bytes:
+        """What the set of those that devices believe is called (wire.enrolment.trust_id)."""
+        return trust_id(one.public_bytes(Encoding.DER) for one in self.believed)
 
     def expired(self, now: datetime) -> bool:
         """Whether it may sign no more."""
@@ -155,7 +161,7 @@ def named(said: object) -> tuple[str, bytes, bytes]:
     """Node and keys. Raises Malformed."""
     match said:
         case [str(node), bytes(signing), bytes(sealing)]:
-            if (len(signing), len(sealing)) == (SIGNING_KEY_BYTES, EXCHANGE_KEY_BYTES):
+            if len(signing) == SIGNING_KEY_BYTES and len(sealing) in (0, EXCHANGE_KEY_BYTES):
                 return node, signing, sealing
     raise Malformed("an identity's statement that is none")
 

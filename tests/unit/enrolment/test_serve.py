@@ -38,7 +38,13 @@ class Served:
     def __init__(self, server: EnrolmentServer, ca: authority.Authority) -> None:
         self.server, self.ca, self.lines = server, ca, list[str]()
         self.answer: Callable[[wire.Request], Any] = lambda _request: issued()
-        self.paths = EnrolmentPaths(self._enrol, ca.certificate_pem, WallClock(), self.lines.append)
+        challenge = lambda: wire.Challenge(bytes(24), 0)  # noqa: E731
+        self.paths = EnrolmentPaths(
+            self._enrol, self._renew, challenge, ca.certificate_pem, WallClock(), self.lines.append
+        )
+
+    async def _renew(self, _request: wire.Renewal) -> wire.Issued:
+        return issued()
 
     async def _enrol(self, request: wire.Request) -> wire.Issued:
         found = self.answer(request)
