@@ -18,6 +18,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from statistics import median
 
+from bench import seals
 from bench.fleets import private_python
 from bench.footprint import memory
 from bench.report import Row, progress
@@ -41,6 +42,7 @@ sys.exit(code)
 
 
 def rows(quick: bool = False) -> Iterator[Row]:
+    yield from seals.rows(quick)
     yield from _connections()
     with tempfile.TemporaryDirectory(prefix="skerry-trust-", dir="/var/tmp") as name:
         folder = Path(name)
