@@ -53,7 +53,7 @@ def _secret(rounds: int, hub: OpenSsl) -> Iterator[Row]:
         keys = SealingKeys(folder)
         note = "once for each device, Secret and change"
         yield _row("a Secret of 1 KiB, sealed at the hub", rounds, lambda: seal(hub, public, bytes(32), plain), note)
-        note = "libsodium; with the identity's file read anew, of which most is its JSON"
+        note = "libsodium; with the identity's file read anew"
         yield _row("a Secret of 1 KiB, opened on the device", rounds, lambda: keys.unseal(body), note)
         size, clear = float(len(body)), float(len(plain.body))
         yield Row(GROUP, "bytes of it in the journal", size, "B", "in clear", clear, "lower", "nothing of it deflates")

@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from skerry.world.store import Opened
 
 ServeMetrics = Callable[[Journal, DeviceSession, Counters, StreamCounts], Coroutine[Any, Any, None]]
+ALONE = "; it is not enrolled and no broker is set, so it has no hub"
 EXIT_BROKEN = 70  # the journal failed under us, or the device has another name now: start again
 
 
@@ -287,8 +288,7 @@ async def serve(
         if streaming is not None:
             targets = Targets(journal, runtime, streaming.stats, streaming.open_to_people)
             loops.append(streams_loop(dials, streaming.link, targets, clock, log, counters, streams))
-    alone = "" if link else "; it is not enrolled and no broker is set, so it has no hub"
-    log(f"skerry {__version__}: {node} is up{alone}")
+    log(f"skerry {__version__}: {node} is up{'' if link else ALONE}")
     tasks = [asyncio.ensure_future(loop) for loop in loops]
     try:
         await _until(stop, tasks)
