@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from fleet import ROOT, Fleet, identities, status, truth
-from rig import RigError, until
+from rig import Device, RigError, until
 
 COLOUR = sys.stdout.isatty() and "NO_COLOR" not in os.environ
 NODE, FIRST, SECOND = "edge-1", "default/hello/hello", "default/second/hello"
@@ -41,14 +41,7 @@ def paint(code: str, text: str) -> str:
 def demo(fleet: Fleet) -> None:
     with step("mosquitto, Kubernetes API and hub are ready"):
         fleet.start()
-    with step(f"board {NODE} booted with one token: containerd, images, agent; it enrolled itself") as seen:
-        board = fleet.join(NODE)
-        board.boot(network=True)
-        board.start_agent()
-        fleet.kubectl("wait", f"node/{NODE}", "--for=condition=Ready", "--timeout=30s")
-        if (board.journal_path.parent / "token").exists():
-            raise RigError("the token is still there")
-        seen += ["mutual TLS 1.3 to the broker", "every frame sealed end to end", "every set signed by the hub"]
+    board = enrolled(fleet)
     with step("kubectl apply -f examples/hello.yaml → Running") as seen:
         fleet.kubectl("apply", "-f", str(ROOT / "examples/hello.yaml"))
         fleet.wait_phase("hello")
@@ -100,6 +93,18 @@ def demo(fleet: Fleet) -> None:
         left = board.leftovers()
         if left:
             raise RigError(f"the board left {left}")
+
+
+def enrolled(fleet: Fleet) -> Device:
+    with step(f"board {NODE} booted with one token: containerd, images, agent; it enrolled itself") as seen:
+        board = fleet.join(NODE)
+        board.boot(network=True)
+        board.start_agent()
+        fleet.kubectl("wait", f"node/{NODE}", "--for=condition=Ready", "--timeout=30s")
+        if (board.journal_path.parent / "token").exists():
+            raise RigError("the token is still there")
+        seen += ["mutual TLS 1.3 to the broker", "every frame sealed end to end", "every set signed by the hub"]
+    return board
 
 
 def reach_in(fleet: Fleet) -> None:

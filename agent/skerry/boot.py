@@ -26,6 +26,7 @@ from skerry.loops.link import link_loop
 from skerry.loops.local import Local
 from skerry.loops.protect import Protection
 from skerry.loops.pulse import Pulse, beating, watchdog_loop
+from skerry.loops.renew import Renewable, renew_loop
 from skerry.loops.report import Counters, Log
 from skerry.loops.rotate import rotate_loop
 from skerry.loops.steer import Steer
@@ -34,6 +35,7 @@ from skerry.loops.watch import watch_loop
 from skerry.model.streams import Logs
 from skerry.mux import StreamCounts
 from skerry.ports import Clock, Duplex, Entropy, Host, Link, Manifests, Runtime, StreamLink
+from skerry.wire.sealed import Unseal
 from skerry.wire.session import DeviceSession, Identity, State
 
 if TYPE_CHECKING:
@@ -56,8 +58,10 @@ def run(config: Config) -> int:
 
     import uvloop
 
+    from skerry.world.private_memory import keep_private
     from skerry.world.store import open_store
 
+    keep_private(log)
     faulthandler.enable()  # what the watchdog kills says where it stood
     # Before the loop and before any thread: opening forks a child that walks the environment first.
     opened = open_store(journal_folder(config), map_bytes=config.journal_bytes_max, meanwhile=_read_modules)
@@ -71,13 +75,15 @@ def _read_modules() -> None:
 
 
 async def _main(config: Config, opened: Opened) -> int:
+    from skerry.world.sealing_keys import SealingKeys
+
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     try:
         if opened.quarantined is not None:
             log(f"journal: damaged, moved to {opened.quarantined}")
-        seams, protection = _seams(config)
+        seams, protection, renewable = _seams(config)
         recovered = await recover(opened.store, seams[1], seams[0])
         journal = recovered.journal
         count, generation = len(journal.desired.objects), journal.desired.generation
@@ -85,7 +91,8 @@ async def _main(config: Config, opened: Opened) -> int:
         return await serve(
             config.node, config.secret_env, journal, *seams, stop, log,
             _streaming(config, seams[4], journal, protection is not None), _manifests(config),
-            _metrics(config, *seams[:2]), config.container_log_bytes, protection,
+            _metrics(config, *seams[:2]), config.container_log_bytes, protection, SealingKeys(config.data_dir).unseal,
+            renewable,
         )  # fmt: skip
     except StoreBroken as why:
         log(f"journal: {why}; starting again")
@@ -100,8 +107,8 @@ async def _main(config: Config, opened: Opened) -> int:
 Seams = tuple[Clock, Entropy, Host, Runtime, Link | None]
 
 
-def _seams(config: Config) -> tuple[Seams, Callable[[], Protection] | None]:
-    """The adapters, and what protects frames; None where the broker is one in clear."""
+def _seams(config: Config) -> tuple[Seams, Callable[[], Protection] | None, Renewable | None]:
+    """The adapters, what protects frames, and the certificates; None where the broker is one in clear."""
     from skerry.containerd.adapter import Containerd
     from skerry.world.clock import SystemClock
     from skerry.world.entropy import SystemEntropy
@@ -125,7 +132,7 @@ def _seams(config: Config) -> tuple[Seams, Callable[[], Protection] | None]:
     entropy = SystemEntropy()
     link, credentials = _link(config, clock, entropy)
     protection = _Protections(credentials, clock).now if credentials is not None else None
-    return (clock, entropy, host, runtime, link), protection
+    return (clock, entropy, host, runtime, link), protection, credentials
 
 
 class _Protections:
@@ -136,6 +143,7 @@ class _Protections:
         self._made: tuple[Enrolled, Protection] | None = None
 
     def now(self) -> Protection:
+        from skerry.wire.enrolment import statement_of
         from skerry.wire.guard import DeviceGuard
         from skerry.world.authority import OpensslAuthority
         from skerry.world.sodium import Sodium
@@ -143,7 +151,7 @@ class _Protections:
         enrolled = self._credentials.enrolled
         assert enrolled is not None, "there is a connection, and so an identity"
         if self._made is None or self._made[0] is not enrolled:
-            guard = DeviceGuard(Sodium(), bytes.fromhex(enrolled.seed))
+            guard = DeviceGuard(Sodium(), bytes.fromhex(enrolled.keys.seed), statement_of(enrolled.issued))
             self._made = enrolled, Protection(guard, OpensslAuthority(enrolled.issued.ca, self._clock))
         return self._made[1]
 
@@ -248,46 +256,47 @@ async def serve(
     metrics: ServeMetrics | None = None,
     log_bytes_max: int = CONTAINER_LOG_BYTES_MAX,
     protection: Callable[[], Protection] | None = None,
+    unseal: Unseal | None = None,
+    renewable: Renewable | None = None,
 ) -> int:
-    """The loops, until `stop` or until one of them fails (which is a bug or a broken journal: the process ends).
-    Without a link the device has not joined a hub: it runs what its journal holds. The simulator runs this very
-    function on its own seams."""
+    """The loops, until `stop` or until one of them fails (a bug or a broken journal: the process ends). Without a link
+    the device has no hub and runs what its journal holds. The simulator runs this very function on its own seams."""
     facts, counters, dials, streams = host.facts(), Counters(), Dials(), StreamCounts()
     booted = journal.boot_id != facts.boot_id
     session = DeviceSession(Identity(node, facts.boot_id, __version__))
     pulse = Pulse(clock, ("watch", "steer", "pods", *(["link"] if link else [])))
     watch, steer, pods, hub = (pulse.of(name) for name in ("watch", "steer", "pods", "link"))
-    hands = Steer(runtime, host, journal, clock, entropy, log, counters, steer, pods, secret_env, booted)
+    hands = Steer(runtime, host, journal, clock, entropy, log, counters, steer, pods, secret_env, unseal, booted)
     local = Local(manifests, journal, node, secret_env, clock, entropy, log, counters) if manifests else None
-    if local is not None:
-        await local.look()
+    await local.look() if local is not None else None
     status = partial(_status, journal, session if link is not None else None)
-    loops = [
-        asyncio.ensure_future(beating(watch, watch_loop(runtime, journal, clock, entropy, log, counters, watch))),
-        asyncio.ensure_future(beating(steer, hands.run())),
-        asyncio.ensure_future(watchdog_loop(host, pulse, clock, status, log)),
-        asyncio.ensure_future(introduce_loop(journal, host, runtime, clock, entropy)),
-        asyncio.ensure_future(rotate_loop(runtime, journal, clock, entropy, log, counters, log_bytes_max)),
-        asyncio.ensure_future(stop.wait()),
+    loops: list[Coroutine[Any, Any, Any]] = [
+        beating(watch, watch_loop(runtime, journal, clock, entropy, log, counters, watch)),
+        beating(steer, hands.run()),
+        watchdog_loop(host, pulse, clock, status, log),
+        introduce_loop(journal, host, runtime, clock, entropy),
+        rotate_loop(runtime, journal, clock, entropy, log, counters, log_bytes_max),
+        stop.wait(),
     ]
-    loops += [asyncio.ensure_future(local.run())] if local is not None else []
+    loops += [local.run()] if local is not None else []
+    loops += [renew_loop(renewable, clock, entropy, log, counters)] if renewable is not None else []
+    loops += [metrics(journal, session, counters, streams)] if metrics is not None else []
     if link is not None:
         talk = link_loop(link, journal, session, clock, entropy, log, counters, hub, dials.put, protection)
-        loops.append(asyncio.ensure_future(beating(hub, talk)))
+        loops.append(beating(hub, talk))
         if streaming is not None:
             targets = Targets(journal, runtime, streaming.stats, streaming.open_to_people)
-            serving = streams_loop(dials, streaming.link, targets, clock, log, counters, streams)
-            loops.append(asyncio.ensure_future(serving))
-    loops += [asyncio.ensure_future(metrics(journal, session, counters, streams))] if metrics is not None else []
+            loops.append(streams_loop(dials, streaming.link, targets, clock, log, counters, streams))
     alone = "" if link else "; it is not enrolled and no broker is set, so it has no hub"
     log(f"skerry {__version__}: {node} is up{alone}")
+    tasks = [asyncio.ensure_future(loop) for loop in loops]
     try:
-        await _until(stop, loops)
+        await _until(stop, tasks)
     finally:
         host.notify("STOPPING=1")
-        for task in loops:
+        for task in tasks:
             task.cancel()
-        await asyncio.gather(*loops, return_exceptions=True)
+        await asyncio.gather(*tasks, return_exceptions=True)
         if link is not None:
             await link.close()
     log("skerry: stopped, containers go on")

@@ -48,9 +48,15 @@ class LimitExceeded(SkerryError):
         self.limit, self.bound, self.got = limit, bound, got
 
 
+class NotOpened(SkerryError):
+    """A sealed Secret cannot be opened with a key that this device has now. `str()` goes on after the Secret's name and
+    has nothing that is secret."""
+
+
 class EnrolmentRefused(SkerryError):
     """This token does not enrol this device, and asking again with it cannot help: it was used or has expired, it is
-    another node's, or who answers is not the hub that made it. `str()` has the cure and nothing that is secret."""
+    another node's, or who answers is not the hub that made it. Or the hub renews nothing for this device, which it does
+    not know or has revoked. `str()` has the cure and nothing that is secret."""
 
 
 # --- the world failed; every one of these is retried with jitter ------------------------------------------------------
@@ -58,6 +64,11 @@ class EnrolmentRefused(SkerryError):
 
 class LinkLost(SkerryError):
     """The MQTT connection is gone, was refused or did not come up in time."""
+
+
+class CertificateRefused(LinkLost):
+    """The broker does not take this device's certificate: it has ended, or its authority is believed no more, or it was
+    revoked."""
 
 
 class EnrolmentFailed(SkerryError):

@@ -1,9 +1,9 @@
 """Byte code that ships in the package, so that a board compiles nothing: not at installation, not at the first start.
 
-Our own modules keep their source beside it. Of vendored modules only the byte code stays, which saves a fifth of the
-package: `lib/x.pyc` in place of `lib/x.py`. Left out of it is what no run reads: docstrings, and the columns that draw
-`^^^^` below a line of a traceback; asserts and line numbers stay. The compiler is the target's own Python, from its
-sysroot under qemu-user; the package depends on that minor version.
+Only the byte code stays, `x.pyc` in place of `x.py`, which saves a quarter of the package; the native modules keep
+their source beside it, which is their pure form. Left out of it is what no run reads: docstrings, and the columns that
+draw `^^^^` below a line of a traceback; asserts and line numbers stay. The compiler is the target's own Python, from
+its sysroot under qemu-user; the package depends on that minor version.
 """
 
 from __future__ import annotations
@@ -65,24 +65,29 @@ def emulated(sysroot: Path, target: Target) -> list[str]:
     return [*_QEMU[target.arch], "-L", str(sysroot), str(python)]
 
 
-def planned(files: Sequence[str], vendored: str, minor: int) -> list[tuple[str, str]]:
-    """(source, byte code) for each .py of `files`; those below `vendored` get the name that needs no source."""
+def planned(files: Sequence[str], sourceless: Sequence[str], minor: int) -> list[tuple[str, str]]:
+    """(source, byte code) for each .py of `files`; those below one of `sourceless` get the name that needs no source.
+    """
     plan = []
     for file in sorted(files):
         path = Path(file)
         if path.suffix == ".py":
             beside = path.parent / "__pycache__" / f"{path.stem}.cpython-3{minor}.pyc"
-            plan.append((file, str(path.with_suffix(".pyc") if path.is_relative_to(vendored) else beside)))
+            plan.append((file, str(path.with_suffix(".pyc") if below(path, sourceless) else beside)))
     return plan
 
 
-def compiled(root: Path, below: str, vendored: str, python: Sequence[str], target: Target) -> int:
-    """Compile everything below `root`/`below` in place; the number of files. Raises Refusal, CalledProcessError.
+def below(path: Path, folders: Sequence[str]) -> bool:
+    return any(path.is_relative_to(folder) for folder in folders)
+
+
+def compiled(root: Path, home: str, sourceless: Sequence[str], python: Sequence[str], target: Target) -> int:
+    """Compile everything below `root`/`home` in place; the number of files. Raises Refusal, CalledProcessError.
 
     Names in tracebacks are those on the device.
     """
-    files = [str(path.relative_to(root)) for path in (root / below).rglob("*.py")]
-    plan = planned(files, vendored, target.python_minor)
+    files = [str(path.relative_to(root)) for path in (root / home).rglob("*.py")]
+    plan = planned(files, sourceless, target.python_minor)
     for _, made in plan:
         (root / made).parent.mkdir(exist_ok=True)
     work = json.dumps([(str(root / source), str(root / made), f"/{source}") for source, made in plan])
@@ -94,6 +99,6 @@ def compiled(root: Path, below: str, vendored: str, python: Sequence[str], targe
         raise Refusal(" ".join(python), "--sysroot", done.stderr.decode().strip(), target.python)
     done.check_returncode()
     for source, _ in plan:
-        if Path(source).is_relative_to(vendored):
+        if below(Path(source), sourceless):
             (root / source).unlink()
     return len(plan)

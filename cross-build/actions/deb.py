@@ -192,7 +192,8 @@ def composed(args: argparse.Namespace, package: Package, target: Target, epoch: 
     contents.put_tree(args.wheelhouse / "lib", home / "lib")
     shutil.copyfile(args.wheelhouse / "vendored.json", home / "vendored.json")
     if target.has_python:
-        compiled(root, package.home, f"{package.home}/lib", emulated(args.sysroot, target), target)
+        sourceless = [f"{package.home}/{name}" for name in ("lib", *(code.name for code in args.code))]
+        compiled(root, package.home, sourceless, emulated(args.sysroot, target), target)
     libraries = library_depends(checked(root, target).values())
     contents.put_launchers(package.scripts, f"/{package.home}", root)
     files = contents.placed("files.toml", (args.packaging / "files.toml").read_text())

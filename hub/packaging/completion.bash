@@ -6,7 +6,7 @@ _skerry_hub() {
 	--data) mapfile -t COMPREPLY < <(compgen -d -- "$word"); return ;;
 	--kubeconfig | --status-socket | --socket | --kubelet-cert | --kubelet-key | --kubelet-client-ca | --device-ca-cert | --device-ca-key | --broker-ca | --broker-cert | --broker-key | --broker-streams-cert | --broker-streams-key) mapfile -t COMPREPLY < <(compgen -f -- "$word"); return ;;
 	--output) mapfile -t COMPREPLY < <(compgen -W "text json" -- "$word"); return ;;
-	--listen | --broker | --mqtt-port | --kubelet-listen | --kubelet-address | --kubelet-ports | --replica | --lease-seconds | --metrics-listen | --device-broker | --device-cert-days | --enroll-listen | --enroll-address | --enroll-url | --node | --ttl) return ;;
+	--listen | --broker | --address | --mqtt-port | --enroll-port | --kubelet-listen | --kubelet-address | --kubelet-ports | --replica | --lease-seconds | --metrics-listen | --device-broker | --device-cert-days | --enroll-listen | --enroll-address | --enroll-url | --node | --ttl) return ;;
 	esac
 	if ((COMP_CWORD == 1)); then
 		words="api run up join token adopt status ui --help"

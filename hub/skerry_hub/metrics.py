@@ -77,6 +77,7 @@ METRICS = (
     _counter("endpoint_streams_broken_total", "of these, ended otherwise than well while the client was there"),
     _counter("endpoint_malformed_total", "connections ended because their bytes do not parse"),
     _counter("enrolments_total", "requests of devices that were answered with certificates"),
+    _counter("certificate_renewals_total", "requests of enrolled devices that were answered with certificates"),
     _counter("enrolments_refused_total", "others: refused, limited (too many of them), failed (API away)", "cause"),
     _gauge("enrolment_connections", "connections to the enrolment server that are open"),
     _counter("enrolment_connections_refused_total", "connections turned away, because there were too many"),
@@ -191,6 +192,7 @@ def _enrolment(counts: Mapping[str, int]) -> dict[str, Any]:
     """Of the enrolment server, where this hub has one."""
     return {
         "enrolments_total": counts["enrolled"],
+        "certificate_renewals_total": counts["renewed"],
         "enrolments_refused_total": {(c,): counts[c] for c in ("refused", "limited", "failed")},
         "enrolment_connections": counts["connections"],
         "enrolment_connections_refused_total": counts["turned_away"],

@@ -11,6 +11,7 @@ import re
 import ssl
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -20,7 +21,7 @@ from contract.certificates import authority, credentials, enrolled, pem
 from contract.link import LinkContract
 from patience import WAIT_S
 from skerry import identity
-from skerry.errors import LinkLost
+from skerry.errors import CertificateRefused, LinkLost
 from skerry.limits import INBOX_FRAMES_MAX, PAYLOAD_BYTES_MAX
 from skerry.ports import Link
 from skerry.wire.broker import BrokerAddress
@@ -30,6 +31,7 @@ from skerry.world.entropy import SystemEntropy
 from skerry.world.link import MqttLink, down_topic, up_topic
 from skerry.world.mqtt import MqttConnection
 from skerry.world.mqtt_values import MqttOptions
+from skerry_hub import pki
 
 pytestmark = pytest.mark.skipif(MOSQUITTO is None, reason="mosquitto is not installed")
 
@@ -195,6 +197,18 @@ class TestWhoMay:
         link = site.link()
         with pytest.raises(LinkLost, match="certificate"):
             await link.connect()
+
+    async def test_one_that_has_ended_is_refused_by_type_so_that_it_is_renewed(self, site: Site) -> None:
+        ours = site.broker.authority
+        assert ours is not None
+        begins = pki.utc_now() - timedelta(days=91)
+        identity.write(site.broker.folder, enrolled(ours, "n1", f"mqtts://localhost:{site.port}", begins))
+        link = site.link()
+        with pytest.raises(CertificateRefused, match=r"does not take this certificate: .* expired"):
+            await link.connect()
+        assert site.credentials is not None
+        assert site.credentials.refused
+        await asyncio.wait_for(site.credentials.news(), WAIT_S)
 
     async def test_a_broker_of_another_authority_is_refused(self, site: Site) -> None:
         identity.write(site.broker.folder, enrolled(authority(), "n1"))

@@ -26,10 +26,12 @@ class Fleet:
     """One hub and any number of boards. Leaving the context ends everything.
 
     As in the field: boards are enrolled with a token each, everything is over mutual TLS, frames are protected. With
-    `secure=False` the broker is in clear, and boards say that this is on purpose."""
+    `secure=False` the broker is in clear, and boards say that this is on purpose. `seen_as`: the address by which
+    boards come to the hub's loopback, where something forwards that."""
 
-    def __init__(self, secure: bool = True) -> None:
+    def __init__(self, secure: bool = True, seen_as: str = "") -> None:
         self.site, self.secure = Site(), secure
+        self.address, self.enrolling = seen_as or self.site.address, "127.0.0.1" if seen_as else self.site.address
         self.trust = self.site.folder / "trust"
         self.data = self.site.folder / "hub"
         self.status_socket = self.site.folder / "hub.sock"
@@ -60,7 +62,7 @@ class Fleet:
             return
         self.trust.mkdir(exist_ok=True)
         authority = pki_files.authority(self.trust, STEM, NAME)
-        names = ("127.0.0.1", "localhost", self.site.address)
+        names = ("127.0.0.1", "localhost", self.address)
         pki_files.pair(self.trust, "broker", authority, "mosquitto", (), names)
         (self.trust / "rules").write_text(mosquitto.rules(mosquitto.hub_names()))
         files = (f"{STEM}.crt", "broker.crt", "broker.key", "rules")
@@ -96,9 +98,9 @@ class Fleet:
         if not self.secure:
             return ["--broker", f"mqtt://127.0.0.1:{MQTT_PORT}"]
         return [
-            "--broker", f"mqtts://127.0.0.1:{MQTTS_PORT}", "--device-broker", f"mqtts://{self.site.address}:{MQTTS_PORT}",
+            "--broker", f"mqtts://127.0.0.1:{MQTTS_PORT}", "--device-broker", f"mqtts://{self.address}:{MQTTS_PORT}",
             "--device-ca-cert", str(self.trust / f"{STEM}.crt"), "--device-ca-key", str(self.trust / f"{STEM}.key"),
-            "--enroll-listen", f"{self.site.address}:{ENROLL_PORT}",
+            "--enroll-listen", f"{self.enrolling}:{ENROLL_PORT}", "--enroll-address", self.address,
         ]  # fmt: skip
 
     def stop_hub_side(self) -> None:

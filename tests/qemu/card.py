@@ -1,6 +1,6 @@
 """A test's own copy of the image: a file that is a card. What a person would write on it is written here too.
 
-The join file goes onto the boot partition as on any laptop. The one thing that the product does not have is a root
+The token goes onto the boot partition as on any laptop. The one thing that the product does not have is a root
 shell on the serial console, which is put into this copy's root file system.
 """
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from fleet import BIN, Fleet
+from fleet import Fleet
 from qemu import guest
 from qemu.card import Card
 from qemu.machine import Machine, missing_tools
@@ -37,19 +37,19 @@ def ident(request: pytest.FixtureRequest) -> str:
 @pytest.fixture(scope="module")
 def fleet(ident: str) -> Iterator[Fleet]:
     """A hub of its own for each board."""
-    with Fleet(secure=False) as made:
+    with Fleet(seen_as=guest.HOST) as made:
         made.start()
         yield made
 
 
 @pytest.fixture(scope="module")
 def card(fleet: Fleet, ident: str) -> Card:
-    """A card with a join file on it, and beside the product's files a container image to run."""
+    """A card with a token on it, and beside the product's files a container image to run."""
     image = ROOT / "build" / "images" / f"skerry-{ident}.img"
     if not image.exists():
         pytest.fail(f"there is no {image.relative_to(ROOT)}: run make image-{ident}")
     made = Card(image, fleet.site.folder / "card.img", ident, CARD_MB)
-    made.put_boot("skerry-join.toml", guest.join_file(fleet, NODE, str(BIN / "skerry-hub")))
+    made.put_boot("skerry-token.txt", f"{fleet.token(NODE)}\n")
     made.put_data(images.hello((OCI[made.board.arch], busybox(made, fleet))).write(fleet.site.folder), "hello.tar")
     return made
 

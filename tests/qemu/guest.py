@@ -14,13 +14,7 @@ from rig import until
 from .machine import Machine
 
 READY_TIMEOUT_S, POD_TIMEOUT_S = 300.0, 300.0
-BROKER = "mqtt://10.0.2.2:1883"
-
-
-def join_file(fleet: Fleet, node: str, binary: str) -> str:
-    """What `skerry-hub join` prints, as it goes on the boot partition. The broker is beyond loopback, without TLS."""
-    argv = [binary, "join", node, "--kubeconfig", str(fleet.site.kubeconfig), "--broker", BROKER]
-    return f"{fleet.site.run(argv).stdout}\ninsecure = true\n"
+HOST = "10.0.2.2"  # the host's loopback, as QEMU's user network shows it to the guest
 
 
 def active(machine: Machine, unit: str) -> str:

@@ -32,7 +32,7 @@ from skerry.model.desired import Change
 from skerry.plan.backoff import full_jitter
 from skerry.wire import codec, cose
 from skerry_hub.cloudhub import session as hub_session_module
-from skerry_hub.edgecontroller import reports
+from skerry_hub.edgecontroller import reports, seals
 
 Patch = tuple[Any, str, Any]
 session: Any = device_session  # their names are patched, exported or not
@@ -247,6 +247,11 @@ def _unsealed_is_heard() -> Sequence[Patch]:
     return [(trust_module._DeviceGuard, "open", opened)]
 
 
+def _secrets_in_clear() -> Sequence[Patch]:
+    """The hub forgets to seal."""
+    return [(seals.Seals, "begin", lambda self, node: lambda part: part)]
+
+
 def _latch_after_failures() -> Sequence[Patch]:
     """The link gives up after three failures in a row."""
 
@@ -326,5 +331,6 @@ BUGS = (
     Planted("replays are heard", ("13",), 60, _replays_are_heard, HOSTILE),
     Planted("an answer is heard again", ("13",), 60, _an_answer_is_heard_again, HOSTILE),
     Planted("frames in clear are heard", ("13",), 60, _unsealed_is_heard, HOSTILE),
+    Planted("Secrets travel in clear", ("14",), 60, _secrets_in_clear),
     Planted("files of the start", ("5",), 60, _files_of_the_start),
 )

@@ -1,7 +1,10 @@
-"""What a device and a hub say to each other over HTTPS when the device is enrolled: JSON bodies, both ends.
+"""What a device and a hub say to each other over HTTPS when the device is enrolled and when its certificates are
+renewed: JSON bodies, both ends.
 
     GET  /ca       → the authority's certificate in PEM, which the device compares with its token's digest
     POST /enroll   Request → Issued, or a problem: {"reason", "message"}
+    GET  /renew    → Challenge
+    POST /renew    Renewal → Issued, or a problem
 
 Bodies are bounded by ENROL_BYTES_MAX before they come here. Unknown members are of no account.
 """
@@ -10,26 +13,43 @@ from __future__ import annotations
 
 import base64
 import binascii
+import hashlib
 import json
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from typing import Any
 
 from skerry.errors import Malformed
-from skerry.limits import NAME_CHARS_MAX, SIGNING_KEY_BYTES, TEXT_CHARS_MAX, TOKEN_SECRET_BYTES
+from skerry.limits import (
+    CHALLENGE_BYTES,
+    EXCHANGE_KEY_BYTES,
+    KEY_ID_BYTES,
+    NAME_CHARS_MAX,
+    PROOF_BYTES_MAX,
+    SIGNING_KEY_BYTES,
+    STATEMENT_BYTES_MAX,
+    TEXT_CHARS_MAX,
+    TOKEN_SECRET_BYTES,
+)
+from skerry.ports import Crypto
+from skerry.wire import codec, cose
 
-CA_PATH, ENROLL_PATH = "/ca", "/enroll"
+CA_PATH, ENROLL_PATH, RENEW_PATH = "/ca", "/enroll", "/renew"
+ABOUT_RENEWAL = b"skerry renewal"
 _PEM_REQUEST, _PEM_CERTIFICATE = "-----BEGIN CERTIFICATE REQUEST-----", "-----BEGIN CERTIFICATE-----"
 
 
 @dataclass(frozen=True, slots=True)
 class Request:
     """`ident` and `secret` are the token's; `csr` is PKCS #10 in PEM (RFC 2986), its common name the node's; `signing`
-    is the Ed25519 public key by which the device signs, SIGNING_KEY_BYTES."""
+    is the Ed25519 public key by which the device signs, SIGNING_KEY_BYTES, `sealing` the X25519 public key to which its
+    Secrets are sealed, EXCHANGE_KEY_BYTES."""
 
     ident: str
     secret: bytes
     csr: str
     signing: bytes
+    sealing: bytes
 
     def __repr__(self) -> str:
         return f"Request({self.ident})"
@@ -39,7 +59,8 @@ class Request:
 class Issued:
     """What the device is from now on. Certificates are PEM: `certificate` with the common name `node`, `streams` with
     `node`.streams, both for the key of the request; `ca` is what the broker and the hub are verified by, one or more
-    of them. `broker`: mqtts://HOST:PORT. `url`: where the hub renews, https://HOST:PORT."""
+    of them. `broker`: mqtts://HOST:PORT. `url`: where the hub renews, https://HOST:PORT. `statement`:
+    of the authority, in base64, that the request's signing key is `node`'s."""
 
     node: str
     certificate: str
@@ -47,6 +68,53 @@ class Issued:
     ca: str
     broker: str
     url: str
+    statement: str
+
+
+@dataclass(frozen=True, slots=True)
+class Challenge:
+    """What a renewal must be signed over to be of this moment. `value`: CHALLENGE_BYTES, which only a hub of this
+    authority can make. `wall_s`: the hub's time, in seconds since 1970."""
+
+    value: bytes
+    wall_s: int
+
+
+@dataclass(frozen=True, slots=True)
+class Renewal:
+    """`csr` is PKCS #10 in PEM by the key that the certificates are for; `proof` a COSE_Sign1 by the key that the
+    device signs with, over `statement`."""
+
+    node: str
+    challenge: bytes
+    csr: str
+    proof: bytes
+
+    def statement(self) -> bytes:
+        """What is signed."""
+        digest = hashlib.sha256(self.csr.encode()).digest()
+        return codec.encode([self.node, self.challenge, digest])
+
+    def proven(self, crypto: Crypto, public: bytes) -> bool:
+        """Whether `proof` is the signature of `public`, an Ed25519 key."""
+        try:
+            cose.verified(crypto, cose.parse_sign1(self.proof), public, ABOUT_RENEWAL, self.statement())
+        except Malformed:
+            return False
+        return True
+
+
+def renewal(crypto: Crypto, seed: bytes, node: str, challenge: bytes, csr: str) -> Renewal:
+    """Signed by the device's Ed25519 `seed`."""
+    said = Renewal(node, challenge, csr, b"")
+    kid = cose.key_id(crypto.public(seed))
+    return replace(said, proof=cose.sign_detached(crypto, seed, kid, said.statement(), ABOUT_RENEWAL))
+
+
+def trust_id(authorities: Iterable[bytes]) -> bytes:
+    """What a set of authorities is called, KEY_ID_BYTES: `authorities` are certificates in DER, in any order."""
+    whole = b"".join(sorted(hashlib.sha256(der).digest() for der in authorities))
+    return hashlib.sha256(whole).digest()[:KEY_ID_BYTES]
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,9 +126,10 @@ class Problem:
 
 
 def encode_request(request: Request) -> bytes:
-    secret = base64.b64encode(request.secret).decode("ascii")
-    signing = base64.b64encode(request.signing).decode("ascii")
-    return json.dumps({"token": request.ident, "secret": secret, "csr": request.csr, "signing": signing}).encode()
+    said = {"token": request.ident, "csr": request.csr}
+    for name in ("secret", "signing", "sealing"):
+        said[name] = _base64(getattr(request, name))
+    return json.dumps(said).encode()
 
 
 def decode_request(body: bytes) -> Request:
@@ -70,7 +139,8 @@ def decode_request(body: bytes) -> Request:
     if not csr.startswith(_PEM_REQUEST):
         raise Malformed("csr: is no certificate request in PEM")
     secret = _bytes(said, "secret", TOKEN_SECRET_BYTES)
-    return Request(_text(said, "token"), secret, csr, _bytes(said, "signing", SIGNING_KEY_BYTES))
+    signing, sealing = _bytes(said, "signing", SIGNING_KEY_BYTES), _bytes(said, "sealing", EXCHANGE_KEY_BYTES)
+    return Request(_text(said, "token"), secret, csr, signing, sealing)
 
 
 def encode_issued(issued: Issued) -> bytes:
@@ -84,9 +154,54 @@ def decode_issued(body: bytes) -> Issued:
     for name in ("certificate", "streams", "ca"):
         if not getattr(issued, name).startswith(_PEM_CERTIFICATE):
             raise Malformed(f"{name}: is no certificate in PEM")
+    statement_of(issued)
     if len(issued.node) > NAME_CHARS_MAX:
         raise Malformed(f"node: is longer than {NAME_CHARS_MAX}")
     return issued
+
+
+def statement_of(issued: Issued) -> bytes:
+    """Raises Malformed."""
+    try:
+        found = base64.b64decode(issued.statement, validate=True)
+    except (binascii.Error, ValueError):
+        raise Malformed("statement: is not base64") from None
+    if len(found) > STATEMENT_BYTES_MAX:
+        raise Malformed(f"statement: is longer than {STATEMENT_BYTES_MAX} bytes")
+    return found
+
+
+def encode_challenge(challenge: Challenge) -> bytes:
+    return json.dumps({"challenge": _base64(challenge.value), "time": challenge.wall_s}).encode()
+
+
+def decode_challenge(body: bytes) -> Challenge:
+    """Raises Malformed with the member's name."""
+    said = _object(body)
+    wall_s = said.get("time")
+    if not isinstance(wall_s, int) or not 0 <= wall_s < 1 << 40:
+        raise Malformed("time: seconds since 1970 are expected")
+    return Challenge(_bytes(said, "challenge", CHALLENGE_BYTES), wall_s)
+
+
+def encode_renewal(said: Renewal) -> bytes:
+    return json.dumps(
+        {"node": said.node, "challenge": _base64(said.challenge), "csr": said.csr, "proof": _base64(said.proof)}
+    ).encode()
+
+
+def decode_renewal(body: bytes) -> Renewal:
+    """Raises Malformed with the member's name."""
+    said = _object(body)
+    csr, node = _text(said, "csr"), _text(said, "node")
+    if not csr.startswith(_PEM_REQUEST):
+        raise Malformed("csr: is no certificate request in PEM")
+    if len(node) > NAME_CHARS_MAX:
+        raise Malformed(f"node: is longer than {NAME_CHARS_MAX}")
+    proof = _decoded(said, "proof")
+    if len(proof) > PROOF_BYTES_MAX:
+        raise Malformed(f"proof: is longer than {PROOF_BYTES_MAX} bytes")
+    return Renewal(node, _bytes(said, "challenge", CHALLENGE_BYTES), csr, proof)
 
 
 def encode_problem(problem: Problem) -> bytes:
@@ -109,11 +224,19 @@ def _object(body: bytes) -> dict[str, Any]:
     return found
 
 
-def _bytes(said: dict[str, Any], name: str, size: int) -> bytes:
+def _base64(data: bytes) -> str:
+    return base64.b64encode(data).decode("ascii")
+
+
+def _decoded(said: dict[str, Any], name: str) -> bytes:
     try:
-        found = base64.b64decode(_text(said, name), validate=True)
+        return base64.b64decode(_text(said, name), validate=True)
     except (binascii.Error, ValueError):
         raise Malformed(f"{name}: is not base64") from None
+
+
+def _bytes(said: dict[str, Any], name: str, size: int) -> bytes:
+    found = _decoded(said, name)
     if len(found) != size:
         raise Malformed(f"{name}: {size} bytes expected, got {len(found)}")
     return found

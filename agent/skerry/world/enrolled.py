@@ -1,4 +1,5 @@
-"""This device's identity as its connections use it: who is enrolled connects, who has a token enrols first.
+"""This device's identity as its connections use it: who is enrolled connects, who has a token enrols first, and whose
+certificates age has them renewed.
 
 A token that lies in data_dir is a precondition of connecting and of nothing else; whatever goes wrong with it is a lost
 link, which is tried again. Asking the hub happens in a child of its own (world.enrolment), so that the modules that it
@@ -12,50 +13,69 @@ import os
 import socket
 import subprocess
 import sys
-import threading
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 import skerry
 from skerry import identity
-from skerry.errors import EnrolmentFailed, IdentityBroken, KeyFailed, LinkLost, Malformed, NodeChanged
+from skerry.errors import (
+    EnrolmentFailed,
+    EnrolmentRefused,
+    IdentityBroken,
+    KeyFailed,
+    LinkLost,
+    Malformed,
+    NodeChanged,
+)
 from skerry.identity import IDENTITY, TOKEN, Enrolled
 from skerry.limits import ENROL_REACH_S, ENROL_REFUSED_S, ENROL_RETRY_S, ENROL_WHOLE_S, TEXT_CHARS_MAX
 from skerry.model.streams import streams_name
 from skerry.plan.backoff import full_jitter
+from skerry.plan.certificate import Life, Time, time_of
 from skerry.ports import Clock, Entropy
+from skerry.wire import x509
 from skerry.wire.broker import BrokerAddress, broker_address
+from skerry.world.aside import Aside
 from skerry.world.mqtt_values import MqttOptions
 
 if TYPE_CHECKING:
     import ssl
 
-    from skerry.wire.token import Token
 
-T = TypeVar("T")
-CURE = "skerry-hub token create NODE makes a token; skerry enroll --token-file F takes it"
-_CHILD = "import sys; sys.path[:] = sys.argv[1].split(':'); from skerry.world.enrolment import child; "
-_CHILD += "sys.exit(child(sys.argv[2], sys.argv[3]))"
-_REFUSED = 2  # world.enrolment.REFUSED, which is not imported here
+CURE = "skerry-hub token create --node NODE makes a token; skerry enroll --token-file F takes it"
+_CHILD = "import sys; sys.path[:] = sys.argv[1].split(':'); from {} import child; sys.exit(child(*sys.argv[2:]))"
+_SYNCHRONIZED = Path("/run/systemd/timesync/synchronized")  # systemd-timesyncd.service(8), FILES
+_REFUSED, _UNCHANGED = 2, 3  # of world.enrolment and world.renewal, which are not imported here
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """Of one try: `problem` is empty when the device is enrolled. `final`: the same token will not do later either."""
+    """Of one try: `problem` is empty when the hub gave what was asked for. `final`: the same token will not do later
+    either, or the hub renews nothing for this device. `changed`: there is another identity."""
 
     problem: str = ""
     final: bool = False
+    changed: bool = True
 
 
 def ask(folder: Path, node: str) -> Outcome:
     """Enrol by the token in `folder`, in a child. Blocks for ENROL_WHOLE_S at most."""
+    return _child("skerry.world.enrolment", str(folder), node)
+
+
+def ask_again(folder: Path) -> Outcome:
+    """Renew the certificates of the identity in `folder`, in a child. Blocks for ENROL_WHOLE_S at most."""
+    return _child("skerry.world.renewal", str(folder))
+
+
+def _child(module: str, *args: str) -> Outcome:
     path = ":".join([str(Path(skerry.__file__).parents[1]), *sys.path])
     flags = ["-I", "-S"] if sys.flags.no_site else ["-I"]
-    argv = [sys.executable, *flags, "-c", _CHILD, path, str(folder), node]
+    argv = [sys.executable, *flags, "-c", _CHILD.format(module), path, *args]
     environment = {name: os.environ[name] for name in ("PATH", "SKERRY_PURE") if name in os.environ}
     try:
         done = subprocess.run(
@@ -66,8 +86,8 @@ def ask(folder: Path, node: str) -> Outcome:
         return Outcome(f"no end within {ENROL_WHOLE_S:g} s")
     except OSError as why:
         return Outcome(f"cannot start a process: {why.strerror}")
-    if done.returncode == 0:
-        return Outcome()
+    if done.returncode in (0, _UNCHANGED):
+        return Outcome(changed=done.returncode == 0)
     lines = done.stderr.decode(errors="replace").strip().splitlines() or [f"ended with {done.returncode}"]
     return Outcome(lines[-1][:TEXT_CHARS_MAX], done.returncode == _REFUSED)
 
@@ -85,17 +105,23 @@ class Enrolment:
         entropy: Entropy,
         log: Callable[[str], None],
         ask: Callable[[Path, str], Outcome] = ask,
+        ask_again: Callable[[Path], Outcome] = ask_again,
     ) -> None:
         """`folder` is data_dir, `node` whom the agent runs as and whether the configuration says so, `address` the
         configured broker, if any."""
         self._folder, self._node, self._required = folder, node, node if node_given else ""
-        self._address, self._clock, self._entropy, self._log, self._ask = address, clock, entropy, log, ask
+        self._address, self._clock, self._entropy, self._log = address, clock, entropy, log
+        self._ask, self._ask_again = ask, ask_again
         self._turn = asyncio.Lock()  # state and streams may come at the same time
-        self._over = threading.Event()  # an attempt is, which is set before anybody hears of it
-        self._over.set()
+        self._enrolling = Aside("enrol", ENROL_WHOLE_S + ENROL_REACH_S)
+        self._renewing = Aside("renew", ENROL_WHOLE_S + ENROL_REACH_S)  # beside it: no connection waits for it
+        self._news = asyncio.Event()
         self._contexts: dict[str, tuple[str, int, ssl.SSLContext]] = {}  # client → where to, and what with
         self._of: tuple[int, ...] = ()  # which identity those are of
         self.enrolled: Enrolled | None = None  # the identity that `complete` found last
+        self._present: Enrolled | None = None  # the same, or a newer one that no connection has used yet
+        self.refused = False
+        self._made_s = Path(skerry.__file__).stat().st_mtime
         self._token: tuple[int, ...] = ()  # which token the rest is about
         self._tries, self._not_before, self._problem = 0, 0.0, ""
 
@@ -103,34 +129,61 @@ class Enrolment:
         """Raises LinkLost, NodeChanged. It may take ENROL_WHOLE_S when there is a token, else the time to read a file.
         """
         async with self._turn:
-            host, port, tls = await self._aside(lambda: self._found(options.client_id))
+            host, port, tls = await self._enrolling.do(lambda: self._found(options.client_id))
+            if self.enrolled != self._present:
+                self._present, self.refused = self.enrolled, False
+                self._news.set()
         return replace(options, host=host, port=port, tls=tls)
 
-    async def _aside(self, work: Callable[[], T]) -> T:
-        """In one daemon thread at a time: a look-up of a name may hang, and must not keep the process from ending."""
-        if not self._over.is_set():
-            raise LinkLost("the last attempt to enrol is still under way")
-        loop = asyncio.get_running_loop()
-        answer: asyncio.Future[T] = loop.create_future()
+    def refuse(self) -> None:
+        self.refused = True
+        self._news.set()
 
-        def run() -> None:
-            try:
-                outcome: T | Exception = work()
-            except Exception as why:
-                outcome = why
-            over.set()
-            with suppress(RuntimeError):  # the loop is closed: nobody waits any more
-                loop.call_soon_threadsafe(_hand_over, answer, outcome)
+    # --- loops.renew.Renewable ----------------------------------------------------------------------------------------
 
-        over = self._over = threading.Event()
-        threading.Thread(target=run, name="skerry-enrolled", daemon=True).start()
-        done, _ = await asyncio.wait({answer}, timeout=ENROL_WHOLE_S + ENROL_REACH_S)
-        if not done:
-            answer.cancel()
-            raise LinkLost("the attempt to enrol does not end")
-        return answer.result()
+    @property
+    def life(self) -> Life | None:
+        """Of the identity that `complete` found last, or `renew` made."""
+        enrolled = self._present
+        if enrolled is None:
+            return None
+        try:
+            ours = x509.read(x509.pem_blocks(enrolled.issued.certificate)[0])
+        except (Malformed, IndexError):
+            return None
+        return Life(ours.begins, ours.ends)
 
-    # --- in the thread ------------------------------------------------------------------------------------------------
+    @property
+    def other_trust(self) -> bool:
+        return False
+
+    def time(self) -> Time:
+        life = self.life
+        floor_s = max(self._made_s, life.begins_s if life is not None else 0.0)
+        return time_of(self._clock.wall(), _SYNCHRONIZED.exists(), floor_s, None, self._clock.now())
+
+    async def news(self) -> None:
+        await self._news.wait()
+        self._news.clear()
+
+    async def renew(self) -> bool:
+        return await self._renewing.do(self._renewed)
+
+    # --- in a thread --------------------------------------------------------------------------------------------------
+
+    def _renewed(self) -> bool:
+        enrolled = self._identity()
+        if enrolled is None:
+            raise EnrolmentFailed(f"not enrolled: {CURE}")
+        away = _away(enrolled.issued.url)
+        if away:
+            raise EnrolmentFailed(away)
+        outcome = self._ask_again(self._folder)
+        if outcome.problem:
+            raise EnrolmentRefused(outcome.problem) if outcome.final else EnrolmentFailed(outcome.problem)
+        if outcome.changed:
+            self._present, self.refused = self._identity(), False
+        return outcome.changed
 
     def _found(self, client: str) -> tuple[str, int, ssl.SSLContext]:
         if identity.mark(self._folder, TOKEN):
@@ -161,7 +214,7 @@ class Enrolment:
             address = self._address or broker_address(issued.broker)
             context = tls.verifying(issued.ca)
             chain = issued.streams if client == streams_name(issued.node) else issued.certificate
-            KeysInFiles().again(enrolled.key).load_into(context, chain)
+            KeysInFiles().again(enrolled.keys.key).load_into(context, chain)
         except (Malformed, KeyFailed, OSError) as why:  # ssl.SSLError is one of these
             raise LinkLost(f"{self._folder / IDENTITY}: {why}; enrol this device with a new token") from None
         self.enrolled = enrolled
@@ -210,24 +263,15 @@ class Enrolment:
                 with suppress(EnrolmentFailed):
                     identity.forget_used(self._folder, token)
                 return Outcome()
-        away = _away(token)
+        away = _away(token.url)
         return Outcome(away) if away else self._ask(self._folder, self._required)
 
 
-def _away(token: Token) -> str:
+def _away(url: str) -> str:
     """Why the hub cannot be reached. Cheap: a device that is away for a year starts no process each minute."""
-    where = urlsplit(token.url)
+    where = urlsplit(url)
     try:
         socket.create_connection((where.hostname or "", where.port or 0), ENROL_REACH_S).close()
     except OSError as why:
         return f"{where.netloc}: {why.strerror or why}"
     return ""
-
-
-def _hand_over(answer: asyncio.Future[T], outcome: T | Exception) -> None:
-    if answer.done():
-        return
-    if isinstance(outcome, Exception):
-        answer.set_exception(outcome)
-    else:
-        answer.set_result(outcome)

@@ -18,13 +18,19 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NoReturn
+from typing import NoReturn, TypeVar
 from urllib.parse import urlsplit
 
 from skerry import identity
 from skerry.errors import EnrolmentFailed, EnrolmentRefused, IdentityBroken, Malformed, SkerryError
-from skerry.identity import Enrolled
-from skerry.limits import COMMON_NAME_CHARS_MAX, ENROL_BYTES_MAX, ENROL_TIMEOUT_S, SIGNING_KEY_BYTES
+from skerry.identity import Enrolled, Keys
+from skerry.limits import (
+    COMMON_NAME_CHARS_MAX,
+    ENROL_BYTES_MAX,
+    ENROL_TIMEOUT_S,
+    EXCHANGE_KEY_BYTES,
+    SIGNING_KEY_BYTES,
+)
 from skerry.model.streams import streams_name
 from skerry.ports import DeviceKey, DeviceKeys
 from skerry.wire import x509
@@ -32,10 +38,15 @@ from skerry.wire.broker import broker_address
 from skerry.wire.enrolment import (
     CA_PATH,
     ENROLL_PATH,
+    RENEW_PATH,
+    Challenge,
     Issued,
+    Renewal,
     Request,
+    decode_challenge,
     decode_issued,
     decode_problem,
+    encode_renewal,
     encode_request,
 )
 from skerry.wire.token import Token
@@ -44,7 +55,8 @@ from skerry.world.device_key import KeysInFiles
 from skerry.world.entropy import SystemEntropy
 from skerry.world.sodium import Sodium
 
-ANEW = "skerry-hub token create NODE"
+T = TypeVar("T")
+ANEW = "skerry-hub token create --node NODE"
 # Of these the hub says that they cannot change by asking again; 429 and all of 5xx can.
 FINAL = frozenset((400, 401, 403, 404, 409, 410, 413, 422))
 CLOCK = frozenset((9, 10))  # X509_V_ERR_CERT_NOT_YET_VALID, X509_V_ERR_CERT_HAS_EXPIRED
@@ -60,13 +72,14 @@ def enrol(folder: Path, token: Token, keys: DeviceKeys, node: str = "", force: b
         judge(token, node, had, force)
         if had is not None and had.token == token.ident:
             return had
-        hub = Hub.of(token)
+        hub = Hub.at(token.url)
         ca = hub.authority(token.ca_digest)
-        key, seed = _keys_under_way(folder, keys)
-        signing = Sodium().public(bytes.fromhex(seed))
-        issued = hub.enroll(ca, Request(token.ident, token.secret, key.csr(token.node), signing))
-        check(issued, token, key)
-        enrolled = Enrolled(issued, key.kept, seed, token.ident)
+        key, own = _keys_under_way(folder, keys)
+        signing = Sodium().public(bytes.fromhex(own.seed))
+        sealing = Sodium().exchange_public(bytes.fromhex(own.sealing))
+        issued = hub.enroll(ca, Request(token.ident, token.secret, key.csr(token.node), signing, sealing))
+        check(issued, token.node, key, token.ca_digest)
+        enrolled = Enrolled(issued, own, token.ident, had.keys.sealing if had is not None else "")
         identity.write(folder, enrolled)
         identity.forget(folder, identity.PENDING)
         return enrolled
@@ -95,33 +108,35 @@ def judge(token: Token, node: str, had: Enrolled | None, force: bool = False) ->
         raise EnrolmentRefused(f"{why}: if that is meant, skerry enroll --force")
 
 
-def check(issued: Issued, token: Token, key: DeviceKey) -> None:
+def check(issued: Issued, node: str, key: DeviceKey, ca_digest: bytes = b"") -> None:
     """Whether the hub gave what was asked for: whatever is wrong shows now and not when the old identity is gone.
-    Raises EnrolmentRefused, KeyFailed."""
-    wanted = {issued.certificate: token.node, issued.streams: streams_name(token.node)}
+    `ca_digest`: SHA-256 of an authority that must be among those that it gave, if any. Raises EnrolmentRefused,
+    KeyFailed."""
+    wanted = {issued.certificate: node, issued.streams: streams_name(node)}
     try:
         broker_address(issued.broker)
         authorities = {hashlib.sha256(der).digest() for der in x509.pem_blocks(issued.ca)}
         names = {chain: x509.read(x509.pem_blocks(chain)[0]).common_name for chain in wanted}
     except Malformed as why:
         raise EnrolmentRefused(f"the hub gave what cannot be read: {why}") from None
-    if issued.node != token.node or names != wanted:
-        raise EnrolmentRefused(f"the hub gave certificates for another than {token.node}")
-    if token.ca_digest not in authorities:
+    if issued.node != node or names != wanted:
+        raise EnrolmentRefused(f"the hub gave certificates for another than {node}")
+    if ca_digest and ca_digest not in authorities:
         raise EnrolmentRefused("the hub gave another authority than the token's")
     for chain in wanted:
         tls.prove(key, chain, issued.ca)
 
 
-def _keys_under_way(folder: Path, keys: DeviceKeys) -> tuple[DeviceKey, str]:
-    """The device's key and the seed of the one that it signs by: the same until an enrolment succeeds, because its
-    answer may have been lost, and the hub answers no other key."""
-    kept, seed = identity.pending(folder)
-    if kept:
-        return keys.again(kept), seed
-    key, seed = keys.new(), SystemEntropy().token(SIGNING_KEY_BYTES).hex()
-    identity.keep_pending(folder, key.kept, seed)
-    return key, seed
+def _keys_under_way(folder: Path, keys: DeviceKeys) -> tuple[DeviceKey, Keys]:
+    """The device's key, and all that it keeps: the same until an enrolment succeeds, because its answer may have been
+    lost, and the hub answers no other keys."""
+    own = identity.pending(folder)
+    if own is not None:
+        return keys.again(own.key), own
+    key, entropy = keys.new(), SystemEntropy()
+    own = Keys(key.kept, entropy.token(SIGNING_KEY_BYTES).hex(), entropy.token(EXCHANGE_KEY_BYTES).hex())
+    identity.keep_pending(folder, own)
+    return key, own
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,9 +147,15 @@ class Hub:
     port: int
 
     @staticmethod
-    def of(token: Token) -> Hub:
-        parts = urlsplit(token.url)
-        return Hub(parts.hostname or "", parts.port or 0)  # the token was checked: it has both
+    def at(url: str) -> Hub:
+        """`url`: https://HOST:PORT, from a token or an identity. Raises EnrolmentRefused."""
+        try:
+            parts = urlsplit(url)
+            if parts.scheme == "https" and parts.hostname and parts.port:
+                return Hub(parts.hostname, parts.port)
+        except ValueError:
+            pass
+        raise EnrolmentRefused(f"{url[:200]!r} is not https://HOST:PORT")
 
     def authority(self, digest: bytes) -> str:
         """The certificate, in PEM, whose SHA-256 is `digest`. Raises EnrolmentRefused, EnrolmentFailed."""
@@ -153,10 +174,21 @@ class Hub:
 
     def enroll(self, ca: str, request: Request) -> Issued:
         """Raises EnrolmentRefused, EnrolmentFailed."""
-        status, body = self._ask(tls.verifying(ca), "POST", ENROLL_PATH, encode_request(request))
+        return self._given(*self._ask(tls.verifying(ca), "POST", ENROLL_PATH, encode_request(request)), decode_issued)
+
+    def challenge(self, ca: str) -> Challenge:
+        """What a renewal is to be signed over. Raises EnrolmentRefused, EnrolmentFailed."""
+        return self._given(*self._ask(tls.verifying(ca), "GET", RENEW_PATH), decode_challenge)
+
+    def renew(self, ca: str, request: Renewal) -> Issued:
+        """Raises EnrolmentRefused, EnrolmentFailed."""
+        return self._given(*self._ask(tls.verifying(ca), "POST", RENEW_PATH, encode_renewal(request)), decode_issued)
+
+    def _given(self, status: int, body: bytes, decode: Callable[[bytes], T]) -> T:
+        """Raises EnrolmentRefused, EnrolmentFailed."""
         if status == 200:
             try:
-                return decode_issued(body)
+                return decode(body)
             except Malformed as why:
                 raise EnrolmentFailed(f"{self}: its answer cannot be read: {why}") from None
         try:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Protocol
 
-from skerry.errors import LinkLost
+from skerry.errors import CertificateRefused, LinkLost
 from skerry.limits import PAYLOAD_BYTES_MAX, STREAM_EXPIRY_S, STREAM_FRAMES_WAITING_MAX, STREAM_PING_S
 from skerry.model.streams import streams_name
 from skerry.ports import Inbound
@@ -47,6 +47,9 @@ class Credentials(Protocol):
     async def complete(self, options: MqttOptions) -> MqttOptions:
         """With host, port and TLS of the client `options.client_id`, as this device is enrolled now. The same TLS
         context as long as that does not change. Raises LinkLost where it is not enrolled."""
+
+    def refuse(self) -> None:
+        """The broker does not take them."""
 
 
 class Way:
@@ -98,7 +101,9 @@ class MqttLink:
         connection = self._connection = MqttConnection(options, dialer=dialer, counts=self.counts)
         try:
             await connection.connect([down_topic(self._node)])
-        except BaseException:
+        except BaseException as why:
+            if isinstance(why, CertificateRefused) and self._credentials is not None:
+                self._credentials.refuse()
             await connection.close()
             raise
 

@@ -13,7 +13,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from skerry.errors import LimitExceeded, LinkLost
+from skerry.errors import CertificateRefused, LimitExceeded, LinkLost
 from skerry.limits import CLOSE_TIMEOUT_S, CONNECT_TIMEOUT_S, PACKET_BYTES_MAX, PAYLOAD_BYTES_MAX
 from skerry.world.dial import Dialer
 from skerry.world.mqtt_values import MqttCounts, MqttOptions, Offer, Received
@@ -144,9 +144,14 @@ class MqttConnection:
 
     # --- waiting ------------------------------------------------------------------------------------------------------
 
+    def _why_lost(self) -> LinkLost:
+        """Of the same kind; each raise gets one of its own, and so a traceback."""
+        lost = self.lost.result()
+        return type(lost)(str(lost))
+
     def _alive(self) -> PahoClient:
         if self.lost.done():
-            raise LinkLost(str(self.lost.result()))
+            raise self._why_lost()
         if self._client is None or not self._connack.done():
             raise LinkLost("not connected")
         return self._client
@@ -155,7 +160,7 @@ class MqttConnection:
         either: set[asyncio.Future[Any]] = {answer, self.lost}
         await asyncio.wait(either, timeout=max(timeout_s, 0.0), return_when=asyncio.FIRST_COMPLETED)
         if self.lost.done():
-            raise LinkLost(str(self.lost.result()))
+            raise self._why_lost()
         if not answer.done():
             raise LinkLost(f"{self._options.host}:{self._options.port}: no {what} in time")
         return answer.result()
@@ -324,8 +329,9 @@ class MqttConnection:
 
     def _on_disconnect(self, _client: Any, _data: Any, flags: Any, reason: ReasonCode, _properties: Any) -> None:
         who = "broker disconnected" if flags.is_disconnect_packet_from_server else "connection lost"
-        said = self._client.trouble if self._client is not None else ""
-        self._lose(LinkLost(f"{who}: {said or reason}"))
+        client = self._client
+        kind = CertificateRefused if client is not None and client.refused else LinkLost
+        self._lose(kind(f"{who}: {(client.trouble if client is not None else '') or reason}"))
 
     def _on_message(self, _client: Any, _data: Any, message: MQTTMessage) -> None:
         self.counts.received += 1

@@ -39,6 +39,7 @@ class PahoClient(Client):
 
     def __init__(self, client_id: str, sock: socket.socket, manual_ack: bool, packet_bytes_max: int) -> None:
         self.trouble = ""  # why the socket failed, where TLS says more than that it did
+        self.refused = False  # it failed because the broker does not take our certificate
         super().__init__(
             CallbackAPIVersion.VERSION2,
             client_id=client_id,
@@ -100,7 +101,7 @@ class PahoClient(Client):
         except BlockingIOError:
             raise
         except OSError as why:
-            self.trouble = _alert(why)
+            self.trouble, self.refused = _alert(why)
             raise
 
     def _handle_publish(self) -> MQTTErrorCode:
@@ -128,13 +129,14 @@ class PahoClient(Client):
 VERDICTS = ("CERTIFICATE", "UNKNOWN_CA", "ACCESS_DENIED", "DECRYPT_ERROR")  # the last one: signed by a namesake
 
 
-def _alert(why: OSError) -> str:
+def _alert(why: OSError) -> tuple[str, bool]:
     """In TLS 1.3 a server's verdict on a client's certificate comes after the handshake, with the first bytes that are
-    read (RFC 8446, 4.4.2.4)."""
+    read (RFC 8446, 4.4.2.4). What it says, and whether it is such a verdict."""
     reason = str(getattr(why, "reason", None) or "")
+    said = reason.lower().replace("_", " ")
     if not any(word in reason for word in VERDICTS):
-        return reason.lower().replace("_", " ")
-    return f"the broker does not take this certificate: {reason.lower().replace('_', ' ')}"
+        return said, False
+    return f"the broker does not take this certificate: {said}", True
 
 
 class _Expiry(Properties):

@@ -1,4 +1,4 @@
-"""The two paths of the enrolment server, over HTTP: GET /ca and POST /enroll (skerry.wire.enrolment).
+"""The paths of the enrolment server, over HTTP: GET /ca, POST /enroll, GET and POST /renew (skerry.wire.enrolment).
 
 Decides who is listened to, which status and Problem an error becomes, and that nobody who asks sees more than one line.
 Refuses to know what an enrolment is.
@@ -20,35 +20,51 @@ from skerry_hub.http import BadRequest, Headers, Reply, Request
 from skerry_hub.limits import ENROL_AWAY_S, ENROL_WORK_MAX, ENROL_WORK_S
 from skerry_hub.ports import ClusterError
 
+NO_STORE = ("cache-control", "no-store")
 JSON, PEM = "application/json", "application/x-pem-file"
 Enrol = Callable[[wire.Request], Awaitable[wire.Issued]]
+Renew = Callable[[wire.Renewal], Awaitable[wire.Issued]]
+_ALLOWED = {wire.CA_PATH: "GET, HEAD", wire.ENROLL_PATH: "POST", wire.RENEW_PATH: "GET, HEAD, POST"}
 
 
 class EnrolmentPaths:
     """`ca` is the authority's certificate in PEM."""
 
-    def __init__(self, enrol: Enrol, ca: bytes, clock: Clock, log: Callable[[str], None]) -> None:
-        self._enrol, self._ca, self._clock, self._log = enrol, ca, clock, log
+    def __init__(
+        self,
+        enrol: Enrol,
+        renew: Renew,
+        challenge: Callable[[], wire.Challenge],
+        ca: bytes,
+        clock: Clock,
+        log: Callable[[str], None],
+    ) -> None:
+        self._enrol, self._renew, self._challenge = enrol, renew, challenge
+        self._ca, self._clock, self._log = ca, clock, log
         self._failures = Failures(clock.now())
         self._room = asyncio.Semaphore(ENROL_WORK_MAX)
         self._told = ""
-        self.enrolled = self.refused = self.limited = self.failed = 0
+        self.enrolled = self.renewed = self.refused = self.limited = self.failed = 0
 
     async def __call__(self, request: Request, reply: Reply) -> None:
-        if request.path == wire.CA_PATH and request.method in ("GET", "HEAD"):
+        path, reads = request.path, request.method in ("GET", "HEAD")
+        if path == wire.CA_PATH and reads:
             reply.send(200, [("content-type", PEM)], self._ca)
-        elif request.path == wire.ENROLL_PATH and request.method == "POST":
+        elif path == wire.RENEW_PATH and reads:
+            reply.send(200, [("content-type", JSON), NO_STORE], wire.encode_challenge(self._challenge()))
+        elif path in (wire.ENROLL_PATH, wire.RENEW_PATH) and request.method == "POST":
             await self._asked(request, reply)
-        elif request.path in (wire.CA_PATH, wire.ENROLL_PATH):
-            allow = "GET, HEAD" if request.path == wire.CA_PATH else "POST"
+        elif path in _ALLOWED:
+            allow = _ALLOWED[path]
             self._refuse(request, reply, 405, "WrongMethod", f"only {allow}", [("allow", allow)])
         else:
-            self._refuse(request, reply, 404, "WrongPath", f"there are only {wire.CA_PATH} and {wire.ENROLL_PATH}")
+            self._refuse(request, reply, 404, "WrongPath", f"there are only {', '.join(_ALLOWED)}")
 
     def snapshot(self) -> dict[str, int]:
         """Requests since the start, by how they ended."""
         return {
             "enrolled": self.enrolled,
+            "renewed": self.renewed,
             "refused": self.refused,
             "limited": self.limited,
             "failed": self.failed,
@@ -64,7 +80,7 @@ class EnrolmentPaths:
             _problem(reply, 429, "TooManyFailures", f"too many refused requests; ask again in {seconds} s", seconds)
             return
         try:
-            issued = await asyncio.wait_for(self._work(request.body), ENROL_WORK_S)
+            issued = await asyncio.wait_for(self._work(request), ENROL_WORK_S)
         except Malformed as why:
             self._refuse(request, reply, 400, "Malformed", str(why))
         except Declined as why:
@@ -84,11 +100,19 @@ class EnrolmentPaths:
             self.failed += 1
             _problem(reply, 500, "Failed", "the hub failed, see its log; ask again", ENROL_AWAY_S)
         else:
-            self.enrolled, self._told = self.enrolled + 1, ""
-            reply.send(200, [("content-type", JSON), ("cache-control", "no-store")], wire.encode_issued(issued))
+            self._told = ""
+            if request.path == wire.RENEW_PATH:
+                self.renewed += 1
+            else:
+                self.enrolled += 1
+            reply.send(200, [("content-type", JSON), NO_STORE], wire.encode_issued(issued))
 
-    async def _work(self, body: bytes) -> wire.Issued:
-        asked = wire.decode_request(body)
+    async def _work(self, request: Request) -> wire.Issued:
+        if request.path == wire.RENEW_PATH:
+            renewal = wire.decode_renewal(request.body)
+            async with self._room:
+                return await self._renew(renewal)
+        asked = wire.decode_request(request.body)
         async with self._room:
             return await self._enrol(asked)
 

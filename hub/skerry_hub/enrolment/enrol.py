@@ -7,9 +7,10 @@ replica can do any step. Refuses to know HTTP and the broker.
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 
 from skerry.errors import Malformed, SkerryError
@@ -19,13 +20,14 @@ from skerry.wire.enrolment import Issued, Request
 from skerry_hub import pki
 from skerry_hub.enrolment import records, signing
 from skerry_hub.enrolment.authority import Authority, DeviceCertificates
-from skerry_hub.enrolment.judge import Again, Asked, Refuse, Use, cure, judge
+from skerry_hub.enrolment.events import NAMESPACE as EVENTS_NAMESPACE
+from skerry_hub.enrolment.events import node_event
+from skerry_hub.enrolment.judge import Again, Asked, Refuse, Use, cure, judge, superseded
 from skerry_hub.enrolment.records import NAMESPACE, Identity, TokenRecord
 from skerry_hub.limits import ENROL_RACE_S, ENROL_RACES_MAX
 from skerry_hub.ports import EVENTS, SECRETS, Cluster, ClusterBusy, Conflict, Invalid, NotFound, Obj
 
 MakeNode = Callable[[Cluster, str, bool], Awaitable[bool]]  # as skerry_hub.join.join
-EVENTS_NAMESPACE = "default"  # where Events about nodes are, as a kubelet writes them
 
 
 class Declined(SkerryError):
@@ -65,8 +67,8 @@ class Enrolment:
         """Raises Malformed (the request makes no sense), Declined, or ClusterError when the API does not let it be done
         now; then the same request may come again."""
         asked_key = pki.read_request(request.csr)
-        signing_key = request.signing.hex()
-        asked = Asked(request.ident, request.secret, asked_key.common_name, asked_key.key_digest, signing_key)
+        keys = asked_key.key_digest, request.signing.hex(), request.sealing.hex()
+        asked = Asked(request.ident, request.secret, asked_key.common_name, *keys)
         if self._authority.expired(self._now()):
             raise Declined(Refuse(503, "NoAuthority", "the hub's device authority has expired: its operator must act"))
         record = await self._claimed(asked)
@@ -76,7 +78,8 @@ class Enrolment:
         await self._tell(record, asked, made, replaced)
         certificate, streams = made.texts
         ca = self._authority.believed_pem.decode()
-        return Issued(record.node, certificate, streams, ca, self._terms.broker, self._terms.url)
+        statement = base64.b64encode(self._authority.statement(record.node, request.signing, request.sealing)).decode()
+        return Issued(record.node, certificate, streams, ca, self._terms.broker, self._terms.url, statement)
 
     # --- the token ----------------------------------------------------------------------------------------------------
 
@@ -177,27 +180,32 @@ class Enrolment:
     # --- what stays ---------------------------------------------------------------------------------------------------
 
     async def _remember(self, record: TokenRecord, asked: Asked, made: DeviceCertificates) -> bool:
-        """Have the device's identity stored; whether it had another key before. Raises ClusterError."""
+        """Have the device's identity stored; whether it had another key before. Raises Declined, ClusterError."""
         identity = Identity(
-            record.node, asked.key_digest, made.serials, made.not_after, record.used, record.ident, asked.signing
-        )
-        wanted = records.identity_secret(identity)
+            record.node, asked.key_digest, made.serials, made.not_after, record.used, record.ident, asked.signing,
+            asked.sealing, trust=self._authority.trust.hex(),
+        )  # fmt: skip
+        name = records.identity_name(record.node)
         for lost in range(ENROL_RACES_MAX):
             await self._pause(lost)
             try:
-                await self._cluster.create(SECRETS, NAMESPACE, wanted)
+                await self._cluster.create(SECRETS, NAMESPACE, records.identity_secret(identity))
                 return False
             except Conflict:
                 pass
             try:
-                found = await self._cluster.get(SECRETS, NAMESPACE, records.identity_name(record.node))
-                if found.get("data") == wanted["data"]:
-                    return False
-                version = {"resourceVersion": found["metadata"]["resourceVersion"]}
-                patch = {"metadata": version, "data": wanted["data"]}
-                await self._cluster.patch(SECRETS, NAMESPACE, records.identity_name(record.node), patch)
-                before = (found.get("data") or {}).get("key-sha256")
-                return bool(before != wanted["data"]["key-sha256"])
+                found = await self._cluster.get(SECRETS, NAMESPACE, name)
+                before = _known(found)
+                if before is not None:
+                    refuse = superseded(before, record)
+                    if refuse is not None:
+                        raise Declined(refuse)
+                    if made.serials[0] in {*before.serials, *(serial for serial, _ in before.earlier)}:
+                        return False  # it asked before, and was renewed since, perhaps
+                    kept = records.succeeded(before, made.serials, self._clock.wall())
+                    identity = replace(identity, earlier=kept.earlier)
+                await self._cluster.patch(SECRETS, NAMESPACE, name, records.identity_patch(found, identity))
+                return before is None or before.key_digest != asked.key_digest
             except (Conflict, NotFound):
                 continue
         raise ClusterBusy(f"the identity of {record.node} changes all the time")
@@ -208,7 +216,8 @@ class Enrolment:
         text = f"key {asked.key_digest[:16]} by token {record.ident}, certificates valid until {until}"
         text += "; it replaces another key" if replaced else ""
         with suppress(Conflict):  # told when it asked before
-            await self._cluster.create(EVENTS, EVENTS_NAMESPACE, _event(record, text, self._clock.wall()))
+            event = node_event(record.node, record.ident, "Enrolled", text, self._clock.wall())
+            await self._cluster.create(EVENTS, EVENTS_NAMESPACE, event)
         self._log(f"enrolment: node {record.node}: {text}")
 
     async def _pause(self, lost: int) -> None:
@@ -221,19 +230,9 @@ class Enrolment:
         return datetime.fromtimestamp(self._clock.wall(), timezone.utc)
 
 
-def _event(record: TokenRecord, text: str, wall: float) -> Obj:
-    """One for each token, about the Node as a kubelet's are (core/v1 Event)."""
-    at = records.stamp(wall)
-    return {
-        "apiVersion": "v1",
-        "kind": "Event",
-        "metadata": {"name": f"{record.node}.{record.ident}", "namespace": EVENTS_NAMESPACE},
-        "involvedObject": {"apiVersion": "v1", "kind": "Node", "name": record.node, "uid": record.node},
-        "reason": "Enrolled",
-        "message": text,
-        "type": "Normal",
-        "source": {"component": "skerry-hub"},
-        "firstTimestamp": at,
-        "lastTimestamp": at,
-        "count": 1,
-    }
+def _known(found: Obj) -> Identity | None:
+    """None for what somebody wrote by hand."""
+    try:
+        return records.identity_of(found)
+    except Malformed:
+        return None

@@ -10,6 +10,7 @@ from skerry_hub.enrolment import published, tokens
 from skerry_hub.enrolment.app import EnrolmentPaths
 from skerry_hub.enrolment.enrol import Enrolment, MakeNode, Terms
 from skerry_hub.enrolment.options import EnrolmentOptions
+from skerry_hub.enrolment.renew import Renewals
 from skerry_hub.enrolment.serve import EnrolmentServer
 from skerry_hub.ports import Cluster
 
@@ -29,10 +30,12 @@ class EnrolmentPart:
         authority = options.authority
         self._server = EnrolmentServer(options.listen, options.names, authority, clock, entropy, log)
         self.url = options.url_at(self._server.port)
-        enrolment = Enrolment(
-            cluster, clock, entropy, authority, Terms(options.broker, self.url, options.days), make_node, log
+        terms = Terms(options.broker, self.url, options.days)
+        enrolment = Enrolment(cluster, clock, entropy, authority, terms, make_node, log)
+        renewals = Renewals(cluster, clock, entropy, authority, terms, log)
+        self._paths = EnrolmentPaths(
+            enrolment.enrol, renewals.renew, renewals.challenge, authority.certificate_pem, clock, log
         )
-        self._paths = EnrolmentPaths(enrolment.enrol, authority.certificate_pem, clock, log)
 
     async def run(self) -> None:
         """Never returns; only a bug ends it."""

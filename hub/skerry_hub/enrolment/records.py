@@ -15,13 +15,15 @@ from datetime import datetime, timezone
 
 from skerry.errors import Malformed
 from skerry.limits import DIGEST_BYTES
-from skerry_hub.limits import DEVICE_NAME_CHARS_MAX
+from skerry_hub.limits import DEVICE_NAME_CHARS_MAX, SERIALS_KEPT_MAX
 from skerry_hub.ports import Obj
 
 NAMESPACE = "skerry"
 TOKEN_TYPE, IDENTITY_TYPE = "skerry.dev/token", "skerry.dev/identity"
 NODE_LABEL = "skerry.dev/node"
+_IDENTITY = "skerry-device-"
 IDENT = re.compile(r"[a-z0-9]{6,32}")
+_NODE = re.compile(r"[a-z0-9](?:[-a-z0-9.]*[a-z0-9])?")
 _STAMP = "%Y-%m-%dT%H:%M:%SZ"
 _YEAR_9999 = 253_402_300_799
 
@@ -46,7 +48,12 @@ class TokenRecord:
 class Identity:
     """Who a device is: the digest of its key, the serial numbers of its certificates and until when they are valid,
     when it was enrolled (both in seconds since 1970) and by which token; `signing` is the Ed25519 public key by which
-    it signs, in hexadecimal digits."""
+    it signs, `sealing` the X25519 one that its Secrets are sealed to, both in hexadecimal digits; `sealing` is empty of
+    a device that was enrolled by a hub which did not seal.
+
+    `earlier`: certificates of this name that are not its present ones and have not ended, each with its end.
+    `certificates`: the present ones in PEM, once they were renewed. `trust`: which authorities it was given
+    (wire.enrolment.trust_id), in hexadecimal digits. `renewed`, `revoked`: when, or 0."""
 
     node: str
     key_digest: str
@@ -55,6 +62,17 @@ class Identity:
     enrolled: float
     ident: str
     signing: str
+    sealing: str
+    earlier: tuple[tuple[str, float], ...] = ()
+    certificates: str = ""
+    trust: str = ""
+    renewed: float = 0.0
+    revoked: float = 0.0
+
+
+def device_name(node: str) -> bool:
+    """Whether a Secret of an identity can have this in its name."""
+    return len(node) <= DEVICE_NAME_CHARS_MAX and _NODE.fullmatch(node) is not None
 
 
 def token_name(ident: str) -> str:
@@ -63,7 +81,13 @@ def token_name(ident: str) -> str:
 
 def identity_name(node: str) -> str:
     """A name that a Secret may have, whatever name a Node may have."""
-    return f"skerry-device-{node}"
+    return _IDENTITY + node
+
+
+def node_of(name: str) -> str:
+    """Whose identity a Secret of this name is; empty for any other."""
+    node = name.removeprefix(_IDENTITY)
+    return node if node != name else ""
 
 
 def token_secret(record: TokenRecord) -> Obj:
@@ -114,7 +138,16 @@ def identity_secret(identity: Identity) -> Obj:
         "enrolled": stamp(identity.enrolled),
         "token": identity.ident,
         "signing-key": identity.signing,
+        "sealing-key": identity.sealing,
     }
+    more = {
+        "earlier-serials": ",".join(f"{serial}={stamp(ends)}" for serial, ends in identity.earlier),
+        "certificates": identity.certificates,
+        "trust": identity.trust,
+        "renewed": stamp(identity.renewed) if identity.renewed else "",
+        "revoked": stamp(identity.revoked) if identity.revoked else "",
+    }
+    data.update({key: value for key, value in more.items() if value})
     return _secret(identity_name(identity.node), IDENTITY_TYPE, identity.node, data)
 
 
@@ -125,10 +158,33 @@ def identity_of(obj: Obj) -> Identity:
     try:
         serials = tuple(part for part in data["serials"].split(",") if part)
         times = unix(data["not-after"]), unix(data["enrolled"])
-        node = str(meta["name"]).removeprefix("skerry-device-")
-        return Identity(node, data["key-sha256"], serials, *times, data.get("token", ""), data["signing-key"])
+        node = node_of(str(meta["name"]))
+        keys = data["signing-key"], data.get("sealing-key", "")
+        earlier = [part.partition("=") for part in data.get("earlier-serials", "").split(",") if part]
+        marks = [unix(data[key]) if data.get(key) else 0.0 for key in ("renewed", "revoked")]
+        return Identity(
+            node, data["key-sha256"], serials, *times, data.get("token", ""), *keys,
+            tuple((serial, unix(ends)) for serial, _, ends in earlier),
+            data.get("certificates", ""), data.get("trust", ""), *marks,
+        )  # fmt: skip
     except (KeyError, ValueError):
         raise Malformed(f"Secret {NAMESPACE}/{meta.get('name')}: is no identity of skerry") from None
+
+
+def identity_patch(found: Obj, wanted: Identity) -> Obj:
+    """The merge patch that makes `wanted` of the object, unless somebody changes it meanwhile. What others wrote into
+    it goes: a mark of a revocation must not outlive the identity that it was about."""
+    data: dict[str, str | None] = dict.fromkeys(found.get("data") or {})
+    data.update(identity_secret(wanted)["data"])
+    return {"metadata": {"resourceVersion": found["metadata"]["resourceVersion"]}, "data": data}
+
+
+def succeeded(identity: Identity, serials: tuple[str, ...], now: float) -> Identity:
+    """With these certificates instead; the others are kept as long as a broker would take them, the latest of
+    SERIALS_KEPT_MAX."""
+    had = [(serial, identity.not_after) for serial in identity.serials if serial not in serials]
+    earlier = [one for one in (*identity.earlier, *had) if one[1] > now and one[0] not in serials]
+    return replace(identity, serials=serials, earlier=tuple(earlier[-SERIALS_KEPT_MAX:]))
 
 
 def stamp(wall: float) -> str:

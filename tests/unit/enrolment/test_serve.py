@@ -38,7 +38,13 @@ class Served:
     def __init__(self, server: EnrolmentServer, ca: authority.Authority) -> None:
         self.server, self.ca, self.lines = server, ca, list[str]()
         self.answer: Callable[[wire.Request], Any] = lambda _request: issued()
-        self.paths = EnrolmentPaths(self._enrol, ca.certificate_pem, WallClock(), self.lines.append)
+        challenge = lambda: wire.Challenge(bytes(24), 0)  # noqa: E731
+        self.paths = EnrolmentPaths(
+            self._enrol, self._renew, challenge, ca.certificate_pem, WallClock(), self.lines.append
+        )
+
+    async def _renew(self, _request: wire.Renewal) -> wire.Issued:
+        return issued()
 
     async def _enrol(self, request: wire.Request) -> wire.Issued:
         found = self.answer(request)
@@ -54,11 +60,11 @@ class Served:
 
 def issued() -> wire.Issued:
     pem = "-----BEGIN CERTIFICATE-----\n"
-    return wire.Issued("pi", pem, pem, pem, BROKER, "https://hub:1")
+    return wire.Issued("pi", pem, pem, pem, BROKER, "https://hub:1", "AAAA")
 
 
 def good() -> bytes:
-    return wire.encode_request(wire.Request("abcdef", bytes(16), csr_for("pi"), bytes(32)))
+    return wire.encode_request(wire.Request("abcdef", bytes(16), csr_for("pi"), bytes(32), bytes(32)))
 
 
 @pytest.fixture

@@ -10,9 +10,12 @@ from typing import Any
 from skerry.ports import Clock
 from skerry.wire import enrolment as wire
 from skerry.wire import token as line
-from skerry_hub.enrolment import authority, published, tokens
+from skerry_hub import pki
+from skerry_hub.crypto import OpenSsl
+from skerry_hub.enrolment import authority, published, records, tokens
 from skerry_hub.enrolment.enrol import Declined, Enrolment, Terms
 from skerry_hub.enrolment.records import NAMESPACE, token_name
+from skerry_hub.enrolment.renew import Renewals
 from skerry_hub.enrolment.signing import REQUESTS, request_name
 from skerry_hub.join import join
 from skerry_hub.kube.client import KubeClient
@@ -58,6 +61,7 @@ async def enrolled(folder: Path, admin: KubeClient, hub: KubeClient, clock: Cloc
         assert answers[0] == answers[1], "the same certificates"
         found = await admin.get(REQUESTS, "", request_name("pi", token.ident))
         assert [c["type"] for c in found["status"]["conditions"]] == ["Approved"]
+    await _renews(admin, hub, clock, ca, until)
     sweeping = asyncio.ensure_future(tokens.sweep(hub, Late(clock), Dice(6), print))
     try:
 
@@ -76,7 +80,7 @@ async def _asks(enrolment: Enrolment, token: line.Token, csr: str, until: Until)
 
     async def answered() -> bool:
         try:
-            got.append(await enrolment.enrol(wire.Request(token.ident, token.secret, csr, bytes(32))))
+            got.append(await enrolment.enrol(wire.Request(token.ident, token.secret, csr, bytes(32), bytes(32))))
         except ClusterError:
             return False
         except Declined as why:
@@ -85,6 +89,28 @@ async def _asks(enrolment: Enrolment, token: line.Token, csr: str, until: Until)
 
     await until(answered, "the device to be enrolled")
     return got[0]
+
+
+async def _renews(admin: KubeClient, hub: KubeClient, clock: Clock, ca: authority.Authority, until: Until) -> None:
+    """Of another device, which signs with a key of its own."""
+    renewals = Renewals(hub, clock, Dice(9), ca, Terms(BROKER, URL, 90), print)
+    key, seed, crypto = new_key(), bytes(range(32)), OpenSsl()
+    signing = crypto.public(seed).hex()
+    known = records.Identity("pi-2", pki.key_digest(key.public_key()), ("1", "2"), 0.0, 0.0, "abcdef", signing, "")
+    await admin.create(SECRETS, NAMESPACE, records.identity_secret(known))
+    got: list[wire.Issued] = []
+
+    async def answered() -> bool:
+        try:
+            challenge = renewals.challenge().value
+            got.append(await renewals.renew(wire.renewal(crypto, seed, "pi-2", challenge, csr_for("pi-2", key))))
+        except ClusterError:
+            return False
+        return True
+
+    for _ in range(2):
+        await until(answered, "the device to be renewed")
+    assert got[0] == got[1], "the same certificates"
 
 
 async def _publishes(ca: bytes, admin: KubeClient, hub: KubeClient, clock: Clock, until: Until) -> None:

@@ -26,7 +26,6 @@ from unit.apiserver.serving import Client
 from unit.hub.signing_controller import SigningController
 
 RBAC = Path(__file__).resolve().parents[3] / "hub" / "deploy" / "rbac.yaml"
-SIGNER_RBAC = RBAC.parent / "endpoint-signer" / "rbac.yaml"  # only where the cluster signs the endpoint's certificate
 FUTURE = {"a": [1, {"b": "c"}]}
 # NodeRestriction: labels with these prefixes that a node may set on itself (admission plugin reference).
 RESERVED = ("kubernetes.io/", "k8s.io/")
@@ -50,9 +49,9 @@ class Rule:
         return f"{self.verb} {self.resource}{where}{' ' + '|'.join(self.names) if self.names else ''}"
 
 
-def shipped(*paths: Path) -> list[Rule]:
-    """Every verb that these files of hub/deploy give to the hub, one by one; all of them if none is named."""
-    return [rule for path in paths or (RBAC, SIGNER_RBAC) for rule in _rules(yaml.safe_load_all(path.read_text()))]
+def shipped(path: Path = RBAC) -> list[Rule]:
+    """Every verb that hub/deploy gives to the hub, one by one."""
+    return list(_rules(yaml.safe_load_all(path.read_text())))
 
 
 def _rules(documents: Iterator[Any]) -> Iterator[Rule]:
@@ -149,13 +148,19 @@ class HostileApi:
             return mood
         if what.resource in ("tokenreviews", "subjectaccessreviews"):
             return _review(json.loads(body))
-        if what.resource == "certificatesigningrequests":
+        if what.resource == "certificatesigningrequests" and self._of_another_signer(what, body):
             code, obj = self.signing.answer(what.verb, what.name, body)
             return web.json_response(obj, status=code)
         if what.verb == "watch":
             with suppress(ConnectionResetError):  # the hub has left it
                 return await self._watch(request, what)
         return await self._forward(request, body)
+
+    def _of_another_signer(self, what: Asked, body: bytes) -> bool:
+        """What the hub itself signs, the embedded API keeps."""
+        if what.verb == "create":
+            return bool(json.loads(body)["spec"]["signerName"] != SIGNER)
+        return what.name in self.signing.requests
 
     def _mood(self, what: Asked) -> web.Response | None:
         if not self._moody or what.verb == "watch":

@@ -351,7 +351,6 @@ def test_the_endpoint_is_added_as_a_component(tmp_path: Path) -> None:
     files = [read.kubelet_cert, read.kubelet_key, read.kubelet_client_ca]
     assert [file.name for file in files] == ["tls.crt", "tls.key", "ca.crt"]
     assert not read.kubelet_server_tls_bootstrap
-    assert not asks_for_certificates(documents), "a hub with a certificate needs no right to ask for one"
 
 
 def test_the_endpoint_whose_certificate_the_cluster_signs_is_another_component(tmp_path: Path) -> None:
@@ -360,21 +359,10 @@ def test_the_endpoint_whose_certificate_the_cluster_signs_is_another_component(t
     assert (read.kubelet_listen, read.kubelet_address) == ("0.0.0.0", "$(POD_IP)")
     assert (read.kubelet_server_tls_bootstrap, read.kubelet_cert, read.kubelet_key) == (True, None, None)
     assert read.kubelet_client_ca.name == "ca.crt"
-    assert asks_for_certificates(documents)
 
 
-def asks_for_certificates(documents: list[Obj]) -> bool:
-    """Whether a role that is bound to the hub has certificatesigningrequests."""
-    bound = [d["roleRef"]["name"] for d in documents if d["kind"] == "ClusterRoleBinding"]
-    roles = [d for d in documents if d["kind"] == "ClusterRole" and d["metadata"]["name"] in bound]
-    return any("certificatesigningrequests" in rule["resources"] for role in roles for rule in role["rules"])
-
-
-def test_nothing_that_is_shipped_may_approve_or_sign() -> None:
+def test_the_hub_may_approve_and_sign_for_its_own_signer_and_no_other() -> None:
     """Who may that for kubernetes.io/kubelet-serving may stand for every node."""
-    certificates = [rule for rule in RULES if rule.group == "certificates.k8s.io"]
-    assert {(rule.resource, rule.verb) for rule in certificates} == {
-        ("certificatesigningrequests", "create"),
-        ("certificatesigningrequests", "get"),
-    }
+    signers = {(rule.names, rule.verb) for rule in RULES if rule.resource == "signers"}
+    assert signers == {(("skerry.dev/device",), "approve"), (("skerry.dev/device",), "sign")}
     assert not [rule for rule in RULES if "*" in (rule.group, rule.resource, rule.verb)]

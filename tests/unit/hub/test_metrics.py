@@ -54,7 +54,8 @@ class Site:
 
     def read(self) -> Found:
         endpoint = {**Counts(requests=5, forbidden=1).snapshot(), "nodes": 2, "connections": 1}
-        enrolment = {"enrolled": 3, "refused": 2, "limited": 1, "failed": 0, "connections": 1, "turned_away": 4}
+        asked = {"enrolled": 3, "renewed": 5, "refused": 2, "limited": 1, "failed": 0}
+        enrolment = {**asked, "connections": 1, "turned_away": 4}
         shown = {**self.hub.snapshot(), "kubelet": endpoint, "enrolment": enrolment}
         return read(metrics.text(shown, self.requests), METRICS)
 

@@ -29,7 +29,7 @@ UP = topic(NODE, "up")
 
 
 def guard_of(node: str) -> HubGuard:
-    return HubGuard(OpenSsl(), lambda: SIGNER, lambda: OpenSsl().public(SEEDS[node]))
+    return HubGuard(OpenSsl(), lambda: SIGNER, lambda _: OpenSsl().public(SEEDS[node]))
 
 
 class Enrolled(Device):

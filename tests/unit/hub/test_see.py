@@ -116,14 +116,14 @@ def test_a_hub_and_its_page(api: Client, broker: Broker, processes: Processes, t
 def test_a_hub_that_asks_the_cluster_for_its_certificate(
     api: Client, broker: Broker, processes: Processes, tmp_path: Path
 ) -> None:
-    """Where nobody signs any, it says so and serves with its own."""
+    """Until somebody approves and signs it, it says so and serves with its own."""
     config, url = str(api.at.kubeconfig), f"mqtt://127.0.0.1:{broker.port}"
     assert main(["join", "pi", "--kubeconfig", config, "--broker", url]) == 0
     run = processes.start(
         "skerry_hub.cli", "run", "--kubeconfig", config, "--broker", url, "--kubelet-server-tls-bootstrap",
         "--kubelet-client-ca", str(api.data / "ca.crt"), "--status-socket", str(tmp_path / "hub.sock"),
     )  # fmt: skip
-    until(lambda: "kubelet endpoint: this API has no certificates.k8s.io/v1" in run.read_text(), run.read_text)
+    until(lambda: "waits for an administrator: kubectl certificate approve" in run.read_text(), run.read_text)
     until(lambda: "ready, 1 devices" in run.read_text(), run.read_text)
     until(lambda: read_snapshot(tmp_path / "hub.sock")["kubelet"]["nodes"] == 1, run.read_text)
 

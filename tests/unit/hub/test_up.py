@@ -153,7 +153,7 @@ async def _converses(up: Up, address: str) -> None:
     assert enrolled.issued.url == f"https://{address}:{up.port('enroll-port')}"
     clock, dice, counters = SystemClock(), SystemEntropy(), Counters()
     link = MqttLink("edge-1", MqttOptions("", 0, "edge-1"), credentials(folder, "edge-1"))
-    guard = DeviceGuard(Sodium(), bytes.fromhex(enrolled.seed))
+    guard = DeviceGuard(Sodium(), bytes.fromhex(enrolled.keys.seed))
     protection = Protection(guard, OpensslAuthority(enrolled.issued.ca, clock))
     await link.connect()
     try:

@@ -26,7 +26,7 @@ from skerry_hub.limits import KUBELET_CSR_AGAIN_S, KUBELET_CSR_POLL_S
 from skerry_hub.ports import ClusterAway, ClusterBusy, ClusterError, Conflict, Forbidden, Invalid, NotFound, Obj
 from unit.apiserver.serving import Client, running
 from unit.hub.fakes import Dice, ManualClock
-from unit.hub.hostile_api import SIGNER_RBAC, HostileApi, shipped
+from unit.hub.hostile_api import HostileApi, shipped
 from unit.hub.signing_controller import SigningController
 from unit.kubelet.local_streams import LocalStreams
 from unit.kubelet.plain import Everybody
@@ -105,7 +105,7 @@ class Site:
 
 @pytest.fixture
 async def site(behind: Client) -> AsyncIterator[Site]:
-    hostile = HostileApi(behind, shipped(SIGNER_RBAC), moody=False)
+    hostile = HostileApi(behind, shipped(), moody=False)
     async with hostile.serve() as api, KubeClient(Access(api.url, token="hub")) as hub:
         found = Site(hostile, hub, behind.data / "ca.crt")
         task = asyncio.ensure_future(found.loop.run())

@@ -93,7 +93,7 @@ class Site:
         self.authority, self.counters, self.log = Authority(), Counters(), list[str]()
         self.guard = DeviceGuard(Sodium(), DEVICE)
         self.signer = signer(HUB)
-        self.hub = HubGuard(OPENSSL, lambda: self.signer, lambda: OPENSSL.public(DEVICE))
+        self.hub = HubGuard(OPENSSL, lambda: self.signer, lambda _: OPENSSL.public(DEVICE))
         self.protection = Protection(self.guard, self.authority)
         self.frames = Protected(self.wire, self.protection, self.clock, self.dice, self.say, self.counters)
 
@@ -154,7 +154,7 @@ async def test_a_signer_is_certified_once_and_its_successor_too(site: Site) -> N
 
 async def test_a_signer_that_the_authority_does_not_certify_is_asked_about_at_a_pace(site: Site) -> None:
     """Each question is a child process, and any broker can put one."""
-    forger = HubGuard(OPENSSL, lambda: Signer(STRANGER, b"self-made"), lambda: OPENSSL.public(DEVICE))
+    forger = HubGuard(OPENSSL, lambda: Signer(STRANGER, b"self-made"), lambda _: OPENSSL.public(DEVICE))
     for _ in range(50):
         assert await site.frames.opened(forger.word(message.encode(Reject(b"", RejectCode.NO_SESSION)))) is None
     assert site.authority.asked == 1
@@ -169,7 +169,7 @@ async def test_a_signer_that_the_authority_does_not_certify_is_asked_about_at_a_
 
 async def test_a_certificate_of_another_key_than_the_signers_is_refused(site: Site) -> None:
     """The hub's own certificate, which everybody saw, before a signature of the broker's."""
-    thief = HubGuard(OPENSSL, lambda: Signer(STRANGER, signer(HUB).chain), lambda: OPENSSL.public(DEVICE))
+    thief = HubGuard(OPENSSL, lambda: Signer(STRANGER, signer(HUB).chain), lambda _: OPENSSL.public(DEVICE))
     assert await site.frames.opened(thief.word(message.encode(Reject(b"", RejectCode.NO_SESSION)))) is None
     assert "another key" in site.log[-1]
     assert site.counters["frames_refused"] == 1
@@ -281,7 +281,7 @@ async def test_a_set_that_is_not_signed_by_this_hub_for_this_device_now_is_refus
     await talk.start()
     await talk.greeted()
     good = talk.delta()
-    stranger = HubGuard(OPENSSL, lambda: signer(STRANGER), lambda: OPENSSL.public(DEVICE))
+    stranger = HubGuard(OPENSSL, lambda: signer(STRANGER), lambda _: OPENSSL.public(DEVICE))
     bad = {
         "absent": good,
         "a stranger's": talk.proven(good, stranger),

@@ -24,7 +24,7 @@ class Pair:
     def __init__(self) -> None:
         self.signer = Signer(HUB, CHAIN)
         self.device = DeviceGuard(SODIUM, DEVICE)
-        self.hub = HubGuard(OPENSSL, lambda: self.signer, lambda: OPENSSL.public(DEVICE))
+        self.hub = HubGuard(OPENSSL, lambda: self.signer, lambda _: OPENSSL.public(DEVICE))
         self._fresh = 10
 
     def fresh(self) -> bytes:
@@ -129,18 +129,18 @@ def test_an_answer_that_comes_twice_is_heard_once(pair: Pair) -> None:
 
 
 def test_a_hub_that_nobody_certified_is_not_believed(pair: Pair) -> None:
-    forger = HubGuard(OPENSSL, lambda: Signer(STRANGER, b""), lambda: OPENSSL.public(DEVICE))
+    forger = HubGuard(OPENSSL, lambda: Signer(STRANGER, b""), lambda _: OPENSSL.public(DEVICE))
     forger.open(pair.greet())
     pair.device.trust(OPENSSL.public(HUB))
     with pytest.raises(Malformed, match="nobody certified"):
         pair.device.open(forger.close(b"welcome", pair.fresh()))
-    pretender = HubGuard(OPENSSL, lambda: Signer(STRANGER, CHAIN), lambda: OPENSSL.public(DEVICE))
+    pretender = HubGuard(OPENSSL, lambda: Signer(STRANGER, CHAIN), lambda _: OPENSSL.public(DEVICE))
     pretender.open(pair.greet())
     assert isinstance(pair.device.open(pretender.close(b"welcome", pair.fresh())), Unknown)
 
 
 def test_a_device_that_is_not_enrolled_or_another_is_refused(pair: Pair) -> None:
-    nobody = HubGuard(OPENSSL, lambda: pair.signer, lambda: b"")
+    nobody = HubGuard(OPENSSL, lambda: pair.signer, lambda _: b"")
     with pytest.raises(Malformed, match="not enrolled"):
         nobody.open(pair.greet())
     thief = DeviceGuard(SODIUM, STRANGER)
