@@ -26,11 +26,12 @@ from skerry_hub.ports import SECRETS, Broker, Cluster, Obj
 @dataclass(frozen=True, slots=True)
 class Protection:
     """What the hub protects frames with. `key_in`: the Ed25519 key that a device was enrolled with, among all Secrets
-    by namespace and name; or nothing."""
+    by namespace and name; or nothing. `node_of`: whose identity a Secret holds, or nothing."""
 
     crypto: Crypto
     signer: Callable[[], Signer]
     key_in: Callable[[Mapping[tuple[str, str], Obj], str], bytes]
+    node_of: Callable[[tuple[str, str]], str] = lambda _secret: ""
 
     def guard_of(self, secrets: Callable[[], Mapping[tuple[str, str], Obj]], node: str) -> HubGuard:
         return HubGuard(self.crypto, self.signer, lambda: self.key_in(secrets(), node))
@@ -64,14 +65,23 @@ class Hub:
         self.replicas = Replicas(cluster, clock, entropy, log, replica) if replica else None
         self.controller = EdgeController(
             cluster, clock, entropy, log, replicas=self.replicas, endpoint_of=endpoint_of, on_own=on_own,
-            lease_s=lease_s,
+            lease_s=lease_s, on_secret=self._secret_changed,
         )  # fmt: skip
+        self._node_of = protection.node_of if protection is not None else lambda _secret: ""
+        self.on_identity: Callable[[], None] = lambda: None  # hears that some device's identity may be another
         secrets = lambda: self.controller.informers[SECRETS].objects  # noqa: E731
         guard_of = partial(protection.guard_of, secrets) if protection is not None else None
         self.sessions = Sessions(broker, self.controller, clock, entropy, log, guard_of)
         self.controller.listen(self.sessions)
         frames_of = partial(frames_for, self.sessions) if protection is not None else None
         self.streams = DeviceStreams(bulk, self.sessions.dial, entropy, log, frames_of)
+
+    def _secret_changed(self, secret: tuple[str, str]) -> None:
+        node = self._node_of(secret)
+        if node:
+            if self.sessions.identity_changed(node):
+                self.streams.cut(node)
+            self.on_identity()
 
     async def run(self) -> None:
         """Never returns; only a bug ends it. Holds no state that the API does not have, so it may be killed."""

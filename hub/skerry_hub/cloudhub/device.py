@@ -99,7 +99,7 @@ class Device:
         self._stored: deque[tuple[bytes, int]] = deque()
         self._stored_at = -STATUS_COALESCE_S
         self._bell = asyncio.Event()
-        self._will = self._cut = self._hail = self._changed = False
+        self._will = self._cut = self._hail = self._changed = self._expelled = False
         self._dial = b""  # the epoch to ask for
         self._prove_by: float | None = None  # for the device to show that its Hello is no copy
         self._failed: Exception | None = None
@@ -151,6 +151,18 @@ class Device:
         """The target may be another one."""
         self._changed = True
         self._bell.set()
+
+    def identity_changed(self) -> bool:
+        """Whether the session's device is one no more: then its keys are gone at once, and the session ends."""
+        if self._frames.admitted:
+            return False
+        self._frames.forget()
+        self._queue.clear()
+        self._expelled = True
+        self.counts.expelled += 1
+        self._log(f"{self.node}: its identity was revoked or replaced: the session is over")
+        self._bell.set()
+        return True
 
     def dial(self, epoch: bytes) -> bool:
         """Ask for the connection for streams. False when the device is not there."""
@@ -214,7 +226,7 @@ class Device:
                 failed, self._failed = self._failed, None
                 raise failed
             await self._told()
-            while self._queue and not (self._will or self._cut):
+            while self._queue and not (self._will or self._cut or self._expelled):
                 await self._frame(self._queue.popleft())
                 await asyncio.sleep(0)  # the others' turn
             while self._stored:
@@ -224,8 +236,8 @@ class Device:
     async def _told(self) -> None:
         """Word that came since the last turn; it stands before the frames that came after it."""
         now = self._clock.now()
-        if self._cut or self._will:
-            gone, self._will, self._cut = self._will, False, False
+        if self._cut or self._will or self._expelled:
+            gone, self._will, self._cut, self._expelled = self._will or self._expelled, False, False, False
             await self._carry_out(self.session.lost(now), gone)
             if gone:
                 self._show(False)

@@ -20,6 +20,7 @@ from skerry_hub.ports import Obj
 
 NAMESPACE = "skerry"
 TOKEN_TYPE, IDENTITY_TYPE = "skerry.dev/token", "skerry.dev/identity"
+IDENTITY_PREFIX = "skerry-device-"
 NODE_LABEL = "skerry.dev/node"
 IDENT = re.compile(r"[a-z0-9]{6,32}")
 _NODE = re.compile(r"[a-z0-9](?:[-a-z0-9.]*[a-z0-9])?")
@@ -78,7 +79,7 @@ def token_name(ident: str) -> str:
 
 def identity_name(node: str) -> str:
     """A name that a Secret may have, whatever name a Node may have."""
-    return f"skerry-device-{node}"
+    return f"{IDENTITY_PREFIX}{node}"
 
 
 def token_secret(record: TokenRecord) -> Obj:
@@ -148,7 +149,7 @@ def identity_of(obj: Obj) -> Identity:
     try:
         serials = tuple(part for part in data["serials"].split(",") if part)
         times = unix(data["not-after"]), unix(data["enrolled"])
-        node = str(meta["name"]).removeprefix("skerry-device-")
+        node = str(meta["name"]).removeprefix(IDENTITY_PREFIX)
         earlier = [part.partition("=") for part in data.get("earlier-serials", "").split(",") if part]
         marks = [unix(data[key]) if data.get(key) else 0.0 for key in ("renewed", "revoked")]
         return Identity(

@@ -41,10 +41,18 @@ class SigningKeys:
 
 
 def signing_key(secrets: Mapping[tuple[str, str], Obj], node: str) -> bytes:
-    """The Ed25519 public key that `node` was enrolled with; nothing where it was not, or where somebody wrote its
-    identity by hand. `secrets`: by namespace and name."""
+    """The Ed25519 public key that `node` was enrolled with; nothing where it was not, or was revoked, or where somebody
+    wrote its identity by hand. `secrets`: by namespace and name."""
     found = secrets.get((records.NAMESPACE, records.identity_name(node)))
     try:
-        return bytes.fromhex(records.identity_of(found).signing) if found is not None else b""
+        known = records.identity_of(found) if found is not None else None
+        return bytes.fromhex(known.signing) if known is not None and not known.revoked else b""
     except (Malformed, ValueError):
         return b""
+
+
+def node_of(secret: tuple[str, str]) -> str:
+    """The node whose identity the Secret of this namespace and name holds; empty for any other."""
+    namespace, name = secret
+    known = namespace == records.NAMESPACE and name.startswith(records.IDENTITY_PREFIX)
+    return name.removeprefix(records.IDENTITY_PREFIX) if known else ""
