@@ -35,6 +35,7 @@ from skerry.loops.watch import watch_loop
 from skerry.model.streams import Logs
 from skerry.mux import StreamCounts
 from skerry.ports import Clock, Duplex, Entropy, Host, Link, Manifests, Runtime, StreamLink
+from skerry.wire.sealed import Unseal
 from skerry.wire.session import DeviceSession, Identity, State
 
 if TYPE_CHECKING:
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
     from skerry.world.store import Opened
 
 ServeMetrics = Callable[[Journal, DeviceSession, Counters, StreamCounts], Coroutine[Any, Any, None]]
+ALONE = "; it is not enrolled and no broker is set, so it has no hub"
 EXIT_BROKEN = 70  # the journal failed under us, or the device has another name now: start again
 
 
@@ -57,8 +59,10 @@ def run(config: Config) -> int:
 
     import uvloop
 
+    from skerry.world.private_memory import keep_private
     from skerry.world.store import open_store
 
+    keep_private(log)
     faulthandler.enable()  # what the watchdog kills says where it stood
     # Before the loop and before any thread: opening forks a child that walks the environment first.
     opened = open_store(journal_folder(config), map_bytes=config.journal_bytes_max, meanwhile=_read_modules)
@@ -72,6 +76,8 @@ def _read_modules() -> None:
 
 
 async def _main(config: Config, opened: Opened) -> int:
+    from skerry.world.sealing_keys import SealingKeys
+
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
@@ -86,7 +92,8 @@ async def _main(config: Config, opened: Opened) -> int:
         return await serve(
             config.node, config.secret_env, journal, *seams, stop, log,
             _streaming(config, seams[4], journal, protection is not None), _manifests(config),
-            _metrics(config, *seams[:2]), config.container_log_bytes, protection, renewable,
+            _metrics(config, *seams[:2]), config.container_log_bytes, protection, SealingKeys(config.data_dir).unseal,
+            renewable,
         )  # fmt: skip
     except StoreBroken as why:
         log(f"journal: {why}; starting again")
@@ -137,6 +144,7 @@ class _Protections:
         self._made: tuple[Enrolled, Protection] | None = None
 
     def now(self) -> Protection:
+        from skerry.wire.enrolment import statement_of
         from skerry.wire.guard import DeviceGuard
         from skerry.world.authority import OpensslAuthority
         from skerry.world.sodium import Sodium
@@ -144,7 +152,7 @@ class _Protections:
         enrolled = self._credentials.enrolled
         assert enrolled is not None, "there is a connection, and so an identity"
         if self._made is None or self._made[0] is not enrolled:
-            guard = DeviceGuard(Sodium(), bytes.fromhex(enrolled.seed))
+            guard = DeviceGuard(Sodium(), bytes.fromhex(enrolled.keys.seed), statement_of(enrolled.issued))
             self._made = enrolled, Protection(guard, OpensslAuthority(enrolled.issued.ca, self._clock))
         return self._made[1]
 
@@ -249,16 +257,17 @@ async def serve(
     metrics: ServeMetrics | None = None,
     log_bytes_max: int = CONTAINER_LOG_BYTES_MAX,
     protection: Callable[[], Protection] | None = None,
+    unseal: Unseal | None = None,
     renewable: Renewable | None = None,
 ) -> int:
     """The loops, until `stop` or until one of them fails (a bug or a broken journal: the process ends). Without a link
-    the device has no hub and runs what its journal holds. The simulator runs this very function on its own seams."""
+    the device has no hub: it runs what its journal holds. The simulator runs this very function on its own seams."""
     facts, counters, dials, streams = host.facts(), Counters(), Dials(), StreamCounts()
     booted = journal.boot_id != facts.boot_id
     session = DeviceSession(Identity(node, facts.boot_id, __version__))
     pulse = Pulse(clock, ("watch", "steer", "pods", *(["link"] if link else [])))
     watch, steer, pods, hub = (pulse.of(name) for name in ("watch", "steer", "pods", "link"))
-    hands = Steer(runtime, host, journal, clock, entropy, log, counters, steer, pods, secret_env, booted)
+    hands = Steer(runtime, host, journal, clock, entropy, log, counters, steer, pods, secret_env, unseal, booted)
     local = Local(manifests, journal, node, secret_env, clock, entropy, log, counters) if manifests else None
     await local.look() if local is not None else None
     status = partial(_status, journal, session if link is not None else None)
@@ -279,8 +288,7 @@ async def serve(
         if streaming is not None:
             targets = Targets(journal, runtime, streaming.stats, streaming.open_to_people)
             loops.append(streams_loop(dials, streaming.link, targets, clock, log, counters, streams))
-    alone = "" if link else "; it is not enrolled and no broker is set, so it has no hub"
-    log(f"skerry {__version__}: {node} is up{alone}")
+    log(f"skerry {__version__}: {node} is up{'' if link else ALONE}")
     tasks = [asyncio.ensure_future(loop) for loop in loops]
     try:
         await _until(stop, tasks)

@@ -48,6 +48,11 @@ class LimitExceeded(SkerryError):
         self.limit, self.bound, self.got = limit, bound, got
 
 
+class NotOpened(SkerryError):
+    """A sealed Secret cannot be opened with a key that this device has now. `str()` goes on after the Secret's name and
+    has nothing that is secret."""
+
+
 class EnrolmentRefused(SkerryError):
     """This token does not enrol this device, and asking again with it cannot help: it was used or has expired, it is
     another node's, or who answers is not the hub that made it. Or the hub renews nothing for this device, which it does

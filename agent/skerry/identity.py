@@ -13,12 +13,12 @@ import fcntl
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from skerry.errors import EnrolmentFailed, IdentityBroken, Malformed
-from skerry.limits import IDENTITY_BYTES_MAX, SIGNING_KEY_BYTES, TOKEN_CHARS_MAX
+from skerry.limits import EXCHANGE_KEY_BYTES, IDENTITY_BYTES_MAX, SIGNING_KEY_BYTES, TOKEN_CHARS_MAX
 
 if TYPE_CHECKING:
     from skerry.wire.enrolment import Issued
@@ -30,14 +30,26 @@ MODE = 0o600
 
 
 @dataclass(frozen=True, slots=True)
+class Keys:
+    """What a device makes for itself, and nobody else ever has: `key` is what `ports.DeviceKeys.again` takes, `seed` of
+    the Ed25519 key that signs its Hello, `sealing` the X25519 secret that its Secrets are sealed to; the last two in
+    hexadecimal digits."""
+
+    key: str = field(repr=False)
+    seed: str = field(repr=False)
+    sealing: str = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
 class Enrolled:
-    """`issued` is what the hub gave. `key` is what `ports.DeviceKeys.again` takes, `seed` of the Ed25519 key that signs
-    this device's Hello, in hexadecimal digits: secrets. `token` is the name of the token that brought it."""
+    """`issued` is what the hub gave, `keys` the device's own, `token` the name of the token that brought it.
+    `sealing_before` is the sealing secret of the identity before this one, or empty: Secrets in the journal are sealed
+    to it until the hub has sent them anew."""
 
     issued: Issued
-    key: str
-    seed: str
+    keys: Keys
     token: str
+    sealing_before: str = ""
 
     def __repr__(self) -> str:
         return f"Enrolled({self.issued.node} by {self.token})"
@@ -51,9 +63,8 @@ def read(folder: Path) -> Enrolled | None:
     if data is None:
         return None
     try:
-        found = Enrolled(decode_issued(data), *_texts(data, "key", "seed", "token"))
-        _checked_seed(found.seed)
-        return found
+        *keys, name = _texts(data, "key", "seed", "sealing", "token")
+        return Enrolled(decode_issued(data), _checked(Keys(*keys)), name, _before(data))
     except Malformed as why:
         raise IdentityBroken(f"{folder / IDENTITY}: {why}; enrol this device with a new token") from None
 
@@ -62,25 +73,28 @@ def write(folder: Path, enrolled: Enrolled) -> None:
     """Replace the identity; a power cut leaves the old one or this one. Raises EnrolmentFailed."""
     issued = enrolled.issued
     said = {name: getattr(issued, name) for name in issued.__slots__}
-    _write(folder / IDENTITY, {**said, "key": enrolled.key, "seed": enrolled.seed, "token": enrolled.token})
+    said |= {**_said(enrolled.keys), "token": enrolled.token}
+    said |= {"sealing_before": enrolled.sealing_before} if enrolled.sealing_before else {}
+    _write(folder / IDENTITY, said)
 
 
-def pending(folder: Path) -> tuple[str, str]:
-    """Key and seed of an enrolment under way; empty if there is none, or none that is whole. Raises EnrolmentFailed."""
+def pending(folder: Path) -> Keys | None:
+    """Of an enrolment under way; None if there is none, or none that is whole. Raises EnrolmentFailed."""
     try:
         data = _read(folder / PENDING, IDENTITY_BYTES_MAX)
-        key, seed, digest = _texts(data or b"", "key", "seed", "digest")
-        _checked_seed(seed)
+        *found, digest = _texts(data or b"", "key", "seed", "sealing", "digest")
+        keys = _checked(Keys(*found))
     except Malformed:
-        return "", ""
+        return None
     except OSError as why:
         raise EnrolmentFailed(f"{folder / PENDING}: {why.strerror}") from None
-    return (key, seed) if _digest(key + seed) == digest else ("", "")
+    return keys if _digest("".join(found)) == digest else None
 
 
-def keep_pending(folder: Path, key: str, seed: str) -> None:
+def keep_pending(folder: Path, keys: Keys) -> None:
     """Raises EnrolmentFailed."""
-    _write(folder / PENDING, {"key": key, "seed": seed, "digest": _digest(key + seed)})
+    said = _said(keys)
+    _write(folder / PENDING, {**said, "digest": _digest("".join(said.values()))})
 
 
 def forget(folder: Path, name: str) -> None:
@@ -170,10 +184,30 @@ def _texts(data: bytes, *names: str) -> list[str]:
     return texts
 
 
-def _checked_seed(seed: str) -> None:
+def _said(keys: Keys) -> dict[str, str]:
+    return {"key": keys.key, "seed": keys.seed, "sealing": keys.sealing}
+
+
+def _before(data: bytes) -> str:
+    """Nothing where it cannot be read: it helps, and nobody is lost without it."""
+    with suppress(Malformed):
+        (found,) = _texts(data, "sealing_before")
+        return _digits("sealing_before", found, EXCHANGE_KEY_BYTES)
+    return ""
+
+
+def _checked(keys: Keys) -> Keys:
     """Raises Malformed."""
-    if len(seed) != 2 * SIGNING_KEY_BYTES or not set(seed) <= set("0123456789abcdef"):
-        raise Malformed("seed: is no Ed25519 seed in hexadecimal digits")
+    _digits("seed", keys.seed, SIGNING_KEY_BYTES)
+    _digits("sealing", keys.sealing, EXCHANGE_KEY_BYTES)
+    return keys
+
+
+def _digits(name: str, text: str, size: int) -> str:
+    """Raises Malformed."""
+    if len(text) != 2 * size or not set(text) <= set("0123456789abcdef"):
+        raise Malformed(f"{name}: is no key of {size} bytes in hexadecimal digits")
+    return text
 
 
 def _digest(text: str) -> str:

@@ -58,10 +58,12 @@ SIGNING_KEY_BYTES = 32  # an Ed25519 seed or public key (RFC 8032)
 EXCHANGE_KEY_BYTES = 32  # an X25519 key, either half (RFC 7748)
 SIGNATURE_BYTES = 64
 AEAD_KEY_BYTES, AEAD_NONCE_BYTES = 32, 12  # ChaCha20-Poly1305 (RFC 8439)
+AEAD_TAG_BYTES = 16
 KEY_ID_BYTES = 8
 CHAIN_BYTES_MAX = 2 * KIB  # the certificate of a hub's signing key
 REPLAY_WINDOW_MAX = 1_024  # frames that may overtake an older one; what is older still is taken for a replay
 GREETINGS_KEPT_MAX = 16  # Hellos of a device that the hub knows again
+STATEMENT_BYTES_MAX = 512  # what the devices' authority states of one
 CERTIFY_TIMEOUT_S = 20.0  # to have a certificate verified, in a child process on a busy board
 CERTIFY_PACE_S = 10.0  # after a signer that the authority does not certify, before another one is looked at
 

@@ -6,7 +6,7 @@ Nothing behind a seam decides anything; nothing in front of one touches the worl
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from skerry.model.observed import PodSeen
@@ -219,7 +219,7 @@ class ContainerSpec:
     command: tuple[str, ...]
     args: tuple[str, ...]
     working_dir: str
-    env: tuple[tuple[str, str], ...]
+    env: tuple[tuple[str, str], ...] = field(repr=False)  # a Secret's, where the configuration allows it
     mounts: tuple[MountSpec, ...]
     resources: Resources
     stdin: bool = False
@@ -322,7 +322,7 @@ class VolumeFile:
     """One file of a ConfigMap or Secret volume; `path` is relative to the volume."""
 
     path: str
-    data: bytes
+    data: bytes = field(repr=False)
     mode: int
 
 

@@ -22,7 +22,6 @@ from skerry.ports import Clock, Entropy
 from skerry_hub.ports import Cluster
 
 if TYPE_CHECKING:
-    from skerry.wire.guard import Signer
     from skerry_hub.broker_options import BrokerOptions
     from skerry_hub.cloudhub.mqtt import MqttBroker
     from skerry_hub.enrolment.authority import Authority
@@ -84,7 +83,7 @@ async def serve_hub(
     metrics_listen: str = "",
     kubelet: EndpointOptions | None = None,
     enrolment: EnrolmentOptions | None = None,
-    signer: Callable[[], Signer] | None = None,
+    protection: Protection | None = None,
     revoked_file: Path | None = None,
 ) -> int:
     """`skerry-hub run`; without `kubelet` no logs and no exec, without `enrolment` no device is enrolled here."""
@@ -100,7 +99,7 @@ async def serve_hub(
             cluster, mqtt, bulk, clock, entropy, log, replica=replica, lease_s=lease_s,
             endpoint_of=lambda node: found[0].endpoint_of(node) if found else None,
             on_own=lambda nodes: found[0].retain(nodes) if found else None,
-            protection=_protection(signer) if signer is not None else None,
+            protection=protection,
         )  # fmt: skip
         found += [_kubelet(hub, cluster, clock, kubelet)] if kubelet is not None else []
         enrolling = _enrolling(cluster, clock, entropy, enrolment) if enrolment is not None else None
@@ -140,26 +139,19 @@ def client_id() -> str:
     return f"skerry-hub-{SystemEntropy().token(CLIENT_ID_BYTES).hex()}"
 
 
-def signing_keys(
-    authority: Authority | None, replica: str, broker: BrokerOptions
-) -> Callable[[], Signer] | None:
-    """By whom this hub's words are signed; None where the broker is one in clear. Raises ConfigInvalid."""
+def protection(authority: Authority | None, replica: str, broker: BrokerOptions) -> Protection | None:
+    """What the sessions' frames are protected with; None where the broker is one in clear. Raises ConfigInvalid."""
     if broker.tls is None:
         return None
     if authority is None:
         raise ConfigInvalid("--device-ca-cert", "is needed with mqtts://: by it devices know whom to obey")
     from skerry_hub import mosquitto
-    from skerry_hub.enrolment.signer import SigningKeys
-
-    return SigningKeys(authority, mosquitto.hub_names(replica)[0]).current
-
-
-def _protection(signer: Callable[[], Signer]) -> Protection:
     from skerry_hub.crypto import OpenSsl
-    from skerry_hub.enrolment.signer import node_of, signing_key
+    from skerry_hub.enrolment.signer import DeviceIdentities, SigningKeys
     from skerry_hub.hub import Protection
 
-    return Protection(OpenSsl(), signer, signing_key, node_of)
+    keys = SigningKeys(authority, mosquitto.hub_names(replica)[0])
+    return Protection(OpenSsl(), keys.current, keys.seal_key, partial(DeviceIdentities, authority))
 
 
 def _brokers(options: BrokerOptions, insecure: bool) -> tuple[MqttBroker, MqttBroker]:

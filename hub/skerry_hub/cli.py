@@ -80,7 +80,7 @@ def _run(args: argparse.Namespace) -> int:
             args.metrics_listen,
             kubelet,
             enrolment,
-            boot.signing_keys(authority, args.replica, broker),
+            boot.protection(authority, args.replica, broker),
             args.revoked_file,
         )
     )

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
+from typing import Any, Protocol
 
 from skerry.ports import Clock, Crypto, Entropy
 from skerry.wire.guard import HubGuard, Signer
@@ -19,22 +19,42 @@ from skerry_hub.cloudhub.streams import DeviceStreams
 from skerry_hub.edgecontroller.controller import EdgeController, OnOwn
 from skerry_hub.edgecontroller.nodes import EndpointOf
 from skerry_hub.edgecontroller.replicas import Replicas
+from skerry_hub.edgecontroller.seals import Seals
 from skerry_hub.limits import LEASE_DURATION_S
 from skerry_hub.ports import SECRETS, Broker, Cluster, Obj
+
+Secrets = Callable[[], Mapping[tuple[str, str], Obj]]  # all of the API, by namespace and name
+
+
+class Identities(Protocol):
+    """Who the devices are, by their names."""
+
+    def signing_key(self, node: str, statement: bytes) -> bytes:
+        """The Ed25519 public key that it was enrolled with, or nothing. `statement`: of its authority, as it shows it,
+        or nothing."""
+
+    def sealing_key(self, node: str) -> bytes:
+        """The X25519 public key that it was enrolled with, or nothing."""
+
+    def node_of(self, name: tuple[str, str]) -> str:
+        """The device whose identity the Secret of that namespace and name holds; empty for any other."""
 
 
 @dataclass(frozen=True, slots=True)
 class Protection:
-    """What the hub protects frames with. `key_in`: the Ed25519 key that a device was enrolled with, among all Secrets
-    by namespace and name; or nothing. `node_of`: whose identity a Secret holds, or nothing."""
+    """What the hub protects frames and Secrets with. `seal_key` is secret and the same at all replicas. `identities`
+    tells, of what only a device itself can show, whose keys became known."""
 
     crypto: Crypto
     signer: Callable[[], Signer]
-    key_in: Callable[[Mapping[tuple[str, str], Obj], str], bytes]
-    node_of: Callable[[tuple[str, str]], str] = lambda _secret: ""
+    seal_key: bytes = field(repr=False)
+    identities: Callable[[Secrets, Callable[[str], None]], Identities]
 
-    def guard_of(self, secrets: Callable[[], Mapping[tuple[str, str], Obj]], node: str) -> HubGuard:
-        return HubGuard(self.crypto, self.signer, lambda: self.key_in(secrets(), node))
+    def guard_of(self, identities: Identities, node: str) -> HubGuard:
+        return HubGuard(self.crypto, self.signer, partial(identities.signing_key, node))
+
+    def seals(self, identities: Identities) -> Seals:
+        return Seals(self.crypto, self.seal_key, identities.sealing_key, identities.node_of)
 
 
 def frames_for(sessions: Sessions, node: str, epoch: bytes) -> StreamFrames:
@@ -63,25 +83,32 @@ class Hub:
         protection: Protection | None = None,
     ) -> None:
         self.replicas = Replicas(cluster, clock, entropy, log, replica) if replica else None
+        identities = protection.identities(self._secrets, self._keys_changed) if protection is not None else None
         self.controller = EdgeController(
             cluster, clock, entropy, log, replicas=self.replicas, endpoint_of=endpoint_of, on_own=on_own,
             lease_s=lease_s, on_secret=self._secret_changed,
+            seals=protection.seals(identities) if protection and identities else None,
         )  # fmt: skip
-        self._node_of = protection.node_of if protection is not None else lambda _secret: ""
+        self._identities = identities
         self.on_identity: Callable[[], None] = lambda: None  # hears that some device's identity may be another
-        secrets = lambda: self.controller.informers[SECRETS].objects  # noqa: E731
-        guard_of = partial(protection.guard_of, secrets) if protection is not None else None
+        guard_of = partial(protection.guard_of, identities) if protection and identities else None
         self.sessions = Sessions(broker, self.controller, clock, entropy, log, guard_of)
         self.controller.listen(self.sessions)
         frames_of = partial(frames_for, self.sessions) if protection is not None else None
         self.streams = DeviceStreams(bulk, self.sessions.dial, entropy, log, frames_of)
 
     def _secret_changed(self, secret: tuple[str, str]) -> None:
-        node = self._node_of(secret)
+        node = self._identities.node_of(secret) if self._identities is not None else ""
         if node:
             if self.sessions.identity_changed(node):
                 self.streams.cut(node)
             self.on_identity()
+
+    def _secrets(self) -> Mapping[tuple[str, str], Obj]:
+        return self.controller.informers[SECRETS].objects
+
+    def _keys_changed(self, node: str) -> None:
+        self.controller.keys_changed(node)
 
     async def run(self) -> None:
         """Never returns; only a bug ends it. Holds no state that the API does not have, so it may be killed."""

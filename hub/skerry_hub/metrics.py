@@ -16,7 +16,8 @@ from skerry_hub.limits import DEVICES_SHOWN_MAX
 TYPE = exposition.TYPE
 Snapshot = Mapping[str, Any]  # Hub.snapshot()
 Requests = Mapping[tuple[str, str], int]  # KubeClient.requests
-_DROPS = {"queue": "dropped_queue", "credit": "dropped_credit", "malformed": "malformed", "too_large": "too_large"}
+_DROPS = {"queue": "dropped_queue", "credit": "dropped_credit"}
+_DROPS |= {name: name for name in ("malformed", "too_large", "refused", "replayed")}
 _REPORTS_DROPPED = ("superseded", "without_pod", "malformed", "refused")
 _P = "skerry_hub"
 
@@ -44,7 +45,7 @@ METRICS = (
     _counter("frames_sent_total", "frames handed to the broker"),
     _counter("received_bytes_total", "bytes of frames received, MQTT payload without streams"),
     _counter("sent_bytes_total", "bytes of frames sent, MQTT payload without streams"),
-    _counter("frames_dropped_total", "frames dropped, by cause: queue, credit, malformed, too_large", "cause"),
+    _counter("frames_dropped_total", "frames dropped: queue, credit, malformed, too_large, refused, replayed", "cause"),
     _counter("frames_stray_total", "messages on topics of no device"),
     _counter("hellos_total", "Hellos taken: sessions begun, reconnects included"),
     _counter("sessions_lost_total", "sessions that ended"),
@@ -67,6 +68,7 @@ METRICS = (
     _counter("stream_sent_bytes_total", "bytes sent to devices on streams"),
     _counter("stream_frames_malformed_total", "frames on connections for streams that do not parse"),
     _counter("stream_frames_stray_total", "frames of streams that are over"),
+    _counter("stream_frames_refused_total", "frames of streams that no device made, or that came before"),
     _gauge("endpoint_nodes", "devices whose logs and exec are served here"),
     _gauge("endpoint_connections", "connections to the endpoint that are open"),
     _counter("endpoint_requests_total", "requests to the endpoint"),
@@ -169,6 +171,7 @@ def _streams(streams: Mapping[str, int]) -> dict[str, Any]:
         "stream_sent_bytes_total": streams["bytes_out"],
         "stream_frames_malformed_total": streams["malformed"],
         "stream_frames_stray_total": streams["strays"],
+        "stream_frames_refused_total": streams["unopened"],
     }
 
 

@@ -14,7 +14,7 @@ from skerry.errors import ConfigInvalid
 from skerry.plan.backoff import full_jitter
 from skerry.ports import Clock, Entropy
 from skerry_hub import pki
-from skerry_hub.enrolment.revoke import identities, turned_away
+from skerry_hub.enrolment.revoke import revoked_nodes
 from skerry_hub.limits import REVOKED_FILE_S
 from skerry_hub.ports import Obj
 
@@ -42,12 +42,9 @@ class RevokedFile:
     ) -> None:
         """`secrets`: all that the hub follows, by namespace and name. Raises ConfigInvalid."""
         self._path, self._secrets, self._clock, self._entropy, self._log = path, secrets, clock, entropy, log
-        try:
-            self._names = read(path)
-        except (OSError, UnicodeDecodeError) as why:
-            raise ConfigInvalid(OPTION, f"{path}: {getattr(why, 'strerror', None) or 'is no text'}") from None
+        if path.is_dir():
+            raise ConfigInvalid(OPTION, f"{path}: is a directory")
         self._written: set[str] | None = None
-        self._seen = set[str]()
         self._bell = asyncio.Event()
 
     def look(self) -> None:
@@ -73,10 +70,8 @@ class RevokedFile:
 
     def _keep(self) -> None:
         """Raises PkiError."""
-        secrets = self._secrets()
-        self._names = turned_away(secrets, self._names, self._seen)
-        self._seen = identities(secrets)[0]
-        if self._names != self._written:
-            text = HEAD + "".join(f"{name}\n" for name in sorted(self._names))
+        names = revoked_nodes(self._secrets())
+        if names != self._written:
+            text = HEAD + "".join(f"{name}\n" for name in sorted(names))
             pki.write_private(self._path, text.encode(), 0o644)
-            self._written = set(self._names)
+            self._written = names

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import ctypes
 import fcntl
+import ipaddress
 import os
 import pwd
 import shutil
@@ -142,9 +143,12 @@ def reachable(address: str) -> str:
     """`address` as --address may be: a name or an address of this machine, that can be listened on. Raises
     ConfigInvalid."""
     try:
-        family, kind, _, _, where = socket.getaddrinfo(address, 0, type=socket.SOCK_STREAM)[0]
-        with socket.socket(family, kind) as sock:
-            sock.bind(where)
+        for found in _addresses(address):
+            if ipaddress.ip_address(found.partition("%")[0]).is_unspecified:
+                raise ConfigInvalid("--address", f"{address!r} is no address that a device can dial")
+            family = socket.AF_INET6 if ":" in found else socket.AF_INET
+            with socket.socket(family, socket.SOCK_STREAM) as sock:
+                sock.bind((found, 0))
     except (OSError, UnicodeError) as why:
         reason = why.strerror if isinstance(why, OSError) else "no host name"
         raise ConfigInvalid("--address", f"{address!r} is none of this machine: {reason}") from None
@@ -152,6 +156,12 @@ def reachable(address: str) -> str:
 
 
 # --- private ----------------------------------------------------------------------------------------------------------
+
+
+def _addresses(host: str) -> tuple[str, ...]:
+    """What a name stands for, each once. Raises OSError, UnicodeError."""
+    found = socket.getaddrinfo(host, 0, type=socket.SOCK_STREAM)
+    return tuple(dict.fromkeys(str(where[0]) for *_, where in found))
 
 
 def _explain(kubeconfig: Path, folder: Path) -> None:
@@ -271,13 +281,14 @@ def _mosquitto(folder: Path, address: str, port: int, authority: pki.Pair) -> Ch
     # The broker runs as nobody, to whom the folder is closed: it gets its files open.
     names = tuple(dict.fromkeys((LOOPBACK, "localhost", address)))
     pki_files.pair(folder, "broker", authority, "mosquitto", (), names)
-    rules = mosquitto.rules(mosquitto.hub_names(), sorted(_revoked(folder) or ()))
-    pki.write_private(folder / RULES, rules.encode())
+    _write_private(folder / RULES, mosquitto.rules(mosquitto.hub_names(), sorted(_revoked(folder) or ())))
     own = [folder / name for name in (f"{STEM}.crt", "broker.crt", "broker.key", RULES)]
     fds = [_open_for(file, user) for file in own]
     files = mosquitto.Files(*(f"/proc/self/fd/{fd}" for fd in fds))
     file = folder / "mosquitto.conf"
-    pki.write_private(file, mosquitto.configuration(tuple(dict.fromkeys((LOOPBACK, address))), port, files).encode())
+    # As numbers, because a name may be loopback's too, and mosquitto listens twice on none.
+    listens = tuple(dict.fromkeys((LOOPBACK, *_addresses(address))))
+    _write_private(file, mosquitto.configuration(listens, port, files))
     fds.append(_open_for(file, user))
     argv = [binary, "-c", f"/proc/self/fd/{fds[-1]}"]
     return Child("mosquitto", argv, lambda: _listens(port), partial(_become, user), tuple(fds))
@@ -319,6 +330,13 @@ def _write(file: Path, text: str) -> None:
         file.write_text(text)
     except OSError as why:
         raise ConfigInvalid("--data", f"{file}: {why.strerror}") from None
+
+
+def _write_private(file: Path, text: str) -> None:
+    try:
+        pki.write_private(file, text.encode())
+    except pki.PkiError as why:
+        raise ConfigInvalid("--data", str(why)) from None
 
 
 def _listens(port: int) -> bool:

@@ -11,7 +11,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from skerry.identity import Enrolled
+from skerry.identity import Enrolled, Keys
 from skerry.model.streams import streams_name
 from skerry.wire.broker import BrokerAddress
 from skerry.wire.enrolment import Issued
@@ -21,6 +21,7 @@ from skerry.world.entropy import SystemEntropy
 from skerry_hub import pki
 
 TOKEN_NAME = "abcdef"
+STATEMENT = "AAAA"  # whatever the hub stated: the device passes it on
 
 
 def authority(name: str = "skerry") -> pki.Pair:
@@ -59,8 +60,9 @@ def enrolled(
     """What a hub of that authority makes of a device."""
     key = pki.Pair(by.certificate, ec.generate_private_key(ec.SECP256R1()))
     own, streams = (signed(by, key.key.public_key(), name, begins, days) for name in (node, streams_name(node)))
-    issued = Issued(node, own, streams, pem(by), broker, "https://127.0.0.1:1")
-    return Enrolled(issued, key.key_pem.decode(), bytes(range(32)).hex(), TOKEN_NAME)
+    issued = Issued(node, own, streams, pem(by), broker, "https://127.0.0.1:1", STATEMENT)
+    keys = Keys(key.key_pem.decode(), bytes(range(32)).hex(), bytes(range(1, 33)).hex())
+    return Enrolled(issued, keys, TOKEN_NAME)
 
 
 def credentials(folder: Path, node: str, port: int = 0) -> Enrolment:

@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
-from contract.certificates import TOKEN_NAME, authority, digest, pem, signed
+from contract.certificates import STATEMENT, TOKEN_NAME, authority, digest, pem, signed
 from skerry.wire import enrolment, token
 from skerry.wire.enrolment import Issued, Problem
 from skerry.wire.token import Token
@@ -81,7 +81,8 @@ class Hub:
         assert isinstance(key.curve, ec.SECP256R1)
         names = (self.node, self.streams)
         own, streams = (signed(self.authority, key, name, self.begins, role=self.role) for name in names)
-        return Issued(self.node, own, streams, pem(self.authority), self.broker, f"https://127.0.0.1:{self.port}")
+        url = f"https://127.0.0.1:{self.port}"
+        return Issued(self.node, own, streams, pem(self.authority), self.broker, url, STATEMENT)
 
     def changed(self, **changes: str) -> Answer:
         """As `issue`, with members that are other ones."""

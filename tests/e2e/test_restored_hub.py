@@ -70,17 +70,13 @@ def stop_api(fleet: Fleet) -> None:
 
 
 def another_api(fleet: Fleet, folder: str) -> None:
-    """In the place of the hub's side: a broker and an empty API, where the node exists too. The device keeps its
-    configuration; the hub is still to be started."""
+    """In the place of the hub's side: a broker and an empty API, where the node exists too. The device keeps what it
+    is; of its enrolment that API knows nothing. The hub is still to be started."""
     fleet.stop_hub_side()
     fleet.start_broker()
     fleet.start_api(fleet.data.with_name(folder))
-    fleet.site.run(
-        [
-            str(BIN / "skerry-hub"), "join", "edge-1", "--kubeconfig", str(fleet.site.kubeconfig),
-            "--broker", "mqtt://127.0.0.1:1883",
-        ]
-    )  # fmt: skip
+    argv = [str(BIN / "skerry-hub"), "join", "edge-1", "--kubeconfig", str(fleet.site.kubeconfig)]
+    fleet.site.run([*argv, "--broker", "mqtt://127.0.0.1:1883"])
 
 
 def test_a_foreign_hub_with_pods_of_its_own_changes_nothing_until_adopted(fleet: Fleet, board: Device) -> None:

@@ -17,11 +17,12 @@ import pycddl  # type: ignore[import-untyped, unused-ignore]
 from skerry.errors import Malformed
 from skerry.wire import frame as frames
 from skerry.wire.codec import decode, encode
+from skerry.wire.guard import DEVICE, FRAME, GREETING, SEALED, SIGNED
 
 CDDL = Path(__file__).parents[2] / "docs" / "wire-protocol.cddl"
 
 
-TYPES = {"bstr": bytes, "tstr": str, "bool": bool}  # any other rule of one value is a number
+TYPES = {"bstr": bytes, "tstr": str, "bool": bool, "null": type(None)}  # any other rule of one value is a number
 
 
 class NotInContract(AssertionError):
@@ -36,6 +37,26 @@ def validate(frame: bytes) -> bytes:
         raise NotInContract(f"not a frame: {why}") from None
     check("frame", [kind, body], "frame")
     return frame
+
+
+def validate_payload(payload: bytes) -> str:
+    """What kind of protected payload it is, if it is what the contract says; the frame in a signed one too. Raises
+    NotInContract."""
+    try:
+        whole = decode(payload[1:])
+        signed = decode(whole[2]) if payload[:1] == SIGNED else {}
+    except (Malformed, TypeError, IndexError) as why:
+        raise NotInContract(f"not a protected payload: {why}") from None
+    if payload[:1] == SEALED:
+        rule = "sealed"
+    elif payload[:1] == SIGNED and isinstance(signed, dict):
+        rule = "signed-word" if DEVICE in signed else "signed-answer" if GREETING in signed else "signed-hello"
+    else:
+        raise NotInContract(f"head byte {payload[:1].hex()}")
+    check(rule, whole, rule)
+    if payload[:1] == SIGNED:
+        validate(signed[FRAME])
+    return rule
 
 
 def check(rule: str, value: Any, where: str) -> None:
@@ -107,6 +128,8 @@ def _map(rule: str, value: Any, where: str) -> None:
     if not isinstance(value, dict) or not all(type(k) is int for k in value):
         raise NotInContract(f"{where}: a map with integer keys expected")
     known = {k: of for k, (of, _) in members(rule).items() if k in value}
+    if known.keys() != value.keys() and "=> any" not in _resolved(rule):  # pycddl lets them pass in an empty map
+        raise NotInContract(f"{where}: keys {sorted(value.keys() - known.keys())} are not in {rule}")
     for key, of in known.items():
         check(of, value[key], f"{where}.{key}")
     lists = {k for k, of in known.items() if _resolved(of).startswith("[")}

@@ -13,7 +13,7 @@ from sim.checks import head_of
 from sim.device import Device
 from sim.engine import Made, behaviour
 from sim.folder import Keeper
-from sim.people import LOST_IMAGE, NAMESPACE
+from sim.people import CANARY, LOST_IMAGE, NAMESPACE
 from skerry.journal import record
 from skerry.limits import (
     CONTAINER_LOG_BYTES_MAX,
@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 
 DEAD_KEPT_MAX = 2  # of one container name
 QUIET_S = 3_600.0
+FINAL = ("Succeeded", "Failed")
 
 
 def calm_problems(life: Life) -> list[str]:
@@ -49,6 +50,7 @@ def calm_problems(life: Life) -> list[str]:
             out.append(f"[5] {device.node} does not run")
             continue
         out += _set(life, device, pods)
+        out += _sealed(life, device)
         waiting = [record.seq_of(k) for k in device.disk.keys(record.OUTBOX)]
         waiting = [seq for seq in waiting if seq > watching.mine().acked]  # others go with the next commit
         out += [f"[6] {device.node} still has in its outbox {waiting}"] if waiting else []
@@ -136,13 +138,15 @@ def quiet_problems(life: Life, before: list[tuple[int, int, int]]) -> list[str]:
 def _set(life: Life, device: Device, pods: dict[str, Obj]) -> list[str]:
     """The card holds what the API wants."""
     want: dict[Key, Object] = {}
+    seal = device.trust.seals().begin(device.node) if device.trust is not None else None
     for pod in pods.values():
         parts = [pod_object(pod)]
         for ref in references(pod):
             resource = CONFIG_MAPS if ref.kind is Kind.CONFIG_MAP else SECRETS
             found = life.etcd.find(resource, NAMESPACE, ref.name)
             if found is not None:
-                parts.append(config_object(ref.kind, found))
+                part = config_object(ref.kind, found)
+                parts.append(seal(part) if seal is not None and ref.kind is Kind.SECRET else part)
         for part in parts:
             assert not isinstance(part, Refusal)
             want[part.key] = part
@@ -158,6 +162,16 @@ def _set(life: Life, device: Device, pods: dict[str, Obj]) -> list[str]:
     if have and head.digest != set_digest((k, o.digest) for k, o in have.items()):
         out.append(f"[7] {device.node}: the card's digest is not its objects'")
     return out
+
+
+def _sealed(life: Life, device: Device) -> list[str]:
+    """Promise 14, of what no commit and no frame shows."""
+    if device.trust is None:
+        return []
+    out = [f"[14] {device.node}: a Secret in clear in copy {i}" for i, c in enumerate(device.disk.copies)
+           if CANARY.encode() in c]  # fmt: skip
+    lines = [line for log in (device.log, life.hub.log) for line in log if CANARY in line]
+    return out + [f"[14] {device.node}: a Secret in a log: {line}" for line in lines]
 
 
 def _local(keeper: Keeper, device: Device, mirrors: dict[str, Obj]) -> list[str]:
@@ -186,7 +200,7 @@ def _pod(device: Device, uid: str, pod: Obj) -> list[str]:
     if spec.get("hostIPC"):
         good = status.get("phase") == "Failed" and "hostIPC" in str(status.get("message")) and not running
         return [] if good else [f"[5] {where}: not refused: {status.get('phase')} {status.get('message')}"]
-    final = said.phase.value in ("Succeeded", "Failed")
+    final = said.phase.value in FINAL
     if final and spec["restartPolicy"] == "Always":
         return [f"[5] {where}: has ended though its restartPolicy is Always"]
     out = [f"[5] {where}: {name} runs though the pod has ended" for name in running if final]
@@ -242,7 +256,7 @@ def _leftovers(device: Device, pods: dict[str, Any]) -> list[str]:
             out.append(f"[8] {device.node}: {count} of {uid}")
             continue
         said = _said(device, uid)
-        final = said is not None and said.phase.value in ("Succeeded", "Failed")
+        final = said is not None and said.phase.value in FINAL
         ready = [s for s in seen.sandboxes if s.ready]
         if len(ready) > 1 or (len(seen.sandboxes) > len(ready) and not final):
             out.append(f"[8] {device.node}: {len(seen.sandboxes)} sandboxes of {uid}, {len(ready)} of them ready")
@@ -253,6 +267,8 @@ def _leftovers(device: Device, pods: dict[str, Any]) -> list[str]:
             out.append(f"[8] {device.node}: a container of {uid} without a sandbox")
     volumes = set(device.board.in_memory) | set(device.board.on_disk)
     out += [f"[8] {device.node}: volumes of {uid}" for uid in sorted(volumes - set(pods))]
+    ended = {uid for uid in volumes & set(pods) if (said := _said(device, uid)) and said.phase.value in FINAL}
+    out += [f"[8] {device.node}: volumes of {uid}, which has ended" for uid in sorted(ended)]
     statuses = {k[len(record.STATUS) :].decode() for k in device.disk.keys(record.STATUS)}
     out += [f"[8] {device.node}: a status of {uid}" for uid in sorted(statuses - set(pods))]
     return out

@@ -13,7 +13,7 @@ from sim.device import Device
 from sim.engine import Made
 from sim.folder import Keeper
 from sim.link import SimLink, down_topic
-from sim.people import MARK
+from sim.people import CANARY, MARK
 from sim.world import World
 from skerry.journal import record
 from skerry.limits import CREDIT_FRAMES, FRAME_BYTES_MAX, INBOX_FRAMES_MAX, RUNTIME_CALL_TIMEOUT_S
@@ -44,6 +44,7 @@ PROMISES = {
     "11": "11 no latch",
     "12": "12 streams leave nothing",
     "13": "13 nobody else is heard",
+    "14": "14 secrets are sealed",
     "w": "wire contract",
 }
 
@@ -114,6 +115,8 @@ class Watching:
 
     def _commit(self, puts: Mapping[bytes, bytes], deletes: Sequence[bytes]) -> None:
         self.commits_at.append(self.world.now)
+        for key, value in puts.items():
+            self._sealed(value, "the card", repr(key))
         if record.DESIRED in puts:
             self._desired(puts, deletes)
         told = self.mine()
@@ -351,12 +354,19 @@ class Watching:
         if said is None:
             return None
         self.world.tell("frame", f"{self.device.node} {way:4} {summary(said)}")
+        for data in texts(said):
+            self._sealed(data, "a frame", summary(said))
         if validate is not None and self.validating:
             try:
                 validate(frame)
             except AssertionError as why:
                 self.world.break_(PROMISES["w"], f"{summary(said)}: {why}")
         return said
+
+    def _sealed(self, data: bytes, where: str, what: str) -> None:
+        """Where devices are enrolled, what a Secret holds is in a seal wherever it is but in memory."""
+        what = f"{self.device.node}: a Secret is in clear in {where}: {what}"
+        self.world.check(self.device.trust is None or CANARY.encode() not in data, PROMISES["14"], what)
 
     def _plain(self, payload: bytes) -> bytes:
         """What nobody but a hostile broker made says nothing."""
@@ -369,6 +379,16 @@ class Watching:
         if known is None and frame:
             known = self._decoded[frame] = message.decode(frame)
         return known
+
+
+def texts(said: Any) -> list[bytes]:
+    """What of a message came from the API or goes there."""
+    match said:
+        case Delta():
+            return [put.data for put in said.puts]
+        case Report():
+            return [item.body for item in said.items]
+    return [repr(said).encode()]
 
 
 def event_name(node: str, event: Event) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from functools import partial
 
 from sim.broker import Broker
 from sim.engine import Engine
@@ -111,6 +112,7 @@ class Device:
                 asyncio.Event(), self._log, boot.Streaming(self.streams_link(), None, True),
                 manifests=SimManifests(self.folder),
                 protection=self._protection(),
+                unseal=partial(self.trust.unseal, self.node) if self.trust is not None else None,
             )  # fmt: skip
         except (StoreBroken, StoreFull) as broken:
             why = f"journal: {broken}"

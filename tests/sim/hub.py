@@ -60,7 +60,8 @@ class Hub:
         self.cluster = cluster = SimCluster(self.world, self.etcd, self.weather, name)
         broker = SimHubBroker(self.broker, self.reach, self.client)
         replicas = Replicas(cluster, self.clock, entropy, self._log, self.replica) if self.replica else None
-        self.controller = EdgeController(cluster, self.clock, entropy, self._log, replicas=replicas)
+        seals = self.trust.seals() if self.trust is not None else None
+        self.controller = EdgeController(cluster, self.clock, entropy, self._log, replicas=replicas, seals=seals)
         guard_of = self._guard_of()
         self.sessions = sessions = Sessions(
             broker, self.controller, self.clock, entropy, self._log, guard_of

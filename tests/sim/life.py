@@ -218,7 +218,8 @@ async def calm(life: Life) -> None:
         life.people.adopt()
         problems = calm_problems(life) or life.viewers.left_behind(life.devices)
         if problems and world.now > began + CALM_S:
-            worst = next((key for key in ("12", "8", "6", "5") if any(p.startswith(f"[{key}]") for p in problems)), "5")
+            said = {problem[1 : problem.find("]")] for problem in problems}
+            worst = next((key for key in ("14", "12", "8", "6") if key in said), "5")
             only = all(p.startswith(f"[{worst}]") for p in problems)
             world.break_(PROMISES[worst if only else "5"], "; ".join(problems))
             await asyncio.sleep(POLL_S)

@@ -6,6 +6,7 @@ another container: what promise 3 is checked against, without asking `plan/`.
 
 from __future__ import annotations
 
+from base64 import b64encode
 from collections.abc import Callable
 from random import Random
 from typing import Any
@@ -14,13 +15,14 @@ from sim.etcd import Etcd, copy
 from sim.world import World
 from skerry_hub.edgecontroller import identity
 from skerry_hub.edgecontroller.mirrors import is_mirror
-from skerry_hub.ports import CONFIG_MAPS, NODES, PODS, SECRETS, NotFound, Obj, PatchForm
+from skerry_hub.ports import CONFIG_MAPS, NODES, PODS, SECRETS, NotFound, Obj, PatchForm, Resource
 
 IMAGES = ("tide:1", "tide:2", "rock:1", "rock:latest")
 LOST_IMAGE = "nowhere:1"
 NAMESPACE = "default"
 PODS_MAX = 5  # of one device at a time
 MARK = "sim/mark."
+CANARY = "nobody-may-read-this-"  # what every Secret holds
 
 
 class Operator:
@@ -99,7 +101,7 @@ class Operator:
         kind, name = self.random.choice([(CONFIG_MAPS, "conf"), (SECRETS, "creds")])
         value = self.random.choice(["MQ==", "Mg==", "Mw=="])
         try:
-            self.etcd.change(kind, NAMESPACE, name, lambda o: o["data"].update(key=value))
+            self.etcd.change(kind, NAMESPACE, name, lambda o: o["data"].update(key=_value(kind, value)))
         except NotFound:
             return ""
         return f"change {name}"
@@ -117,7 +119,7 @@ class Operator:
         """What must be there in calm."""
         for kind, name in ((CONFIG_MAPS, "conf"), (SECRETS, "creds"), (CONFIG_MAPS, "late")):
             if self.etcd.find(kind, NAMESPACE, name) is None:
-                self.etcd.create(kind, NAMESPACE, {"metadata": {"name": name}, "data": {"key": "MQ=="}})
+                self.etcd.create(kind, NAMESPACE, {"metadata": {"name": name}, "data": {"key": _value(kind, "MQ==")}})
 
     # --- at the end of a storm ----------------------------------------------------------------------------------------
 
@@ -236,4 +238,8 @@ class Operator:
             pod["metadata"]["annotations"][MARK + container["name"]] = str(self._marks)
 
 
-__all__ = ["Operator", "PatchForm"]
+def _value(kind: Resource, value: str) -> str:
+    return b64encode(CANARY.encode()).decode() + value if kind is SECRETS else value  # its length is divisible by 3
+
+
+__all__ = ["CANARY", "Operator", "PatchForm"]

@@ -30,9 +30,9 @@ from skerry.journal import record
 from skerry.limits import RECONNECT_BACKOFF_S
 from skerry.model.desired import Change
 from skerry.plan.backoff import full_jitter
-from skerry.wire import cose
+from skerry.wire import codec, cose
 from skerry_hub.cloudhub import session as hub_session_module
-from skerry_hub.edgecontroller import reports
+from skerry_hub.edgecontroller import reports, seals
 
 Patch = tuple[Any, str, Any]
 session: Any = device_session  # their names are patched, exported or not
@@ -218,6 +218,21 @@ def _replays_are_heard() -> Sequence[Patch]:
     return [(guard.Receiver, "open", open_)]
 
 
+def _an_answer_is_heard_again() -> Sequence[Patch]:
+    """The answer to this Hello counts each time that it comes."""
+
+    def open_(self: Any, payload: bytes) -> Any:
+        try:
+            return real(self, payload)
+        except guard.Replayed:
+            if payload[:1] != guard.SIGNED:
+                raise
+            return codec.decode(cose.parse_sign1(payload[1:]).payload or b"")[guard.FRAME]
+
+    real = guard.DeviceGuard.open
+    return [(guard.DeviceGuard, "open", open_)]
+
+
 def _unsealed_is_heard() -> Sequence[Patch]:
     """A device takes a frame in clear, as one of an earlier release."""
 
@@ -230,6 +245,11 @@ def _unsealed_is_heard() -> Sequence[Patch]:
 
     real = trust_module._DeviceGuard.open
     return [(trust_module._DeviceGuard, "open", opened)]
+
+
+def _secrets_in_clear() -> Sequence[Patch]:
+    """The hub forgets to seal."""
+    return [(seals.Seals, "begin", lambda self, node: lambda part: part)]
 
 
 def _latch_after_failures() -> Sequence[Patch]:
@@ -309,6 +329,8 @@ BUGS = (
     Planted("link gives up", ("5",), 60, _latch_after_failures),
     Planted("a process outlives its stream", ("12",), 20, _process_outlives_stream),
     Planted("replays are heard", ("13",), 60, _replays_are_heard, HOSTILE),
+    Planted("an answer is heard again", ("13",), 60, _an_answer_is_heard_again, HOSTILE),
     Planted("frames in clear are heard", ("13",), 60, _unsealed_is_heard, HOSTILE),
+    Planted("Secrets travel in clear", ("14",), 60, _secrets_in_clear),
     Planted("files of the start", ("5",), 60, _files_of_the_start),
 )

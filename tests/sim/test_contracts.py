@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from contract.authority import AuthorityContract
 from contract.clock import ClockContract, EntropyContract
 from contract.device_key import DeviceKeysContract
 from contract.link import LinkContract
@@ -24,8 +25,9 @@ from sim.link import Reach, SimLink, SimStreamLink, down_topic, up_topic
 from sim.loop import bury
 from sim.runtime import SimRuntime, Weather
 from sim.store import Disk, SimStore
+from sim.trust import STAMP, Trust
 from sim.world import SimClock, SimEntropy, World
-from skerry.ports import DeviceKeys, Link, Manifests, Runtime, StreamLink
+from skerry.ports import Authority, DeviceKeys, Link, Manifests, Runtime, StreamLink
 from skerry.world.link import streams_down_topic, streams_up_topic
 
 
@@ -131,7 +133,22 @@ class ManifestFolders:
         self._folder.failing = True
 
 
+class Authorities:
+    def __init__(self, world: World) -> None:
+        self._trust = Trust(world, [])
+
+    def authority(self) -> Authority:
+        return self._trust
+
+    def certified(self, public: bytes) -> bytes:
+        return public + STAMP
+
+    def strange(self, public: bytes) -> bytes:
+        return public + b" certified by somebody"
+
+
 SUITES = (
+    (AuthorityContract, {"site": Authorities}),
     (ManifestsContract, {"site": ManifestFolders}),
     (StoreContract, {"site": Stores}),
     (RuntimeContract, {"site": Runtimes}),

@@ -3,6 +3,7 @@ keys of the seed, and a list of what each protected payload says, for the checks
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
 from random import Random
 
@@ -10,13 +11,16 @@ from sim.world import World
 from skerry.errors import Malformed
 from skerry.loops.protect import Protection
 from skerry.model.desired import Kind
-from skerry.wire import message
-from skerry.wire.guard import SEALED, DeviceGuard, HubGuard, Signer, Unknown, Word
+from skerry.wire import message, sealed
+from skerry.wire.cose import key_id
+from skerry.wire.guard import DeviceGuard, HubGuard, Signer, Unknown, Word
 from skerry.wire.message import Ack, Delta, Reject, RejectCode
 from skerry.world.sodium import Sodium
 from skerry_hub.crypto import OpenSsl
+from skerry_hub.edgecontroller.seals import Seals
 
 SEED_BYTES = 32
+SEAL_KEY = b"of the authority of all lives..."
 PROMISE = "13 nobody else is heard"
 OWN_PART, FLIPPED_PART, KEPT_MAX = 0.2, 0.3, 400
 STAMP = b" certified by the authority of this life"
@@ -30,6 +34,7 @@ class Trust:
         self.plain: dict[bytes, bytes] = {}
         self._made: dict[bytes, str] = {}  # payload → who may open it
         self._opened: set[bytes] = set()
+        self._repeats: set[bytes] = set()
         self._seeds = {node: bytes((number + 1,)) * SEED_BYTES for number, node in enumerate(nodes)}
 
     async def certified(self, chain: bytes) -> bytes:
@@ -42,20 +47,32 @@ class Trust:
         """What a device's process begins with."""
         return Protection(_DeviceGuard(self, node, self._seeds[node]), self)
 
+    def unseal(self, node: str, body: bytes) -> bytes:
+        """wire.sealed.Unseal of a device."""
+        secret = self._sealing(node)
+        return sealed.unseal(Sodium(), {key_id(Sodium().exchange_public(secret)): secret}, body)
+
+    def seals(self) -> Seals:
+        """What a process of the hub begins with."""
+        return Seals(OpenSsl(), SEAL_KEY, lambda node: OpenSsl().exchange_public(self._sealing(node)), lambda _name: "")
+
     def of_hub(self, seed: bytes) -> Callable[[str], HubGuard]:
         """What makes a device's guard; `seed`: of the signing key of this process."""
         signer = Signer(seed, OpenSsl().public(seed) + STAMP)
-        return lambda node: _HubGuard(self, node, lambda: signer, lambda: self.public(node))
+        return lambda node: _HubGuard(self, node, lambda: signer, lambda _statement: self.public(node))
 
-    def made(self, payload: bytes, frame: bytes, reader: str) -> None:
+    def made(self, payload: bytes, frame: bytes, reader: str, repeats: bool = False) -> None:
         self.plain[payload], self._made[payload] = frame, reader
+        if repeats:
+            self._repeats.add(payload)
 
     def opened(self, payload: bytes, reader: str) -> None:
-        """Promise 13: what is heard was said, by the other end, and is heard once; an answer may come twice."""
+        """Promise 13: what is heard was said, by the other end, and is heard once. Not a word,
+        which is the same each time, nor a Hello, which another process of the hub may have heard."""
         said = self._made.get(payload)
         self.world.check(said == reader, PROMISE, f"{reader} hears what was made for {said}")
-        sealed = payload[:1] == SEALED
-        self.world.check(not sealed or payload not in self._opened, PROMISE, f"{reader} hears a frame twice")
+        again = payload in self._opened and payload not in self._repeats
+        self.world.check(not again, PROMISE, f"{reader} hears a frame twice")
         self._opened.add(payload)
 
     def forged(self, random: Random) -> bytes:
@@ -74,6 +91,9 @@ class Trust:
             payload[random.randrange(len(payload))] ^= 1 << random.randrange(8)
         return bytes(payload)
 
+    def _sealing(self, node: str) -> bytes:
+        return hashlib.sha256(b"sealing" + self._seeds[node]).digest()
+
     def public(self, node: str) -> bytes:
         return OpenSsl().public(self._seeds[node]) if node in self._seeds else b""
 
@@ -85,7 +105,7 @@ class _DeviceGuard(DeviceGuard):
 
     def greet(self, hello: bytes, ephemeral: bytes) -> bytes:
         payload = super().greet(hello, ephemeral)
-        self._trust.made(payload, hello, f"hub of {self._node}")
+        self._trust.made(payload, hello, f"hub of {self._node}", repeats=True)
         return payload
 
     def seal(self, frame: bytes) -> bytes | None:
@@ -102,7 +122,7 @@ class _DeviceGuard(DeviceGuard):
 
 
 class _HubGuard(HubGuard):
-    def __init__(self, trust: Trust, node: str, signer: Callable[[], Signer], public: Callable[[], bytes]) -> None:
+    def __init__(self, trust: Trust, node: str, signer: Callable[[], Signer], public: Callable[[bytes], bytes]) -> None:
         super().__init__(OpenSsl(), signer, public)
         self._trust, self._node = trust, node
 
@@ -113,7 +133,7 @@ class _HubGuard(HubGuard):
 
     def word(self, frame: bytes) -> bytes:
         payload = super().word(frame)
-        self._trust.made(payload, frame, self._node)
+        self._trust.made(payload, frame, self._node, repeats=True)
         return payload
 
     def open(self, payload: bytes) -> bytes:

@@ -39,9 +39,11 @@ def sources(journal: Journal, clock: ManualClock, counters: Counters | None = No
 
 async def test_every_metric_is_served_in_the_form_that_prometheus_reads(journal: Journal) -> None:
     counters = Counters(link_lost=3, link_connects=4, RunPodSandbox=5, StopContainer=1, failed_steps=1, looks=9)
+    counters.update(frames_refused=6, frames_replayed=2)
     await journal.tell(PodStatus("u1", "default", "web", Phase.RUNNING))
     found = read(sources(journal, ManualClock(), counters).text(), METRICS)
     assert found["skerry_link_losses_total"] == {(): 3}
+    assert (found["skerry_frames_refused_total"], found["skerry_frames_replayed_total"]) == ({(): 6}, {(): 2})
     assert found["skerry_decisions_total"] == {("RunPodSandbox",): 5, ("StopContainer",): 1}
     assert found["skerry_pods"] == {("Pending",): 0, ("Running",): 1, ("Succeeded",): 0, ("Failed",): 0}
     assert found["skerry_outbox_items"] == {(): 1}

@@ -265,7 +265,7 @@ def clock(said: Clock) -> Check:
 
 def identity(said: Identity, now_s: float) -> Check:
     """Whether this device is one of a hub, and for how long its certificate is good."""
-    name, anew = "identity", "skerry-hub token create NODE, then skerry enroll --token-file F"
+    name, anew = "identity", "skerry-hub token create --node NODE, then skerry enroll --token-file F"
     if said.answer is Answer.FORBIDDEN:
         return Check(name, Verdict.WARN, f"{said.folder}: only root may read it", "run skerry doctor as root")
     if said.mode & 0o077:
@@ -298,7 +298,7 @@ def identity(said: Identity, now_s: float) -> Check:
 def broker(said: Broker) -> Check:
     name = "broker"
     if not said.address:
-        cure = "enrol it: skerry-hub token create NODE, then skerry enroll --token-file F"
+        cure = "enrol it: skerry-hub token create --node NODE, then skerry enroll --token-file F"
         return Check(name, Verdict.WARN, "none is set: this device has no hub, and runs what its journal holds", cure)
     if said.problem:
         cure = "check the network, the hub's address and its firewall; nothing is lost, it is tried again and again"

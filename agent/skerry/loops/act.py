@@ -27,7 +27,7 @@ from skerry.plan.reconcile import resources_mark
 from skerry.plan.resolve import environment, expand, files
 from skerry.ports import ContainerSpec, Host, MountSpec, ResolvedVolume, Runtime
 
-Lookup = Callable[[str, str, bool], ConfigData | None]  # (namespace, name, is a Secret)
+Lookup = Callable[[str, str, bool], ConfigData | None]  # (namespace, name, is a Secret); raises NotOpened
 
 
 class Hands:

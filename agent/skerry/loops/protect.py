@@ -121,7 +121,7 @@ class SealedStreamLink:
         self._receiver = secrets.receiver(stream_label(epoch, DOWN))
 
     async def connect(self, gone: bytes) -> None:
-        await self._link.connect(self._sender.seal(gone))
+        await self._link.connect(self._sender.last(gone))
 
     async def recv(self) -> bytes:
         while True:

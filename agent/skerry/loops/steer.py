@@ -54,9 +54,10 @@ from skerry.plan.ports import Claim, claim, host_ports, waits_for
 from skerry.plan.reconcile import QUIET, Plan, absent, dismantle, forced, next_steps
 from skerry.plan.resolve import MISSING
 from skerry.plan.transitions import transitions
-from skerry.plan.verdict import refusal, verdict
+from skerry.plan.verdict import FINAL, refusal, verdict
 from skerry.ports import Clock, Entropy, Host, Runtime
 from skerry.wire.codec import decode
+from skerry.wire.sealed import Unseal
 
 NO_MEMORY_CGROUP = "the kernel's memory control group is off (boot with cgroup_enable=memory)"
 HEAVY = (PullImage, RunPodSandbox, RunContainer)
@@ -87,6 +88,7 @@ class Steer:
     beat: Beat
     hands_beat: Beat  # of the workers together: as long as there is one, some step ends now and then
     secret_env: bool = False
+    unseal: Unseal | None = None  # opens what is sealed to this device
     booted: bool = False  # the board booted since the journal was last written: nothing of the runtime survived
     _memories: dict[str, PodMemory] = field(default_factory=dict)
     _workers: dict[str, Worker] = field(default_factory=dict)
@@ -102,7 +104,11 @@ class Steer:
     def __post_init__(self) -> None:
         journal = self.journal
         self._configs = {
-            local: Configs(partial(journal.objects, local), lambda: (journal.desired.generation, journal.local_changes))
+            local: Configs(
+                partial(journal.objects, local),
+                lambda: (journal.desired.generation, journal.local_changes),
+                self.unseal,
+            )
             for local in (False, True)
         }
 
@@ -299,7 +305,8 @@ class Steer:
         if isinstance(pod, RefusedPod):
             return dismantle(pod.uid, seen, 0, "it is being deleted", memory, now) if pod.deleting else QUIET
         self._compare(pod, memory)
-        return next_steps(pod, seen, status, memory, now)
+        volumes = status.phase in FINAL and pod.uid in self.host.volume_pods()
+        return next_steps(pod, seen, status, memory, now, volumes)
 
     async def _tell(self, status: PodStatus, memory: PodMemory) -> None:
         """Journal a changed status. A full journal must not keep a pod from running: it is told later."""

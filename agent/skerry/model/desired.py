@@ -37,7 +37,7 @@ class Object:
     kind: Kind
     uid: str
     digest: bytes  # SHA-256 of body, 32 bytes
-    body: bytes
+    body: bytes = field(repr=False)  # of a Secret in clear, what nothing may ever print
 
     @property
     def key(self) -> Key:

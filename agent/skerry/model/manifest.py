@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import posixpath
 from base64 import b64decode
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TypeVar
 
 from skerry.errors import Refused
@@ -93,7 +93,7 @@ class ConfigData:
     namespace: str
     name: str
     secret: bool
-    data: tuple[tuple[str, bytes], ...]
+    data: tuple[tuple[str, bytes], ...] = field(repr=False)
     binary: frozenset[str] = frozenset()
 
 

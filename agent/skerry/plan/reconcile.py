@@ -56,8 +56,11 @@ def resources_mark(r: Resources) -> str:
     return f"{r.cpu_limit_millis}-{r.cpu_request_millis}-{r.memory_limit_bytes}"
 
 
-def next_steps(pod: Pod, seen: PodSeen, status: PodStatus, memory: PodMemory, now: float) -> Plan:
-    """The next steps for a pod that this device should run. `status` is the verdict on the same `seen`."""
+def next_steps(
+    pod: Pod, seen: PodSeen, status: PodStatus, memory: PodMemory, now: float, volumes: bool = False
+) -> Plan:
+    """The next steps for a pod that this device should run. `status` is the verdict on the same `seen`; `volumes`:
+    whether it has some here, which for a pod that has ended is too long, as in kubelet: they may hold Secrets."""
     if now < memory.hold.until:
         return Plan(wake_at=memory.hold.until)
     if pod.deleting:
@@ -66,7 +69,9 @@ def next_steps(pod: Pod, seen: PodSeen, status: PodStatus, memory: PodMemory, no
             return Plan(wake_at=memory.absent_since + ABSENT_CONFIRM_S, look=True)
         return dismantle(pod.uid, seen, pod.deleting_grace_s, "it is being deleted", memory, now)
     if status.phase in FINAL:
-        return Plan(tuple(_finish(seen, pod.grace_s, f"the pod has {status.phase.value.lower()}")))
+        why = f"the pod has {status.phase.value.lower()}"
+        steps = tuple(_finish(seen, pod.grace_s, why))
+        return Plan(steps or ((RemoveVolumes(pod.uid, why),) if volumes else ()))
     if memory.absent_since is not None and memory.doubts(now):
         return Plan(wake_at=memory.absent_since + ABSENT_CONFIRM_S, look=True)
     box = next((s for s in seen.sandboxes if s.ready), None)

@@ -9,14 +9,14 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 
-from skerry.errors import Refused
+from skerry.errors import NotOpened, Refused
 from skerry.limits import ENV_BYTES_MAX, ENV_MAX
 from skerry.model.manifest import ConfigData
 from skerry.model.pod import Container, EnvVar, ObjectVolume
 from skerry.ports import FilesVolume, VolumeFile
 
 MISSING = "CreateContainerConfigError"
-Lookup = Callable[[str, bool], ConfigData | None]  # (name, is a Secret) in the pod's namespace
+Lookup = Callable[[str, bool], ConfigData | None]  # (name, is a Secret) in the pod's namespace; raises NotOpened
 
 _REFERENCE = re.compile(r"\$(\$|\(([^)]*)\))")
 
@@ -88,7 +88,10 @@ def _variables(found: ConfigData | None) -> dict[str, bytes]:
 
 
 def _find(lookup: Lookup, name: str, secret: bool, optional: bool, path: str) -> ConfigData | None:
-    found = lookup(name, secret)
+    try:
+        found = lookup(name, secret)
+    except NotOpened as why:
+        raise Refused(path, f"{_kind(secret)} {name} {why}", MISSING) from None
     if found is None and not optional:
         raise Refused(path, f"{_kind(secret)} {name} is not on this device", MISSING)
     return found

@@ -118,8 +118,17 @@ def derive(secret: bytes, salt: bytes, label: str) -> Key:
 
 def hkdf(secret: bytes, salt: bytes, info: bytes, size: int) -> bytes:
     """RFC 5869 with SHA-256; neither the standard library nor PyNaCl has it. `size` is at most 255 hashes."""
+    return expand(extract(salt, secret), info, size)
+
+
+def extract(salt: bytes, secret: bytes) -> bytes:
+    """HKDF-Extract of RFC 5869 section 2.2."""
+    return hmac.digest(salt, secret, "sha256")
+
+
+def expand(extracted: bytes, info: bytes, size: int) -> bytes:
+    """HKDF-Expand of RFC 5869 section 2.3."""
     assert 0 < size <= 255 * _HASH_BYTES
-    extracted = hmac.digest(salt, secret, "sha256")
     out = block = b""
     for number in range(1, -(-size // _HASH_BYTES) + 1):
         block = hmac.digest(extracted, block + info + bytes((number,)), "sha256")

@@ -16,6 +16,7 @@ from skerry.model.desired import Change, Desired, Key, Kind, Object, difference,
 from skerry.wire.codec import decode, encode
 from skerry.wire.frame import deflate, inflate
 from skerry.wire.message import Delta, Put, RejectCode
+from skerry.wire.sealed import is_sealed
 
 # ConfigMaps and Secrets travel before the pods that name them.
 ORDER = {Kind.CONFIG_MAP: 0, Kind.SECRET: 0, Kind.POD: 1}
@@ -89,7 +90,7 @@ def full_name(body: bytes) -> str:
 
 
 def _put(o: Object, known: bytes | None) -> Put:
-    if known is not None:
+    if known is not None and not is_sealed(o.body):  # of a sealed one everything is new
         patch = deflate(o.body, known)
         if len(patch) < len(o.body):
             return Put(o.kind, o.uid, short(o.digest), True, patch)

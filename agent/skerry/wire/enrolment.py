@@ -22,10 +22,12 @@ from typing import Any
 from skerry.errors import Malformed
 from skerry.limits import (
     CHALLENGE_BYTES,
+    EXCHANGE_KEY_BYTES,
     KEY_ID_BYTES,
     NAME_CHARS_MAX,
     PROOF_BYTES_MAX,
     SIGNING_KEY_BYTES,
+    STATEMENT_BYTES_MAX,
     TEXT_CHARS_MAX,
     TOKEN_SECRET_BYTES,
 )
@@ -40,12 +42,14 @@ _PEM_REQUEST, _PEM_CERTIFICATE = "-----BEGIN CERTIFICATE REQUEST-----", "-----BE
 @dataclass(frozen=True, slots=True)
 class Request:
     """`ident` and `secret` are the token's; `csr` is PKCS #10 in PEM (RFC 2986), its common name the node's; `signing`
-    is the Ed25519 public key by which the device signs, SIGNING_KEY_BYTES."""
+    is the Ed25519 public key by which the device signs, SIGNING_KEY_BYTES, `sealing` the X25519 public key to which its
+    Secrets are sealed, EXCHANGE_KEY_BYTES."""
 
     ident: str
     secret: bytes
     csr: str
     signing: bytes
+    sealing: bytes
 
     def __repr__(self) -> str:
         return f"Request({self.ident})"
@@ -55,7 +59,8 @@ class Request:
 class Issued:
     """What the device is from now on. Certificates are PEM: `certificate` with the common name `node`, `streams` with
     `node`.streams, both for the key of the request; `ca` is what the broker and the hub are verified by, one or more
-    of them. `broker`: mqtts://HOST:PORT. `url`: where the hub renews, https://HOST:PORT."""
+    of them. `broker`: mqtts://HOST:PORT. `url`: where the hub renews, https://HOST:PORT. `statement`:
+    of the authority, in base64, that the request's signing key is `node`'s."""
 
     node: str
     certificate: str
@@ -63,6 +68,7 @@ class Issued:
     ca: str
     broker: str
     url: str
+    statement: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,32 +83,36 @@ class Challenge:
 @dataclass(frozen=True, slots=True)
 class Renewal:
     """`csr` is PKCS #10 in PEM by the key that the certificates are for; `proof` a COSE_Sign1 by the key that the
-    device signs with, over `statement`."""
+    device signs with, over `signed`. `statement`: of the authority, whose key that is, for a hub whose API was restored
+    from before this device was enrolled; or nothing."""
 
     node: str
     challenge: bytes
     csr: str
     proof: bytes
+    statement: bytes = b""
 
-    def statement(self) -> bytes:
-        """What is signed."""
+    def signed(self) -> bytes:
+        """What the proof is about."""
         digest = hashlib.sha256(self.csr.encode()).digest()
         return codec.encode([self.node, self.challenge, digest])
 
     def proven(self, crypto: Crypto, public: bytes) -> bool:
         """Whether `proof` is the signature of `public`, an Ed25519 key."""
         try:
-            cose.verified(crypto, cose.parse_sign1(self.proof), public, ABOUT_RENEWAL, self.statement())
+            cose.verified(crypto, cose.parse_sign1(self.proof), public, ABOUT_RENEWAL, self.signed())
         except Malformed:
             return False
         return True
 
 
-def renewal(crypto: Crypto, seed: bytes, node: str, challenge: bytes, csr: str) -> Renewal:
+def renewal(
+    crypto: Crypto, seed: bytes, node: str, challenge: bytes, csr: str, statement: bytes = b""
+) -> Renewal:
     """Signed by the device's Ed25519 `seed`."""
-    said = Renewal(node, challenge, csr, b"")
+    said = Renewal(node, challenge, csr, b"", statement)
     kid = cose.key_id(crypto.public(seed))
-    return replace(said, proof=cose.sign_detached(crypto, seed, kid, said.statement(), ABOUT_RENEWAL))
+    return replace(said, proof=cose.sign_detached(crypto, seed, kid, said.signed(), ABOUT_RENEWAL))
 
 
 def trust_id(authorities: Iterable[bytes]) -> bytes:
@@ -120,8 +130,10 @@ class Problem:
 
 
 def encode_request(request: Request) -> bytes:
-    secret, signing = _base64(request.secret), _base64(request.signing)
-    return json.dumps({"token": request.ident, "secret": secret, "csr": request.csr, "signing": signing}).encode()
+    said = {"token": request.ident, "csr": request.csr}
+    for name in ("secret", "signing", "sealing"):
+        said[name] = _base64(getattr(request, name))
+    return json.dumps(said).encode()
 
 
 def decode_request(body: bytes) -> Request:
@@ -131,7 +143,8 @@ def decode_request(body: bytes) -> Request:
     if not csr.startswith(_PEM_REQUEST):
         raise Malformed("csr: is no certificate request in PEM")
     secret = _bytes(said, "secret", TOKEN_SECRET_BYTES)
-    return Request(_text(said, "token"), secret, csr, _bytes(said, "signing", SIGNING_KEY_BYTES))
+    signing, sealing = _bytes(said, "signing", SIGNING_KEY_BYTES), _bytes(said, "sealing", EXCHANGE_KEY_BYTES)
+    return Request(_text(said, "token"), secret, csr, signing, sealing)
 
 
 def encode_issued(issued: Issued) -> bytes:
@@ -145,6 +158,7 @@ def decode_issued(body: bytes) -> Issued:
     for name in ("certificate", "streams", "ca"):
         if not getattr(issued, name).startswith(_PEM_CERTIFICATE):
             raise Malformed(f"{name}: is no certificate in PEM")
+    statement_of(issued)
     if len(issued.node) > NAME_CHARS_MAX:
         raise Malformed(f"node: is longer than {NAME_CHARS_MAX}")
     return issued
@@ -164,9 +178,8 @@ def decode_challenge(body: bytes) -> Challenge:
 
 
 def encode_renewal(said: Renewal) -> bytes:
-    return json.dumps(
-        {"node": said.node, "challenge": _base64(said.challenge), "csr": said.csr, "proof": _base64(said.proof)}
-    ).encode()
+    parts = {name: _base64(getattr(said, name)) for name in ("challenge", "proof", "statement")}
+    return json.dumps({"node": said.node, "csr": said.csr, **parts}).encode()
 
 
 def decode_renewal(body: bytes) -> Renewal:
@@ -177,10 +190,22 @@ def decode_renewal(body: bytes) -> Renewal:
         raise Malformed("csr: is no certificate request in PEM")
     if len(node) > NAME_CHARS_MAX:
         raise Malformed(f"node: is longer than {NAME_CHARS_MAX}")
-    proof = _decoded(said, "proof")
-    if len(proof) > PROOF_BYTES_MAX:
-        raise Malformed(f"proof: is longer than {PROOF_BYTES_MAX} bytes")
-    return Renewal(node, _bytes(said, "challenge", CHALLENGE_BYTES), csr, proof)
+    proof, statement = _decoded(said, "proof"), _decoded(said, "statement") if said.get("statement") else b""
+    for name, found, most in (("proof", proof, PROOF_BYTES_MAX), ("statement", statement, STATEMENT_BYTES_MAX)):
+        if len(found) > most:
+            raise Malformed(f"{name}: is longer than {most} bytes")
+    return Renewal(node, _bytes(said, "challenge", CHALLENGE_BYTES), csr, proof, statement)
+
+
+def statement_of(issued: Issued) -> bytes:
+    """Raises Malformed."""
+    try:
+        found = base64.b64decode(issued.statement, validate=True)
+    except (binascii.Error, ValueError):
+        raise Malformed("statement: is not base64") from None
+    if len(found) > STATEMENT_BYTES_MAX:
+        raise Malformed(f"statement: is longer than {STATEMENT_BYTES_MAX} bytes")
+    return found
 
 
 def encode_problem(problem: Problem) -> bytes:

@@ -25,6 +25,7 @@ from skerry.limits import (
     GREETINGS_KEPT_MAX,
     KEY_ID_BYTES,
     REPLAY_WINDOW_MAX,
+    STATEMENT_BYTES_MAX,
 )
 from skerry.ports import Crypto
 from skerry.wire import codec, cose
@@ -32,12 +33,13 @@ from skerry.wire.frame import VERSION
 
 SIGNED, SEALED = bytes((VERSION << 4 | 2,)), bytes((VERSION << 4 | 3,))  # head bytes, beside those of wire.frame
 ABOUT_HELLO, ABOUT_ANSWER, ABOUT_WORD, ABOUT_SET = b"skerry hello", b"skerry answer", b"skerry word", b"skerry set"
-FRAME, EPHEMERAL, GREETING, SIGNER, DEVICE = 1, 2, 3, 4, 5  # keys of a signed payload
+FRAME, EPHEMERAL, GREETING, SIGNER, DEVICE, STATEMENT = 1, 2, 3, 4, 5, 6  # keys of a signed payload
 UP, DOWN = "up", "down"
+_LAST = (1 << 64) - 1  # a counter that no frame comes to
 
 
 class Replayed(Malformed):
-    """A sealed frame that came before, or is too old to tell."""
+    """A frame that came before, or is too old to tell."""
 
 
 class NoSession(Malformed):
@@ -55,6 +57,10 @@ class Sender:
     def seal(self, frame: bytes) -> bytes:
         self.counter += 1
         return SEALED + cose.encrypt(self.crypto, self.key, self.counter, frame)
+
+    def last(self, frame: bytes) -> bytes:
+        """Of a frame after which none counts, however many there will have been: a will, which the broker keeps."""
+        return SEALED + cose.encrypt(self.crypto, self.key, _LAST, frame)
 
 
 @dataclass(slots=True)
@@ -124,9 +130,10 @@ class Word:
 class DeviceGuard:
     """The device's end."""
 
-    def __init__(self, crypto: Crypto, seed: bytes) -> None:
-        """`seed`: the device's Ed25519 key."""
-        self._crypto, self._seed = crypto, seed
+    def __init__(self, crypto: Crypto, seed: bytes, statement: bytes = b"") -> None:
+        """`seed`: the device's Ed25519 key. `statement`: of the authority, whose key that is; for a hub whose API was
+        restored from before this device was enrolled."""
+        self._crypto, self._seed, self._statement = crypto, seed, statement
         self.kid = cose.key_id(crypto.public(seed))
         self._signers: dict[bytes, bytes] = {}
         self._ephemeral = self._greeting = b""
@@ -144,6 +151,7 @@ class DeviceGuard:
         """The payload of a Hello; `ephemeral` is EXCHANGE_KEY_BYTES of fresh randomness. The session before is over."""
         known = self.signer and cose.key_id(self.signer)
         said = {FRAME: hello, EPHEMERAL: self._crypto.exchange_public(ephemeral), SIGNER: known}
+        said |= {STATEMENT: self._statement} if self._statement else {}
         payload = SIGNED + cose.sign(self._crypto, self._seed, self.kid, codec.encode(said), ABOUT_HELLO)
         self._ephemeral, self._greeting = ephemeral, hashlib.sha256(payload).digest()
         self.secrets = self._send = self._receive = None
@@ -169,16 +177,17 @@ class DeviceGuard:
             said = _payload(cose.verified(self._crypto, found, public, ABOUT_ANSWER))
         except Malformed:
             word = _payload(cose.verified(self._crypto, found, public, ABOUT_WORD))
-            if word.device != self.kid:
+            if word.device not in (self.kid, b""):  # to a device that it does not know a hub can say only: say Hello
                 raise Malformed("a word for another device") from None
             return Word(word.frame)
         if said.greeting != self._greeting or not self._greeting:
             raise Malformed("an answer to another Hello")
-        if self.secrets is None:  # else it came twice: the counters go on
-            secret = self._crypto.exchange(self._ephemeral, said.ephemeral)
-            self.secrets = Secrets(self._crypto, secret, self._greeting)
-            self._ephemeral, self.signer = b"", public
-            self._send, self._receive = self.secrets.sender(UP), self.secrets.receiver(DOWN)
+        if self.secrets is not None:  # what was true then may not be now
+            raise Replayed("the answer came before")
+        secret = self._crypto.exchange(self._ephemeral, said.ephemeral)
+        self.secrets = Secrets(self._crypto, secret, self._greeting)
+        self._ephemeral, self.signer = b"", public
+        self._send, self._receive = self.secrets.sender(UP), self.secrets.receiver(DOWN)
         return said.frame
 
     def proves(self, proof: bytes, statement: bytes) -> bool:
@@ -204,8 +213,9 @@ class Signer:
 class HubGuard:
     """The hub's end for one device."""
 
-    def __init__(self, crypto: Crypto, signer: Callable[[], Signer], public: Callable[[], bytes]) -> None:
-        """`signer`: the key of this moment. `public`: the device's Ed25519 key, or nothing where none is enrolled."""
+    def __init__(self, crypto: Crypto, signer: Callable[[], Signer], public: Callable[[bytes], bytes]) -> None:
+        """`signer`: the key of this moment. `public`: the device's Ed25519 key, or nothing where none is enrolled; it
+        is given what the device shows of its authority's statement, or nothing."""
         self._crypto, self._signer, self._public = crypto, signer, public
         self._greetings: deque[bytes] = deque(maxlen=GREETINGS_KEPT_MAX)
         self._asked: _Payload | None = None  # the Hello that has no answer yet
@@ -227,10 +237,11 @@ class HubGuard:
             raise NoSession("a sealed frame of no session")
         if payload[:1] != SIGNED:
             raise Malformed("a frame that nobody signed")
-        greeting, public = hashlib.sha256(payload).digest(), self._public()
+        greeting, found = hashlib.sha256(payload).digest(), cose.parse_sign1(payload[1:])
+        public = self._public(_payload(found.payload or b"").statement)
         if not public:
             raise Malformed("a Hello of a device that is not enrolled")
-        said = _payload(cose.verified(self._crypto, cose.parse_sign1(payload[1:]), public, ABOUT_HELLO))
+        said = _payload(cose.verified(self._crypto, found, public, ABOUT_HELLO))
         if greeting in self._greetings:
             raise Replayed("a Hello that came before")
         self._crypto.exchange(_ANY_SECRET, said.ephemeral)  # a key that gives no secret is refused here, not in `close`
@@ -243,7 +254,7 @@ class HubGuard:
     @property
     def admitted(self) -> bool:
         """Whether the device of the last Hello is who is enrolled now; True before any."""
-        return not self.device or cose.key_id(self._public()) == self.device
+        return not self.device or cose.key_id(self._public(b"")) == self.device
 
     def forget(self) -> None:
         """The session is over, and its keys are gone."""
@@ -269,7 +280,8 @@ class HubGuard:
     def word(self, frame: bytes) -> bytes:
         """The payload of a frame outside any session, only signed: a device that has other keys than this end, or
         none, understands it too."""
-        signer, device = self._signer(), cose.key_id(self._public())
+        signer, public = self._signer(), self._public(b"")
+        device = cose.key_id(public) if public else self.device
         return self._signed(signer, codec.encode({FRAME: frame, DEVICE: device}), ABOUT_WORD, signer.chain)
 
     def prove(self, statement: bytes) -> bytes:
@@ -290,6 +302,7 @@ class _Payload:
     greeting: bytes
     signer: bytes
     device: bytes
+    statement: bytes
 
 
 def _payload(signed: bytes) -> _Payload:
@@ -299,6 +312,7 @@ def _payload(signed: bytes) -> _Payload:
         raise Malformed("a signed payload that is no map")
     ids = {SIGNER: KEY_ID_BYTES, DEVICE: KEY_ID_BYTES}
     sizes = {FRAME: FRAME_BYTES_MAX, EPHEMERAL: EXCHANGE_KEY_BYTES, GREETING: DIGEST_BYTES, **ids}
+    sizes[STATEMENT] = STATEMENT_BYTES_MAX
     found = {key: said.get(key, b"") for key in sizes}
     for key, size in sizes.items():
         if not isinstance(found[key], bytes) or len(found[key]) > size:

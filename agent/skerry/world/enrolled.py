@@ -46,7 +46,7 @@ if TYPE_CHECKING:
     import ssl
 
 
-CURE = "skerry-hub token create NODE makes a token; skerry enroll --token-file F takes it"
+CURE = "skerry-hub token create --node NODE makes a token; skerry enroll --token-file F takes it"
 _CHILD = "import sys; sys.path[:] = sys.argv[1].split(':'); from {} import child; sys.exit(child(*sys.argv[2:]))"
 _SYNCHRONIZED = Path("/run/systemd/timesync/synchronized")  # systemd-timesyncd.service(8), FILES
 _REFUSED, _UNCHANGED = 2, 3  # of world.enrolment and world.renewal, which are not imported here
@@ -214,7 +214,7 @@ class Enrolment:
             address = self._address or broker_address(issued.broker)
             context = tls.verifying(issued.ca)
             chain = issued.streams if client == streams_name(issued.node) else issued.certificate
-            KeysInFiles().again(enrolled.key).load_into(context, chain)
+            KeysInFiles().again(enrolled.keys.key).load_into(context, chain)
         except (Malformed, KeyFailed, OSError) as why:  # ssl.SSLError is one of these
             raise LinkLost(f"{self._folder / IDENTITY}: {why}; enrol this device with a new token") from None
         self.enrolled = enrolled

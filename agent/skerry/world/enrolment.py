@@ -23,8 +23,14 @@ from urllib.parse import urlsplit
 
 from skerry import identity
 from skerry.errors import EnrolmentFailed, EnrolmentRefused, IdentityBroken, Malformed, SkerryError
-from skerry.identity import Enrolled
-from skerry.limits import COMMON_NAME_CHARS_MAX, ENROL_BYTES_MAX, ENROL_TIMEOUT_S, SIGNING_KEY_BYTES
+from skerry.identity import Enrolled, Keys
+from skerry.limits import (
+    COMMON_NAME_CHARS_MAX,
+    ENROL_BYTES_MAX,
+    ENROL_TIMEOUT_S,
+    EXCHANGE_KEY_BYTES,
+    SIGNING_KEY_BYTES,
+)
 from skerry.model.streams import streams_name
 from skerry.ports import DeviceKey, DeviceKeys
 from skerry.wire import x509
@@ -50,7 +56,7 @@ from skerry.world.entropy import SystemEntropy
 from skerry.world.sodium import Sodium
 
 T = TypeVar("T")
-ANEW = "skerry-hub token create NODE"
+ANEW = "skerry-hub token create --node NODE"
 # Of these the hub says that they cannot change by asking again; 429 and all of 5xx can.
 FINAL = frozenset((400, 401, 403, 404, 409, 410, 413, 422))
 CLOCK = frozenset((9, 10))  # X509_V_ERR_CERT_NOT_YET_VALID, X509_V_ERR_CERT_HAS_EXPIRED
@@ -68,11 +74,12 @@ def enrol(folder: Path, token: Token, keys: DeviceKeys, node: str = "", force: b
             return had
         hub = Hub.at(token.url)
         ca = hub.authority(token.ca_digest)
-        key, seed = _keys_under_way(folder, keys)
-        signing = Sodium().public(bytes.fromhex(seed))
-        issued = hub.enroll(ca, Request(token.ident, token.secret, key.csr(token.node), signing))
+        key, own = _keys_under_way(folder, keys)
+        signing = Sodium().public(bytes.fromhex(own.seed))
+        sealing = Sodium().exchange_public(bytes.fromhex(own.sealing))
+        issued = hub.enroll(ca, Request(token.ident, token.secret, key.csr(token.node), signing, sealing))
         check(issued, token.node, key, token.ca_digest)
-        enrolled = Enrolled(issued, key.kept, seed, token.ident)
+        enrolled = Enrolled(issued, own, token.ident, had.keys.sealing if had is not None else "")
         identity.write(folder, enrolled)
         identity.forget(folder, identity.PENDING)
         return enrolled
@@ -120,15 +127,16 @@ def check(issued: Issued, node: str, key: DeviceKey, ca_digest: bytes = b"") -> 
         tls.prove(key, chain, issued.ca)
 
 
-def _keys_under_way(folder: Path, keys: DeviceKeys) -> tuple[DeviceKey, str]:
-    """The device's key and the seed of the one that it signs by: the same until an enrolment succeeds, because its
-    answer may have been lost, and the hub answers no other key."""
-    kept, seed = identity.pending(folder)
-    if kept:
-        return keys.again(kept), seed
-    key, seed = keys.new(), SystemEntropy().token(SIGNING_KEY_BYTES).hex()
-    identity.keep_pending(folder, key.kept, seed)
-    return key, seed
+def _keys_under_way(folder: Path, keys: DeviceKeys) -> tuple[DeviceKey, Keys]:
+    """The device's key, and all that it keeps: the same until an enrolment succeeds, because its answer may have been
+    lost, and the hub answers no other keys."""
+    own = identity.pending(folder)
+    if own is not None:
+        return keys.again(own.key), own
+    key, entropy = keys.new(), SystemEntropy()
+    own = Keys(key.kept, entropy.token(SIGNING_KEY_BYTES).hex(), entropy.token(EXCHANGE_KEY_BYTES).hex())
+    identity.keep_pending(folder, own)
+    return key, own
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from skerry.errors import Malformed, SkerryError
-from skerry.limits import SIGNATURE_BYTES
+from skerry.limits import EXCHANGE_KEY_BYTES, SIGNATURE_BYTES, SIGNING_KEY_BYTES
 from skerry.world.debian import debian_packages
 
 
@@ -24,16 +24,21 @@ class Sodium:
         return bytes(self._bindings.crypto_sign(data, secret)[:SIGNATURE_BYTES])
 
     def verify(self, public: bytes, signature: bytes, data: bytes) -> bool:
+        # PyNaCl hands a key over as it is, and libsodium reads 32 bytes however short it is.
+        if len(public) != SIGNING_KEY_BYTES or len(signature) != SIGNATURE_BYTES:
+            return False
         try:
             self._bindings.crypto_sign_open(signature + data, public)
         except self._errors:
             return False
-        return len(signature) == SIGNATURE_BYTES
+        return True
 
     def exchange_public(self, secret: bytes) -> bytes:
         return bytes(self._bindings.crypto_scalarmult_base(secret))
 
     def exchange(self, secret: bytes, public: bytes) -> bytes:
+        if len(public) != EXCHANGE_KEY_BYTES:  # as in `verify`
+            raise Malformed("an X25519 key that gives no secret")
         try:
             return bytes(self._bindings.crypto_scalarmult(secret, public))
         except self._errors:

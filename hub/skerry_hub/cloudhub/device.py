@@ -16,9 +16,6 @@ from skerry.errors import LimitExceeded, LinkLost, Malformed
 from skerry.limits import (
     ACK_TIMEOUT_S,
     CREDIT_FRAMES,
-    FLOOD_DROPS_MAX,
-    FLOOD_PAUSE_S,
-    FLOOD_WINDOW_S,
     SESSION_QUEUE_FRAMES_MAX,
     STATUS_COALESCE_S,
     TEXT_CHARS_MAX,
@@ -30,6 +27,7 @@ from skerry.wire.guard import HubGuard, NoSession, Replayed, Secrets
 from skerry.wire.message import Hello, Message, Reject, RejectCode, Report
 from skerry_hub.cloudhub.alarms import Alarms
 from skerry_hub.cloudhub.counts import SessionCounts
+from skerry_hub.cloudhub.flood import Flood
 from skerry_hub.cloudhub.protect import Frames, Garbled
 from skerry_hub.cloudhub.session import (
     Applied,
@@ -102,12 +100,12 @@ class Device:
         self._will = self._cut = self._hail = self._changed = self._expelled = False
         self._dial = b""  # the epoch to ask for
         self._prove_by: float | None = None  # for the device to show that its Hello is no copy
+        self._claims: dict[type, Effect] = {}  # what follows from one that it has not shown to be none
         self._failed: Exception | None = None
         self._armed: float | None = None
         self._absent_at: float | None = clock.now() + PRESENCE_GRACE_S
         self._reject_after = 0.0
-        self._window, self._drops, self._floods, self._flooded_at = 0.0, 0, 0, 0.0
-        self._deaf_until: float | None = None
+        self._flood = Flood()
         self._storing: asyncio.Task[None] | None = None
 
     # --- word from outside --------------------------------------------------------------------------------------------
@@ -116,10 +114,7 @@ class Device:
         """A frame of the device. Over the bound it is dropped and counted."""
         self.counts.frames += 1
         self.counts.bytes_in += len(frame)
-        if self._deaf_until is not None:
-            self._drop("dropped_queue")
-            return
-        if len(self._queue) >= SESSION_QUEUE_FRAMES_MAX:
+        if self._flood.until is not None or len(self._queue) >= SESSION_QUEUE_FRAMES_MAX:
             self._drop("dropped_queue")
             return
         self._queue.append(frame)
@@ -191,10 +186,7 @@ class Device:
     @property
     def listening(self) -> bool:
         """Whether the hub wants to hear this device now."""
-        now = self._clock.now()
-        if self._deaf_until is not None and now >= self._deaf_until:
-            self._deaf_until, self._drops, self._window, self._flooded_at = None, 0, now, now
-        return self._deaf_until is None
+        return self._flood.over(self._clock.now())
 
     # --- its task -----------------------------------------------------------------------------------------------------
 
@@ -273,7 +265,9 @@ class Device:
             await self._refused(why)
             return
         if self._prove_by is not None and self._frames.proven:
-            self._prove_by = None
+            self._prove_by, claims = None, list(self._claims.values())
+            self._claims.clear()
+            await self._carry_out(claims)
             if self.session.state is not State.AWAY:
                 self._show(True)
         if got is None:
@@ -286,6 +280,7 @@ class Device:
         elif isinstance(got, Hello):
             self.counts.hellos += 1
             self._prove_by = None if self._frames.proven else self._clock.now() + ACK_TIMEOUT_S
+            self._claims.pop(OpenEpoch, None)  # it is asked for again; the others stand until one of their kind comes
         await self._carry_out(self.session.received(got, self._clock.now()))
         if isinstance(got, Hello):
             await self._refresh()  # its version may be one that the hub has reached only just now
@@ -296,7 +291,8 @@ class Device:
         self._note(f"refused frame: {why}")
         self.counts.refused += 1
         self._dropped()
-        if isinstance(why, NoSession):
+        if isinstance(why, NoSession) and self._clock.now() >= self._reject_after:
+            self._reject_after = self._clock.now() + REJECT_PAUSE_S
             await self._publish(Reject(b"", RejectCode.NO_SESSION))
 
     async def _due(self) -> None:
@@ -307,8 +303,9 @@ class Device:
             await self._carry_out(self.session.tick(self._clock.now()))
         if self._prove_by is not None and now >= self._prove_by:
             self._prove_by = None
-            await self._carry_out([Note("a Hello, and nothing that shows it was no copy"), *self.session.lost(now)])
-            await self._carry_out(self.session.hail(now))
+            if self.session.state is not State.AWAY:  # else it was hailed
+                await self._carry_out([Note("a Hello, and nothing that shows it was no copy"), *self.session.lost(now)])
+                await self._carry_out(self.session.hail(now))
         if self._absent_at is not None and now >= self._absent_at:
             self._show(False)
 
@@ -330,6 +327,8 @@ class Device:
             match effect:
                 case Send(said):
                     await self._publish(said)
+                case OpenEpoch() | Held() | Full() | Applied() if not self._frames.proven:
+                    self._claims[type(effect)] = effect
                 case StoreReports():
                     self._take(effect)
                 case OpenEpoch(version):
@@ -435,15 +434,11 @@ class Device:
     def _dropped(self) -> None:
         """Too many drops within the window: the hub stops to listen for a while."""
         now = self._clock.now()
-        if now - self._window > FLOOD_WINDOW_S:
-            self._window, self._drops = now, 0
-        self._drops += 1
-        if self._drops <= FLOOD_DROPS_MAX or self._deaf_until is not None:
+        if not self._flood.dropped(now, self._entropy.uniform):
             return
+        assert self._flood.until is not None, "it has just begun"
         self.counts.floods += 1
-        self._floods = self._floods + 1 if now - self._flooded_at < FLOOD_PAUSE_S[1] else 1
-        self._deaf_until = now + full_jitter(FLOOD_PAUSE_S, self._floods, self._entropy.uniform())
-        self._log(f"{self.node}: floods the hub, not listened to for {self._deaf_until - now:.0f} s")
+        self._log(f"{self.node}: floods the hub, not listened to for {self._flood.until - now:.0f} s")
         self.cut()
-        self._alarms.at(self._deaf_until, self._flooded)
+        self._alarms.at(self._flood.until, self._flooded)
         self._flooded()

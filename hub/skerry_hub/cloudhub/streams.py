@@ -94,6 +94,7 @@ class DeviceStreams:
         self._watch: asyncio.Task[None] | None = None  # lives as long as the connection
         self.counts = StreamCounts()
         self.strays = 0  # messages of a device that has no lane
+        self._dropped = self._unopened = 0  # by lanes that are no more: sums never go back
 
     async def open(self, node: str, request: StreamRequest) -> MuxStream:
         """Raises StreamBroken: the device's refusal, LOST when it is not there, UNAVAILABLE when it does not answer."""
@@ -126,8 +127,8 @@ class DeviceStreams:
             "bytes_out": self.counts.bytes_out,
             "malformed": self.counts.malformed,
             "strays": self.counts.strays + self.strays,
-            "dropped": sum(lane.dropped for lane in self._lanes.values()),
-            "unopened": sum(lane.unopened for lane in self._lanes.values()),
+            "dropped": self._dropped + sum(lane.dropped for lane in self._lanes.values()),
+            "unopened": self._unopened + sum(lane.unopened for lane in self._lanes.values()),
         }
 
     async def close(self) -> None:
@@ -191,6 +192,8 @@ class DeviceStreams:
         there = self._lanes.get(lane.node) is lane
         if there:
             del self._lanes[lane.node]
+            self._dropped += lane.dropped
+            self._unopened += lane.unopened
         return there
 
     # --- the connection -----------------------------------------------------------------------------------------------

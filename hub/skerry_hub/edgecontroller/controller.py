@@ -24,6 +24,7 @@ from skerry_hub.edgecontroller.nodes import EndpointOf, Nodes
 from skerry_hub.edgecontroller.registration import DEVICE_LABEL
 from skerry_hub.edgecontroller.replicas import Replicas
 from skerry_hub.edgecontroller.reports import Reports, tell
+from skerry_hub.edgecontroller.seals import Seals
 from skerry_hub.edgecontroller.target import Reference
 from skerry_hub.edgecontroller.work import Log, Work
 from skerry_hub.kube.informer import Informer, Name
@@ -59,7 +60,8 @@ class Audience(Protocol):
 
 
 class EdgeController:
-    """Serves the devices that `replicas` says are its own, or all without one."""
+    """Serves the devices that `replicas` says are its own, or all without one. With `seals` no Secret of a set is in
+    clear."""
 
     def __init__(
         self,
@@ -73,6 +75,7 @@ class EdgeController:
         on_own: OnOwn = lambda _nodes: None,
         lease_s: int = LEASE_DURATION_S,
         on_secret: OnSecret = lambda _name: None,
+        seals: Seals | None = None,
     ) -> None:
         self._cluster, self._clock, self._entropy, self._log = cluster, clock, entropy, log
         self._audience: Audience | None = None
@@ -95,7 +98,8 @@ class EdgeController:
                 on_change=self._handler(resource), on_synced=self._synced,
             )  # fmt: skip
         self.informers: Mapping[Resource, Informer] = made
-        self._index = Index(self._set_changed, self._config)
+        self._seals = seals
+        self._index = Index(self._set_changed, self._config, seals)
         self._chosen: dict[str, Mapping[Key, Object]] = {}
         self._own: frozenset[str] = frozenset()  # the devices that the audience knows of
         self._on_own, self._on_secret = on_own, on_secret
@@ -205,9 +209,15 @@ class EdgeController:
         def secret(name: Name, _before: Obj | None, _now: Obj | None) -> None:
             self._index.config_changed(Kind.SECRET, name)
             self._on_secret(name)
+            if self._seals is not None and (node := self._seals.node_of(name)):
+                self._set_changed(node)
 
         handlers = {PODS: pod, CONFIG_MAPS: config_map, SECRETS: secret, NODES: self._node_changed}
         return handlers[resource]
+
+    def keys_changed(self, node: str) -> None:
+        """The keys that the device's Secrets are sealed to may be others now."""
+        self._set_changed(node)
 
     def _node_changed(self, name: Name, before: Obj | None, now: Obj | None) -> None:
         node = name[1]
@@ -304,6 +314,9 @@ class EdgeController:
             self.leases.live(node, False)
             self._told.pop(node, None)
             self._mirrors.forget(node)
+            self._chosen.pop(node, None)
+            if self._seals is not None:
+                self._seals.forget(node)
         self._on_own(self._own)
         if self._audience is not None:
             self._audience.nodes(self._own)

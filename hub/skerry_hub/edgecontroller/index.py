@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 
 from skerry.model.desired import Kind, Object
 from skerry_hub.edgecontroller.mirrors import is_mirror
+from skerry_hub.edgecontroller.seals import Seals
 from skerry_hub.edgecontroller.target import (
     Chosen,
     Reference,
@@ -25,6 +26,7 @@ from skerry_hub.edgecontroller.target import (
 from skerry_hub.ports import Obj
 
 Name = tuple[str, str]
+Seal = Callable[[Object | Refusal], Object | Refusal]
 KIND_NAMES = {Kind.CONFIG_MAP: "ConfigMap", Kind.SECRET: "Secret"}
 
 
@@ -39,9 +41,14 @@ class PodEntry:
 class Index:
     """`changed(node)` is called for every node whose set may be another one now."""
 
-    def __init__(self, changed: Callable[[str], None], configs: Callable[[Reference], Obj | None]) -> None:
-        """`configs` looks up a ConfigMap or Secret in the informers."""
-        self._changed, self._configs = changed, configs
+    def __init__(
+        self,
+        changed: Callable[[str], None],
+        configs: Callable[[Reference], Obj | None],
+        seals: Seals | None = None,
+    ) -> None:
+        """`configs` looks up a ConfigMap or Secret in the informers; without `seals` Secrets travel in clear."""
+        self._changed, self._configs, self._seals = changed, configs, seals
         self._pods: dict[Name, PodEntry] = {}
         self._uids: dict[str, Name] = {}
         self._nodes: dict[str, set[Name]] = {}  # the pods that the node should run
@@ -69,7 +76,8 @@ class Index:
 
     def chosen(self, node: str) -> Chosen:
         """The set of a device."""
-        return choose(self._wanted(self._pods[name]) for name in self._nodes.get(node, ()))
+        seal = self._seals.begin(node) if self._seals is not None else None
+        return choose(self._wanted(self._pods[name], seal) for name in self._nodes.get(node, ()))
 
     def pod_changed(self, name: Name, obj: Obj | None) -> None:
         """A pod as the informer has it now."""
@@ -120,11 +128,15 @@ class Index:
 
     # --- private ------------------------------------------------------------------------------------------------------
 
-    def _wanted(self, entry: PodEntry) -> Wanted:
-        parts = [(f"{KIND_NAMES[ref.kind]} {ref.namespace}/{ref.name}", self._part(ref)) for ref in entry.refs]
+    def _wanted(self, entry: PodEntry, seal: Seal | None) -> Wanted:
+        there = []
+        for ref in entry.refs:
+            part = self._part(ref)
+            if part is not None:
+                part = seal(part) if seal is not None and ref.kind is Kind.SECRET else part
+                there.append((f"{KIND_NAMES[ref.kind]} {ref.namespace}/{ref.name}", part))
         meta = entry.obj["metadata"]
-        there = tuple((name, part) for name, part in parts if part is not None)
-        return Wanted(entry.wanted, meta["uid"], str(meta.get("creationTimestamp") or ""), there)
+        return Wanted(entry.wanted, meta["uid"], str(meta.get("creationTimestamp") or ""), tuple(there))
 
     def _part(self, ref: Reference) -> Object | Refusal | None:
         known = self._parts.get(ref)

@@ -7,22 +7,30 @@ takes for a group: a stolen device is nobody there. Refuses to know tokens, requ
 from __future__ import annotations
 
 import hashlib
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
 
 from cryptography import x509
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from skerry.errors import ConfigInvalid, Malformed
+from skerry.limits import AEAD_KEY_BYTES, EXCHANGE_KEY_BYTES, SIGNING_KEY_BYTES
 from skerry.model.streams import streams_name
+from skerry.wire import codec
+from skerry.wire.cose import hkdf
 from skerry.wire.enrolment import trust_id
 from skerry_hub import pki, pki_files
 from skerry_hub.limits import COMMON_NAME_CHARS_MAX, DEVICE_NAME_CHARS_MAX, OWN_DAYS, OWN_RENEW_PART
 
 NAME = "skerry device authority"
+_STATING = ec.ECDSA(hashes.SHA256(), deterministic_signing=True)  # RFC 6979: asked again, answered the same
+ABOUT_IDENTITY = b"skerry identity\0"  # before what is signed: no certificate begins so
 STEM = "device-ca"  # of the files in a folder of skerry-hub up
 CERTIFICATE_OPTION, KEY_OPTION = "--device-ca-cert", "--device-ca-key"
 
@@ -84,6 +92,11 @@ class Authority:
         """Whether it may sign no more."""
         return now >= self.pair.certificate.not_valid_after_utc
 
+    def shared_key(self, purpose: bytes) -> bytes:
+        """A secret of 32 bytes that whoever has the authority's key can derive, for one purpose (HKDF-SHA-256)."""
+        private = self.pair.key.private_numbers().private_value
+        return hkdf(private.to_bytes((self.pair.key.key_size + 7) // 8, "big"), b"", purpose, AEAD_KEY_BYTES)
+
     def device(self, key: ec.EllipticCurvePublicKey, node: str, days: int, now: datetime) -> DeviceCertificates:
         """Both certificates of `node` for its own `key`: for TLS clients only, and never longer than the authority is
         valid. Not for an authority that has expired."""
@@ -106,6 +119,29 @@ class Authority:
         """Of a hub's signing key, which is for no TLS."""
         return pki.certify(self.pair, key, name, (), (), now, now + timedelta(days=OWN_DAYS), pki.CODE_SIGNING)
 
+    def statement(self, node: str, signing: bytes, sealing: bytes) -> bytes:
+        """That these are the Ed25519 and X25519 keys of `node`: CBOR of all three, and the authority's signature over
+        it (ECDSA with SHA-256). The device shows it to a hub that has lost its records."""
+        said = codec.encode([node, signing, sealing])
+        return codec.encode([said, self.pair.key.sign(ABOUT_IDENTITY + said, _STATING)])
+
+    def stated(self, statement: bytes, node: str) -> tuple[bytes, bytes]:
+        """Both keys in a statement of this authority, or of one that is believed beside it. Raises Malformed."""
+        match codec.decode(statement):
+            case [bytes(said), bytes(signature)]:
+                who, *keys = named(codec.decode(said))
+            case _:
+                raise Malformed("an identity's statement that is none")
+        if who != node:
+            raise Malformed(f"an identity's statement about {who[:80]!r}")
+        for one in self.believed:
+            key = one.public_key()
+            with suppress(InvalidSignature):
+                if isinstance(key, ec.EllipticCurvePublicKey):
+                    key.verify(signature, ABOUT_IDENTITY + said, ec.ECDSA(hashes.SHA256()))
+                    return keys[0], keys[1]
+        raise Malformed("an identity's statement that no authority of this hub made")
+
     def accepts(self, pem: bytes, key: ec.EllipticCurvePublicKey, node: str, now: datetime) -> DeviceCertificates:
         """What `device` made once for this node and key, read back. Raises Malformed for anything else."""
         try:
@@ -119,6 +155,15 @@ class Authority:
         if any(one.public_key() != key or one.not_valid_after_utc <= now for one in found):
             raise Malformed("certificates: are for another key, or have expired")
         return DeviceCertificates(*found)
+
+
+def named(said: object) -> tuple[str, bytes, bytes]:
+    """Node and keys. Raises Malformed."""
+    match said:
+        case [str(node), bytes(signing), bytes(sealing)]:
+            if (len(signing), len(sealing)) == (SIGNING_KEY_BYTES, EXCHANGE_KEY_BYTES):
+                return node, signing, sealing
+    raise Malformed("an identity's statement that is none")
 
 
 def load(certificate: Path | None, key: Path | None) -> Authority:

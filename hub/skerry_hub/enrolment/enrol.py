@@ -7,6 +7,7 @@ replica can do any step. Refuses to know HTTP and the broker.
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -66,8 +67,8 @@ class Enrolment:
         """Raises Malformed (the request makes no sense), Declined, or ClusterError when the API does not let it be done
         now; then the same request may come again."""
         asked_key = pki.read_request(request.csr)
-        signing_key = request.signing.hex()
-        asked = Asked(request.ident, request.secret, asked_key.common_name, asked_key.key_digest, signing_key)
+        keys = asked_key.key_digest, request.signing.hex(), request.sealing.hex()
+        asked = Asked(request.ident, request.secret, asked_key.common_name, *keys)
         if self._authority.expired(self._now()):
             raise Declined(Refuse(503, "NoAuthority", "the hub's device authority has expired: its operator must act"))
         record = await self._claimed(asked)
@@ -77,7 +78,8 @@ class Enrolment:
         await self._tell(record, asked, made, replaced)
         certificate, streams = made.texts
         ca = self._authority.believed_pem.decode()
-        return Issued(record.node, certificate, streams, ca, self._terms.broker, self._terms.url)
+        statement = base64.b64encode(self._authority.statement(record.node, request.signing, request.sealing)).decode()
+        return Issued(record.node, certificate, streams, ca, self._terms.broker, self._terms.url, statement)
 
     # --- the token ----------------------------------------------------------------------------------------------------
 
@@ -180,8 +182,8 @@ class Enrolment:
     async def _remember(self, record: TokenRecord, asked: Asked, made: DeviceCertificates) -> bool:
         """Have the device's identity stored; whether it had another key before. Raises Declined, ClusterError."""
         identity = Identity(
-            record.node, asked.key_digest, made.serials, made.not_after, record.used, record.ident, asked.signing,
-            trust=self._authority.trust.hex(),
+            record.node, asked.key_digest, made.serials, made.not_after, record.used, record.ident,
+            asked.signing, asked.sealing, trust=self._authority.trust.hex(),
         )  # fmt: skip
         name = records.identity_name(record.node)
         for lost in range(ENROL_RACES_MAX):

@@ -21,18 +21,19 @@ _NO_DIGEST = bytes(hashlib.sha256().digest_size)
 @dataclass(frozen=True, slots=True)
 class Asked:
     """`node` is the common name of the certificate request, `key_digest` of its key, `signing` the Ed25519 public key
-    by which the device signs, in hexadecimal digits."""
+    by which the device signs and `sealing` the X25519 one that its Secrets are sealed to, in hexadecimal digits."""
 
     ident: str
     secret: bytes
     node: str
     key_digest: str
     signing: str
+    sealing: str
 
     @property
     def keys(self) -> str:
-        """Both: a token is bound to them by its first use."""
-        return f"{self.key_digest} {self.signing}"
+        """All of them: a token is bound to them by its first use."""
+        return f"{self.key_digest} {self.signing} {self.sealing}"
 
     def __repr__(self) -> str:
         return f"Asked({self.ident} for {self.node})"

@@ -48,7 +48,8 @@ class TokenRecord:
 class Identity:
     """Who a device is: the digest of its key, the serial numbers of its certificates and until when they are valid,
     when it was enrolled (both in seconds since 1970) and by which token; `signing` is the Ed25519 public key by which
-    it signs, in hexadecimal digits.
+    it signs, `sealing` the X25519 one that its Secrets are sealed to, both in hexadecimal digits; `sealing` is empty of
+    a device that was enrolled by a hub which did not seal.
 
     `earlier`: certificates of this name that are not its present ones and have not ended, each with its end.
     `certificates`: the present ones in PEM, once they were renewed. `trust`: which authorities it was given
@@ -61,6 +62,7 @@ class Identity:
     enrolled: float
     ident: str
     signing: str
+    sealing: str
     earlier: tuple[tuple[str, float], ...] = ()
     certificates: str = ""
     trust: str = ""
@@ -79,7 +81,13 @@ def token_name(ident: str) -> str:
 
 def identity_name(node: str) -> str:
     """A name that a Secret may have, whatever name a Node may have."""
-    return f"{IDENTITY_PREFIX}{node}"
+    return IDENTITY_PREFIX + node
+
+
+def node_of(name: str) -> str:
+    """Whose identity a Secret of this name is; empty for any other."""
+    node = name.removeprefix(IDENTITY_PREFIX)
+    return node if node != name else ""
 
 
 def token_secret(record: TokenRecord) -> Obj:
@@ -130,6 +138,7 @@ def identity_secret(identity: Identity) -> Obj:
         "enrolled": stamp(identity.enrolled),
         "token": identity.ident,
         "signing-key": identity.signing,
+        "sealing-key": identity.sealing,
     }
     more = {
         "earlier-serials": ",".join(f"{serial}={stamp(ends)}" for serial, ends in identity.earlier),
@@ -149,11 +158,12 @@ def identity_of(obj: Obj) -> Identity:
     try:
         serials = tuple(part for part in data["serials"].split(",") if part)
         times = unix(data["not-after"]), unix(data["enrolled"])
-        node = str(meta["name"]).removeprefix(IDENTITY_PREFIX)
+        node = node_of(str(meta["name"]))
+        keys = data["signing-key"], data.get("sealing-key", "")
         earlier = [part.partition("=") for part in data.get("earlier-serials", "").split(",") if part]
         marks = [unix(data[key]) if data.get(key) else 0.0 for key in ("renewed", "revoked")]
         return Identity(
-            node, data["key-sha256"], serials, *times, data.get("token", ""), data["signing-key"],
+            node, data["key-sha256"], serials, *times, data.get("token", ""), *keys,
             tuple((serial, unix(ends)) for serial, _, ends in earlier),
             data.get("certificates", ""), data.get("trust", ""), *marks,
         )  # fmt: skip

@@ -5,7 +5,7 @@ The identity stays, with a mark on it, so that its certificates are known until 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 
@@ -61,16 +61,10 @@ async def revoke(cluster: Cluster, clock: Clock, node: str) -> Revocation:
     raise ClusterBusy(f"the identity of {node} changes all the time")
 
 
-def turned_away(secrets: Mapping[tuple[str, str], Obj], before: Collection[str], seen: Collection[str]) -> set[str]:
-    """The nodes that a broker should hear no more: revoked ones, and those whose identity is gone though it was there,
-    by what was turned away `before` or had one when it was last `seen`. `secrets`: by namespace and name."""
-    good, revoked = identities(secrets)
-    return revoked | ((set(before) | set(seen)) - good)
-
-
-def identities(secrets: Mapping[tuple[str, str], Obj]) -> tuple[set[str], set[str]]:
-    """Nodes with an identity, and with one that is revoked. One that somebody wrote by hand is none."""
-    good, revoked = set[str](), set[str]()
+def revoked_nodes(secrets: Mapping[tuple[str, str], Obj]) -> set[str]:
+    """Those that a broker should hear no more. `secrets`: by namespace and name; an identity that somebody wrote by
+    hand is none."""
+    revoked = set[str]()
     for (namespace, _), obj in secrets.items():
         if namespace != NAMESPACE or obj.get("type") != IDENTITY_TYPE:
             continue
@@ -78,5 +72,6 @@ def identities(secrets: Mapping[tuple[str, str], Obj]) -> tuple[set[str], set[st
             identity = records.identity_of(obj)
         except Malformed:
             continue
-        (revoked if identity.revoked else good).add(identity.node)
-    return good, revoked
+        if identity.revoked:
+            revoked.add(identity.node)
+    return revoked

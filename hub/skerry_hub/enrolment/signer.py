@@ -1,5 +1,5 @@
 """The hub's signing key: made in memory, certified by the devices' authority, made anew halfway through that; and the
-keys by which devices sign, from their identities in the API.
+keys of devices, from their identities in the API.
 
 So no signing key is in any file or backup, and its rotation is what happens anyway: a device that was away meanwhile
 verifies the certificate that it does not know yet.
@@ -8,6 +8,7 @@ verifies the certificate that it does not know yet.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from datetime import datetime
 
 from cryptography import x509
@@ -30,6 +31,11 @@ class SigningKeys:
         self._authority, self._name, self._now = authority, hub + SUFFIX, now
         self._made: tuple[Signer, x509.Certificate] | None = None
 
+    @property
+    def seal_key(self) -> bytes:
+        """What Secrets are sealed by: of the authority, so that it is the same at all replicas and on no disk."""
+        return self._authority.shared_key(b"skerry sealed secrets")
+
     def current(self) -> Signer:
         """Of this moment. A session that began with another one goes on with that."""
         now = self._now()
@@ -40,19 +46,39 @@ class SigningKeys:
         return self._made[0]
 
 
-def signing_key(secrets: Mapping[tuple[str, str], Obj], node: str) -> bytes:
-    """The Ed25519 public key that `node` was enrolled with; nothing where it was not, or was revoked, or where somebody
-    wrote its identity by hand. `secrets`: by namespace and name."""
-    found = secrets.get((records.NAMESPACE, records.identity_name(node)))
-    try:
-        known = records.identity_of(found) if found is not None else None
-        return bytes.fromhex(known.signing) if known is not None and not known.revoked else b""
-    except (Malformed, ValueError):
-        return b""
+@dataclass(slots=True)
+class DeviceIdentities:
+    """hub.Identities: those of the API. Where it says nothing of a node, because it was restored from before that was
+    enrolled, what the authority stated of it counts, as soon as the device has shown it; then `changed` is told."""
 
+    authority: Authority
+    secrets: Callable[[], Mapping[tuple[str, str], Obj]]
+    changed: Callable[[str], None]
+    _stated: dict[str, tuple[bytes, bytes]] = field(default_factory=dict)
 
-def node_of(secret: tuple[str, str]) -> str:
-    """The node whose identity the Secret of this namespace and name holds; empty for any other."""
-    namespace, name = secret
-    known = namespace == records.NAMESPACE and name.startswith(records.IDENTITY_PREFIX)
-    return name.removeprefix(records.IDENTITY_PREFIX) if known else ""
+    def signing_key(self, node: str, statement: bytes) -> bytes:
+        return self._keys(node, statement)[0]
+
+    def sealing_key(self, node: str) -> bytes:
+        return self._keys(node, b"")[1]
+
+    def node_of(self, name: tuple[str, str]) -> str:
+        return records.node_of(name[1]) if name[0] == records.NAMESPACE else ""
+
+    def _keys(self, node: str, statement: bytes) -> tuple[bytes, bytes]:
+        """Nothing also where it was revoked, or somebody wrote the identity by hand."""
+        found = self.secrets().get((records.NAMESPACE, records.identity_name(node)))
+        try:
+            if found is not None:
+                identity = records.identity_of(found)
+                if identity.revoked:
+                    return b"", b""
+                return bytes.fromhex(identity.signing), bytes.fromhex(identity.sealing)
+            if statement:
+                stated = self.authority.stated(statement, node)
+                if self._stated.get(node) != stated:
+                    self._stated[node] = stated
+                    self.changed(node)
+        except (Malformed, ValueError):
+            return b"", b""
+        return self._stated.get(node, (b"", b""))

@@ -144,9 +144,10 @@ class Site:
 
     async def enroll(
         self, token: Token, key: ec.EllipticCurvePrivateKey | None = None, *, replica: int = 0, node: str = "",
-        secret: bytes = b"", signing: bytes = bytes(32),
+        secret: bytes = b"", signing: bytes = bytes(32), sealing: bytes = bytes(32),
     ) -> Reply:  # fmt: skip
-        request = wire.Request(token.ident, secret or token.secret, csr_for(node or token.node, key), signing)
+        csr = csr_for(node or token.node, key)
+        request = wire.Request(token.ident, secret or token.secret, csr, signing, sealing)
         return await self.post(wire.encode_request(request), replica)
 
     async def post(self, body: bytes, replica: int = 0) -> Reply:

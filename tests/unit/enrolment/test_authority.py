@@ -113,6 +113,15 @@ def test_what_another_authority_made_is_not(tmp_path: Path, ca: Authority, key: 
         ca.accepts(other.device(key.public_key(), "pi", DAYS, NOW).pem, key.public_key(), "pi", NOW)
 
 
+def test_what_is_derived_of_it_is_the_same_at_all_replicas_and_another_for_each_purpose(tmp_path: Path) -> None:
+    one, two = (authority.load(*authority.make(tmp_path)) for _ in range(2))
+    (tmp_path / "other").mkdir()
+    other = authority.load(*authority.make(tmp_path / "other"))
+    assert one.shared_key(b"a") == two.shared_key(b"a")
+    assert len({one.shared_key(b"a"), one.shared_key(b"b"), other.shared_key(b"a")}) == 3
+    assert len(one.shared_key(b"a")) == 32
+
+
 def test_a_folder_keeps_its_authority(tmp_path: Path) -> None:
     first, again = authority.load(*authority.make(tmp_path)), authority.load(*authority.make(tmp_path))
     assert first.digest == again.digest

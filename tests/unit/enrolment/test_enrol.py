@@ -39,7 +39,7 @@ URL = "https://hub.example:8443"
 
 
 def request(token: Token, key: Any, node: str = "", signing: bytes = bytes(32)) -> wire.Request:
-    return wire.Request(token.ident, token.secret, csr_for(node or token.node, key), signing)
+    return wire.Request(token.ident, token.secret, csr_for(node or token.node, key), signing, bytes(32))
 
 
 def enrolment(hub: Site, cluster: Cluster | None = None, ca: Authority | None = None) -> Enrolment:

@@ -15,7 +15,7 @@ from skerry_hub.enrolment.records import TokenRecord
 SECRET = bytes(range(16))
 NOW = 1_800_000_000.0
 RECORD = TokenRecord("abcdef", "pi", hashlib.sha256(SECRET).digest(), NOW + 60)
-ASKED = Asked("abcdef", SECRET, "pi", "aa" * 32, "bb" * 32)
+ASKED = Asked("abcdef", SECRET, "pi", "aa" * 32, "bb" * 32, "cc" * 32)
 USED = replace(RECORD, used_by=ASKED.keys, used=NOW)
 
 
@@ -29,6 +29,8 @@ USED = replace(RECORD, used_by=ASKED.keys, used=NOW)
         (USED, ASKED, NOW + 60, "ExpiredToken"),
         (USED, replace(ASKED, key_digest="bb" * 32), NOW, "UsedToken"),
         (USED, replace(ASKED, key_digest="bb" * 32), NOW + 60, "UsedToken"),  # that somebody else has it says more
+        (USED, replace(ASKED, signing="dd" * 32), NOW, "UsedToken"),
+        (USED, replace(ASKED, sealing="dd" * 32), NOW, "UsedToken"),
         (RECORD, replace(ASKED, node="pi2"), NOW, "OtherNode"),
         (RECORD, replace(ASKED, secret=bytes(16)), NOW, "UnknownToken"),
         (USED, replace(ASKED, secret=bytes(16)), NOW + 60, "UnknownToken"),
@@ -67,7 +69,7 @@ def test_a_name_that_is_no_nodes_is_not_repeated(name: str) -> None:
 @given(st.binary(min_size=16, max_size=16), st.text(max_size=8), st.text(max_size=8), st.floats(0, 4e9))
 def test_nothing_is_good_without_the_secret(secret: bytes, node: str, key: str, now: float) -> None:
     if secret != SECRET:
-        one, other = (Asked(ident, secret, node, key, key) for ident in ("abcdef", "x"))
+        one, other = (Asked(ident, secret, node, key, key, key) for ident in ("abcdef", "x"))
         assert judge(RECORD, one, now) == judge(None, other, now)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -13,7 +14,9 @@ from skerry.errors import Malformed
 from skerry_hub.apiserver.validate import label_value, subdomain
 from skerry_hub.enrolment import records
 from skerry_hub.enrolment.records import Identity, TokenRecord
+from skerry_hub.enrolment.signer import DeviceIdentities
 from skerry_hub.limits import DEVICE_NAME_CHARS_MAX
+from unit.enrolment.test_signer import AUTHORITY
 
 NODES = st.from_regex(r"[a-z0-9]([a-z0-9-]{0,10}[a-z0-9])?(\.[a-z0-9]([a-z0-9-]{0,10}[a-z0-9])?){0,3}", fullmatch=True)
 STAMPS = st.integers(0, 250_000_000_000).map(float)
@@ -46,9 +49,29 @@ def test_the_secret_itself_is_not_kept() -> None:
     assert set(records.token_secret(record)["data"]) == {"node", "secret-sha256", "expires", "taint"}
 
 
+IDENTITY = Identity("a.b", "ab" * 32, ("1f", "20"), 1_800_000_000.0, 1_700_000_000.0, "abcdef", "cd" * 32, "ef" * 32)
+
+
 def test_an_identity_comes_back_as_it_was() -> None:
-    identity = Identity("a.b", "ab" * 32, ("1f", "20"), 1_800_000_000.0, 1_700_000_000.0, "abcdef", "cd" * 32)
-    assert records.identity_of(records.identity_secret(identity)) == identity
+    assert records.identity_of(records.identity_secret(IDENTITY)) == IDENTITY
+
+
+def test_one_of_a_hub_that_did_not_seal_has_no_key_for_it() -> None:
+    obj = records.identity_secret(IDENTITY)
+    del obj["data"]["sealing-key"]
+    assert records.identity_of(obj) == replace(IDENTITY, sealing="")
+
+
+def test_the_keys_of_devices_are_found_among_all_secrets() -> None:
+    obj = records.identity_secret(IDENTITY)
+    broken = {**obj, "data": {**obj["data"], "sealing-key": base64.b64encode(b"no digits").decode()}}
+    found = {(records.NAMESPACE, "skerry-device-a.b"): obj, (records.NAMESPACE, "skerry-device-broken"): broken}
+    identities = DeviceIdentities(AUTHORITY, lambda: found, lambda _node: None)
+    assert (identities.signing_key("a.b", b""), identities.sealing_key("a.b")) == (b"\xcd" * 32, b"\xef" * 32)
+    assert [identities.sealing_key(node) for node in ("broken", "nobody")] == [b"", b""]
+    assert identities.node_of((records.NAMESPACE, "skerry-device-a.b")) == "a.b"
+    for other in (("default", "skerry-device-a.b"), (records.NAMESPACE, "skerry-token-a"), ("", "")):
+        assert identities.node_of(other) == ""
 
 
 def test_use_is_refused_when_somebody_was_first() -> None:

@@ -59,7 +59,7 @@ async def test_new_certificates_for_the_same_keys_and_a_record_of_the_old_ones(h
     assert await renewed(folder)
     after = identity.read(folder)
     assert after is not None
-    assert (after.key, after.seed, after.token) == (before.key, before.seed, before.token)
+    assert (after.keys, after.token) == (before.keys, before.token)
     assert serial(after) != serial(before)
     record = await kept(hub)
     assert record.serials[0] == serial(after)
@@ -118,6 +118,31 @@ async def test_two_replicas_that_are_asked_at_once_leave_one_record(hub: Site, f
         assert one.issued.certificate == other.issued.certificate
 
 
+async def test_an_api_that_was_restored_from_before_learns_the_device_from_its_authoritys_statement(
+    hub: Site, folder: Path
+) -> None:
+    await enrolled(hub, folder)
+    before = await kept(hub)
+    await hub.admin.delete(SECRETS, records.NAMESPACE, records.identity_name("pi"))
+    assert await renewed(folder)
+    record = await kept(hub)
+    assert (record.key_digest, record.signing, record.sealing) == (before.key_digest, before.signing, before.sealing)
+    assert not await renewed(folder)
+
+
+async def test_without_a_statement_or_with_anothers_nobody_is_learnt(
+    hub: Site, folder: Path, tmp_path: Path
+) -> None:
+    mine, other = await enrolled(hub, folder), await enrolled(hub, tmp_path / "other", "other")
+    await hub.admin.delete(SECRETS, records.NAMESPACE, records.identity_name("pi"))
+    challenge = await challenged(hub)
+    broken = bytes(8) + wire.statement_of(mine.issued)[8:]
+    for statement in (b"", wire.statement_of(other.issued), broken):
+        reply = await post(hub, signed(folder, challenge, statement=statement))
+        assert (reply.status, reply.problem.reason) == (403, "UnknownDevice")
+    assert (await post(hub, signed(folder, challenge, statement=wire.statement_of(mine.issued)))).status == 200
+
+
 # --- not at all -------------------------------------------------------------------------------------------------------
 
 
@@ -128,11 +153,11 @@ async def challenged(hub: Site, replica: int = 0) -> bytes:
     return found.value
 
 
-def signed(folder: Path, challenge: bytes, node: str = "pi") -> wire.Renewal:
+def signed(folder: Path, challenge: bytes, node: str = "pi", statement: bytes = b"") -> wire.Renewal:
     had = identity.read(folder)
     assert had is not None
-    csr = KEYS.again(had.key).csr(node)
-    return wire.renewal(Sodium(), bytes.fromhex(had.seed), node, challenge, csr)
+    csr = KEYS.again(had.keys.key).csr(node)
+    return wire.renewal(Sodium(), bytes.fromhex(had.keys.seed), node, challenge, csr, statement)
 
 
 async def post(hub: Site, said: wire.Renewal, replica: int = 0) -> Reply:
@@ -210,7 +235,7 @@ async def test_a_used_token_does_not_give_the_name_back_to_the_board_before(hub:
     key, other = KEYS.new(), KEYS.new()
 
     async def enrol(token: Token, csr: str) -> Reply:
-        return await hub.post(wire.encode_request(wire.Request(token.ident, token.secret, csr, bytes(32))))
+        return await hub.post(wire.encode_request(wire.Request(token.ident, token.secret, csr, bytes(32), bytes(32))))
 
     assert (await enrol(first, key.csr("pi"))).status == 200
     hub.clock.moved_s = 5
@@ -261,4 +286,4 @@ def test_a_renewal_is_read_as_it_was_written() -> None:
     assert wire.decode_renewal(wire.encode_renewal(said)) == said
     challenge = wire.Challenge(bytes(range(24)), 1_800_000_000)
     assert wire.decode_challenge(wire.encode_challenge(challenge)) == challenge
-    assert set(json.loads(wire.encode_renewal(said))) == {"node", "challenge", "csr", "proof"}
+    assert set(json.loads(wire.encode_renewal(said))) == {"node", "challenge", "csr", "proof", "statement"}

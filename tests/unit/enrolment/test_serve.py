@@ -60,11 +60,11 @@ class Served:
 
 def issued() -> wire.Issued:
     pem = "-----BEGIN CERTIFICATE-----\n"
-    return wire.Issued("pi", pem, pem, pem, BROKER, "https://hub:1")
+    return wire.Issued("pi", pem, pem, pem, BROKER, "https://hub:1", "AAAA")
 
 
 def good() -> bytes:
-    return wire.encode_request(wire.Request("abcdef", bytes(16), csr_for("pi"), bytes(32)))
+    return wire.encode_request(wire.Request("abcdef", bytes(16), csr_for("pi"), bytes(32), bytes(32)))
 
 
 @pytest.fixture

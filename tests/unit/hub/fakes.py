@@ -140,9 +140,13 @@ class FakeBroker:
 
     def heard(self, node: str) -> list[Message]:
         """What the device was told since the last call."""
+        return [message.decode(frame) for frame in self.payloads(node)]
+
+    def payloads(self, node: str) -> list[bytes]:
+        """The same as it travelled."""
         mine = [p for t, p in self.published if t == f"skerry/v1/{node}/down"]
         self.published = [(t, p) for t, p in self.published if t != f"skerry/v1/{node}/down"]
-        return [message.decode(frame) for frame in mine]
+        return mine
 
 
 class FakeController:

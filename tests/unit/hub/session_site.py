@@ -11,7 +11,7 @@ from skerry.wire import message
 from skerry.wire.message import Hello, Message, Report
 from skerry.wire.report import encode_report
 from skerry.wire.session import Commit, DeviceSession, Effect, Identity, Retell, Send, Trim
-from skerry_hub.cloudhub.sessions import Sessions, topic
+from skerry_hub.cloudhub.sessions import GuardOf, Sessions, topic
 from skerry_hub.sets import Target
 from unit.hub.fakes import Dice, FakeBroker, FakeController, ManualClock
 from unit.wire.pair import EPOCH, NODE, STORE, Board, objects, pod
@@ -25,10 +25,11 @@ def target(*what: Object, version: int = 5) -> Target:
 
 
 class Site:
-    def __init__(self) -> None:
+    def __init__(self, guard_of: GuardOf | None = None) -> None:
+        """Without `guard_of` frames are in clear."""
         self.broker, self.controller, self.clock = FakeBroker(), FakeController(), ManualClock()
         self.log: list[str] = []
-        self.sessions = Sessions(self.broker, self.controller, self.clock, Dice(), self.log.append)
+        self.sessions = Sessions(self.broker, self.controller, self.clock, Dice(), self.log.append, guard_of)
         self.task: asyncio.Task[None] | None = None
 
     async def start(self, *nodes: str) -> None:
@@ -60,7 +61,7 @@ class Device:
 
     async def connect(self) -> None:
         self._hellos += 1
-        self.site.broker.heard(self.node)  # Clean Start: what was said before is gone
+        self._forgets()  # Clean Start: what was said before is gone
         nonce = self._hellos.to_bytes(8, "big")
         self._do(self.session.opened(self.board, self.site.clock.now(), 0.0, nonce))
         await self.converse()
@@ -69,13 +70,22 @@ class Device:
         """Until neither end has anything to say without time passing."""
         for _ in range(20):
             await self.site.clock.advance(0.06)  # beyond STATUS_COALESCE_S
-            heard = self.site.broker.heard(self.node)
+            heard = self._hears()
             self.heard += heard
             for said in heard:
                 now = self.site.clock.now()
                 self._do(self.session.received(message.encode(said), self.board, now, 0.5))
             if not heard:
                 return
+
+    def _forgets(self) -> None:
+        self.site.broker.heard(self.node)
+
+    def _says(self, said: Message) -> None:
+        self.site.up(self.node, said)
+
+    def _hears(self) -> list[Message]:
+        return self.site.broker.heard(self.node)
 
     async def tell(self, uid: str, phase: Phase) -> None:
         self.board.tell(uid, phase)
@@ -86,7 +96,7 @@ class Device:
         for effect in effects:
             match effect:
                 case Send(said):
-                    self.site.up(self.node, said)
+                    self._says(said)
                 case Commit(change):
                     self.board.apply(change, hub_may_wipe=True)
                     self._do(self.session.committed(self.board, self.site.clock.now()))

@@ -31,7 +31,7 @@ class Site:
         self.enrolled = CRYPTO.public(DEVICE)
         self.sessions = Sessions(
             self.broker, self.controller, self.clock, Dice(), self.lines.append,
-            lambda _node: HubGuard(CRYPTO, lambda: Signer(HUB, b"chain"), lambda: self.enrolled),
+            lambda _node: HubGuard(CRYPTO, lambda: Signer(HUB, b"chain"), lambda _statement: self.enrolled),
         )  # fmt: skip
         self.device = DeviceGuard(Sodium(), DEVICE)
         self.device.trust(CRYPTO.public(HUB))

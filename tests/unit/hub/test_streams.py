@@ -18,12 +18,17 @@ from skerry.loops.streams import Dials, streams_loop
 from skerry.model.streams import Channel, CloseCode, Exec, Logs, Piece, StreamRequest
 from skerry.mux import StreamCounts
 from skerry.ports import Duplex
+from skerry.wire.guard import SEALED, Secrets
 from skerry.world.clock import SystemClock
 from skerry.world.entropy import SystemEntropy
-from skerry.world.link import MqttStreamLink
+from skerry.world.link import MqttStreamLink, streams_down_topic, streams_up_topic
+from skerry.world.mqtt import MqttConnection
 from skerry.world.mqtt_values import MqttOptions
+from skerry.world.sodium import Sodium
 from skerry_hub.cloudhub.mqtt import MqttBroker
+from skerry_hub.cloudhub.protect import StreamFrames
 from skerry_hub.cloudhub.streams import DeviceStreams
+from skerry_hub.crypto import OpenSsl
 
 WAIT_S = 30.0
 
@@ -68,9 +73,10 @@ class Opener:
 
 
 class Site:
-    """One device and one hub."""
+    """One device and one hub; `secrets` are what both know of a session where frames are protected."""
 
-    def __init__(self, broker: Mosquitto) -> None:
+    def __init__(self, broker: Mosquitto, protected: bool) -> None:
+        self.port = broker.port
         options = MqttOptions("127.0.0.1", broker.port, "pi-7")
         self.dials, self.opener, self.counters, self.log = Dials(), Opener(), Counters(), list[str]()
         self.there = True
@@ -79,14 +85,17 @@ class Site:
         loop = streams_loop(self.dials, link, self.opener, SystemClock(), self._say, self.counters, self.device_counts)
         self.device = asyncio.ensure_future(loop)
         hub_options = MqttOptions("127.0.0.1", broker.port, "hub.streams")
-        self.hub = DeviceStreams(MqttBroker(hub_options), self._dial, SystemEntropy(), self._say)
+        self.secrets = Secrets(Sodium(), bytes(32), bytes(32)) if protected else None
+        theirs = Secrets(OpenSsl(), bytes(32), bytes(32))
+        frames_of = (lambda node, epoch: StreamFrames(epoch, lambda: theirs)) if protected else None
+        self.hub = DeviceStreams(MqttBroker(hub_options), self._dial, SystemEntropy(), self._say, frames_of)
 
     def _say(self, line: str) -> None:
         self.log.append(line)
 
     def _dial(self, node: str, epoch: bytes) -> bool:
         if self.there and node == "pi-7":
-            self.dials.put(epoch)
+            self.dials.put(epoch, self.secrets)
         return self.there
 
     async def exec(self, *command: str) -> Duplex:
@@ -99,10 +108,10 @@ class Site:
         await asyncio.gather(self.device, return_exceptions=True)
 
 
-@pytest.fixture
-async def site(tmp_path: Path) -> AsyncIterator[Site]:
+@pytest.fixture(params=["in clear", "protected"])
+async def site(tmp_path: Path, request: pytest.FixtureRequest) -> AsyncIterator[Site]:
     broker = Mosquitto(tmp_path)
-    made = Site(broker)
+    made = Site(broker, request.param == "protected")
     yield made
     await made.close()
     broker.stop()
@@ -171,6 +180,25 @@ async def test_a_device_that_vanishes_ends_its_streams_at_the_hub_at_once(site: 
     with pytest.raises(StreamBroken, match="the device closed its connection") as caught:
         await asyncio.wait_for(reading, WAIT_S)
     assert caught.value.code is CloseCode.LOST
+
+
+async def test_what_others_say_on_a_streams_topic_is_counted_and_ends_nothing(site: Site) -> None:
+    """The count stays when the streams end."""
+    stream = await site.exec("cat")
+    stranger = MqttConnection(MqttOptions("127.0.0.1", site.port, "stranger"))
+    await stranger.connect()
+    for payload in (b"", b"\xff\xff", SEALED, SEALED + bytes(100)):
+        await stranger.publish(streams_up_topic("pi-7"), payload)
+        await stranger.publish(streams_down_topic("pi-7"), payload)
+    wrong = "malformed" if site.secrets is None else "unopened"
+    await until(lambda: site.hub.snapshot()[wrong] == 4)
+    await stream.write(Piece(Channel.STDIN, b"still here", end=True))
+    assert await take(stream) == Piece(Channel.STDOUT, b"still here")
+    await site.hub.close()
+    assert site.hub.snapshot()[wrong] == 4
+    if site.secrets is not None:
+        assert site.counters["frames_refused"] == 4
+    await stranger.close()
 
 
 async def test_a_device_that_is_not_there_is_said_at_once(site: Site) -> None:

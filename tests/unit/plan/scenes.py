@@ -70,7 +70,7 @@ class Story:
         self.memory.images = {c.image for c in of.containers}
         self.booted = False
 
-    def sees(self, *parts: SandboxSeen | ContainerSeen, after_s: float = 0.0) -> Plan:
+    def sees(self, *parts: SandboxSeen | ContainerSeen, after_s: float = 0.0, volumes: bool = False) -> Plan:
         self.now += after_s
         what = seen(*parts)
         if not absent(self.pod, what, self.status) or self.booted:
@@ -78,7 +78,7 @@ class Story:
         elif self.memory.absent_since is None:
             self.memory.absent_since = self.now
         self.status = verdict(self.pod, what, self.status, self.memory, self.now, WALL + self.now)
-        return next_steps(self.pod, what, self.status, self.memory, self.now)
+        return next_steps(self.pod, what, self.status, self.memory, self.now, volumes)
 
     def wishes(self, *containers: Container) -> None:
         self.pod = replace(self.pod, containers=containers)

@@ -257,6 +257,18 @@ def test_a_pod_that_had_ended_stays_ended() -> None:
         assert story.sees() == QUIET
 
 
+def test_the_volumes_of_a_pod_that_has_ended_go_once_nothing_of_it_runs() -> None:
+    """They may hold Secrets; a pod that may run again keeps them."""
+    story = Story(pod(policy="Never"))
+    ended = made("c0", EXITED, code=1)
+    assert story.sees(box(), made(), volumes=True) == QUIET
+    assert names(story.sees(box(), ended, volumes=True)) == ["StopPodSandbox b0"]
+    assert names(story.sees(box(ready=False), ended, volumes=True)) == ["RemoveVolumes"]
+    assert story.sees(box(ready=False), ended) == QUIET
+    lasting = Story(pod())
+    assert "RemoveVolumes" not in names(lasting.sees(box(), ended, volumes=True))
+
+
 # --- a runtime that hides ---------------------------------------------------------------------------------------------
 
 

@@ -17,7 +17,7 @@ from skerry import limits
 from skerry.model.desired import Kind
 from skerry.model.report import Life, Phase, ReportKind
 from skerry.model.streams import Channel, CloseCode
-from skerry.wire import frame, message, streams
+from skerry.wire import cose, frame, guard, message, streams
 from skerry.wire.message import RejectCode
 from skerry.wire.report import ADDRESSES_MAX, CONTAINER, LOCAL_POD, TABLES
 
@@ -115,6 +115,31 @@ def test_the_cddl_has_the_codes_bounds() -> None:
     assert said["data"] == f"bstr .size (0..{limits.FRAME_BYTES_MAX})"
     assert said["nonce"] == f"bstr .size {limits.NONCE_BYTES}"
     assert said["digest"] == f"bstr .size {limits.DIGEST_WIRE_BYTES}"
+
+
+def test_the_cddl_has_the_protected_forms_of_the_code() -> None:
+    said = rules()
+    keys = {"greeting": {guard.FRAME, guard.EPHEMERAL, guard.SIGNER}, "word": {guard.FRAME, guard.DEVICE}}
+    keys |= {"answer": {guard.FRAME, guard.EPHEMERAL, guard.GREETING}, "cipher": {cose.ALG}}
+    keys |= {"signer": {cose.ALG, cose.KID, cose.X5CHAIN}, "counter": {cose.PARTIAL_IV}}
+    assert {rule: set(members(rule)) for rule in keys} == keys
+    assert (members("signer")[1][0], members("cipher")[1][0]) == (str(cose.EDDSA), str(cose.CHACHA20_POLY1305))
+    for rule, size in (
+        ("kid", limits.KEY_ID_BYTES), ("signature", limits.SIGNATURE_BYTES), ("hash", limits.DIGEST_BYTES),
+        ("exchange-key", limits.EXCHANGE_KEY_BYTES), ("certificate", f"(1..{limits.CHAIN_BYTES_MAX})"),
+        ("frame-bytes", f"(0..{limits.FRAME_BYTES_MAX})"), ("ciphertext", f"(16..{limits.FRAME_BYTES_MAX + 16})"),
+    ):  # fmt: skip
+        assert said[rule] == f"bstr .size {size}"
+
+
+def test_the_page_has_the_words_and_labels_of_the_code() -> None:
+    for about in (guard.ABOUT_HELLO, guard.ABOUT_ANSWER, guard.ABOUT_WORD, guard.ABOUT_SET):
+        assert f"`{about.decode()}`" in TEXT
+    for label in (guard.UP, guard.DOWN, guard.stream_label(b"", guard.UP), guard.stream_label(b"", guard.DOWN)):
+        assert f"`skerry {label}" in TEXT
+    for head in (guard.SIGNED, guard.SEALED):
+        assert f"`0x{head.hex()}`" in TEXT
+        assert f"head byte 0x{head.hex()}" in CDDL.read_text()
 
 
 def named(rule: str) -> dict[int, str]:

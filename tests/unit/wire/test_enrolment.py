@@ -14,8 +14,8 @@ from skerry.wire.enrolment import Issued, Problem, Request
 
 CSR = "-----BEGIN CERTIFICATE REQUEST-----\nMA==\n-----END CERTIFICATE REQUEST-----\n"
 PEM = "-----BEGIN CERTIFICATE-----\nMA==\n-----END CERTIFICATE-----\n"
-REQUEST = Request("abc123", bytes(range(16)), CSR, bytes(32))
-ISSUED = Issued("edge-1", PEM, PEM, PEM + PEM, "mqtts://hub.example:8883", "https://hub.example:10443")
+REQUEST = Request("abc123", bytes(range(16)), CSR, bytes(32), bytes(32))
+ISSUED = Issued("edge-1", PEM, PEM, PEM + PEM, "mqtts://hub.example:8883", "https://hub.example:10443", "AAAA")
 
 
 def test_all_three_come_back() -> None:
@@ -31,6 +31,7 @@ def test_all_three_come_back() -> None:
         ("token", None, "token: a text"), ("secret", "!", "secret: is not base64"), ("csr", PEM, "csr: is no cert"),
         ("secret", "AAAA", "secret: 16 bytes expected, got 3"), ("csr", 7, "csr: a text"),
         ("signing", "AAAA", "signing: 32 bytes expected, got 3"), ("signing", None, "signing: a text"),
+        ("sealing", "AAAA", "sealing: 32 bytes expected, got 3"), ("sealing", None, "sealing: a text"),
     ],
 )  # fmt: skip
 def test_a_request_that_is_wrong_names_the_member(member: str, value: object, said: str) -> None:
@@ -44,6 +45,9 @@ def test_an_answer_that_is_wrong_names_the_member() -> None:
     for member in ("certificate", "streams", "ca"):
         with pytest.raises(Malformed, match=f"{member}: is no certificate"):
             enrolment.decode_issued(json.dumps({**body, member: CSR}).encode())
+    for statement, said in (("!", "is not base64"), ("A" * 4_000, "is longer than")):
+        with pytest.raises(Malformed, match=f"statement: {said}"):
+            enrolment.decode_issued(json.dumps({**body, "statement": statement}).encode())
     with pytest.raises(Malformed, match="node: is longer"):
         enrolment.decode_issued(json.dumps({**body, "node": "e" * 300}).encode())
 

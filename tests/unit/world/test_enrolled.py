@@ -159,10 +159,10 @@ async def test_a_broken_identity_is_a_lost_link_with_a_cure(folder: Path, conten
 
 async def test_a_key_that_is_not_the_certificates_is_a_lost_link_with_a_cure(folder: Path) -> None:
     one, other = enrolled(CA, NODE), enrolled(CA, NODE)
-    identity.write(folder, replace(one, key=other.key))
+    identity.write(folder, replace(one, keys=replace(one.keys, key=other.keys.key)))
     said = await lost(of(folder)[0])
     assert "enrol this device with a new token" in said
-    assert other.key.splitlines()[1] not in said
+    assert other.keys.key.splitlines()[1] not in said
 
 
 # --- tokens -----------------------------------------------------------------------------------------------------------

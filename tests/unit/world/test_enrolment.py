@@ -194,7 +194,7 @@ def test_certificates_for_another_key_are_refused(hub: Hub, folder: Path) -> Non
 def enrolment_of(hub: Hub, csr: str) -> bytes:
     from skerry.wire.enrolment import Request, encode_issued
 
-    return encode_issued(hub.issued(Request("abcdef", b"", csr, bytes(32))))
+    return encode_issued(hub.issued(Request("abcdef", b"", csr, bytes(32), bytes(32))))
 
 
 def test_certificates_of_another_authority_are_refused(hub: Hub, folder: Path) -> None:
@@ -251,7 +251,9 @@ def test_a_new_token_replaces_the_identity_and_only_after_success(hub: Hub, fold
     second = enrol(folder, new, KeysInFiles())
     assert identity.read(folder) == second
     assert second.token == "second"
-    assert second.key != first.key
+    assert second.keys.key != first.keys.key
+    assert second.keys.sealing != first.keys.sealing
+    assert second.sealing_before == first.keys.sealing, "what lies in the journal is sealed to that one"
 
 
 def test_another_node_needs_force(hub: Hub, folder: Path) -> None:
@@ -294,8 +296,8 @@ def test_a_key_under_way_that_is_not_whole_is_made_anew(hub: Hub, folder: Path) 
     folder.mkdir(mode=0o700)
     for content in ("", "{", '{"key": "x"}', '{"key": "x", "digest": "y"}', '{"key": 7}'):
         (folder / PENDING).write_text(content)
-        assert identity.pending(folder) == ("", "")
-    assert run(folder, hub).key.startswith("-----BEGIN PRIVATE KEY-----")
+        assert identity.pending(folder) is None
+    assert run(folder, hub).keys.key.startswith("-----BEGIN PRIVATE KEY-----")
 
 
 class Cut(BaseException):
@@ -373,14 +375,15 @@ def test_no_process_has_a_secret_in_its_arguments_or_environment(
     assert "req -new" in seen
     assert "SECRET_OF_THE_PARENT" not in seen
     assert not any(secret in seen for secret in secrets_of(hub))
-    assert not any(line in seen for line in enrolled.key.splitlines()[1:-1])
+    assert not any(line in seen for line in enrolled.keys.key.splitlines()[1:-1])
 
 
 def test_nothing_shows_a_secret_by_its_repr(hub: Hub, folder: Path) -> None:
     enrolled = run(folder, hub)
-    shown = f"{enrolled!r} {hub.asked[0].request!r} {hub.token!r} {KeysInFiles().again(enrolled.key)!r}"
-    assert enrolled.key.splitlines()[1] not in shown
+    shown = f"{enrolled!r} {hub.asked[0].request!r} {hub.token!r} {KeysInFiles().again(enrolled.keys.key)!r}"
+    assert enrolled.keys.key.splitlines()[1] not in shown
     assert not any(secret in shown for secret in secrets_of(hub))
+    assert not any(secret in f"{shown} {enrolled.keys!r}" for secret in (enrolled.keys.seed, enrolled.keys.sealing))
 
 
 def test_a_board_without_openssl_says_what_to_install(
