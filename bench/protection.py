@@ -77,7 +77,7 @@ def _bytes() -> Iterator[Row]:
         "0d5bd2cf-1f6e-4ae2-9d3c-0a2f0f6f8a11", "6f1c2a34-77aa-4c1d-8a0e-5b1de2c9f001", 4_711, 12, bytes(16), 7, 10,
         1_764_000_000, "0.1.0")  # fmt: skip
     device = DeviceGuard(Sodium(), DEVICE)
-    hub = HubGuard(OpenSsl(), lambda _: signer, lambda: OpenSsl().public(DEVICE))
+    hub = HubGuard(OpenSsl(), lambda: signer, lambda _: OpenSsl().public(DEVICE))
     clear, answer = message.encode(hello), message.encode(Welcome(bytes(8), False, False, 16))
     first = device.greet(clear, FRESH)
     hub.open(first)
