@@ -57,11 +57,11 @@ class Enrolled:
 
 def read(folder: Path) -> Enrolled | None:
     """None if this device is not enrolled. Raises IdentityBroken, PermissionError (only root may read it)."""
-    from skerry.wire.enrolment import decode_issued
-
     data = _read(folder / IDENTITY, IDENTITY_BYTES_MAX)
     if data is None:
         return None
+    from skerry.wire.enrolment import decode_issued  # with CBOR: not where no device is enrolled
+
     try:
         *keys, name = _texts(data, "key", "seed", "sealing", "token")
         return Enrolled(decode_issued(data), _checked(Keys(*keys)), name, _before(data))
