@@ -31,7 +31,7 @@ class Stamped(Fleet):
         return self
 
     def start_hub(self) -> None:
-        argv = ["run", "--kubeconfig", str(self.site.kubeconfig), "--broker", "mqtt://127.0.0.1:1883"]
+        argv = ["run", "--kubeconfig", str(self.site.kubeconfig), *self.hub_broker()]
         self.hub = self.site.spawn(traced.argv("stamps", self.stamps("hub"), "hub", *argv), name="hub")
         self.hub.wait_log("ready", 60.0)
 

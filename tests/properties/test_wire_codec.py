@@ -56,7 +56,7 @@ messages: st.SearchStrategy[message.Message] = st.one_of(
     st.builds(Inventory, nonces, st.lists(st.tuples(kinds, uids, digests, names), max_size=5).map(tuple), extras),
     st.builds(
         Delta, nonces, ids, ids, counts, counts, digests, digests, st.lists(puts, max_size=4).map(tuple),
-        st.lists(st.tuples(kinds, uids), max_size=4).map(tuple), st.booleans(), extras,
+        st.lists(st.tuples(kinds, uids), max_size=4).map(tuple), st.booleans(), st.binary(max_size=90), extras,
     ),
     st.builds(Ack, nonces, maybe, st.none() | digests, st.none() | digests, maybe, maybe, extras),
     st.builds(Reject, nonces | st.just(b""), st.sampled_from(RejectCode), names, counts, extras),
