@@ -30,6 +30,7 @@ from skerry.world.clock import SystemClock
 from skerry.world.sodium import Sodium
 from skerry_hub import pki
 from skerry_hub.crypto import OpenSsl
+from skerry_hub.enrolment.authority import Authority
 
 GROUP = "trust"
 DEVICE, HUB, FRESH = (bytes((n,)) * 32 for n in (1, 2, 3))
@@ -76,8 +77,11 @@ def _bytes() -> Iterator[Row]:
     signer, hello = _signer(), Hello("edge-1", bytes(8), bytes(16), "0d5bd2cf-1f6e-4ae2-9d3c-0a2f0f6f8a11",
         "0d5bd2cf-1f6e-4ae2-9d3c-0a2f0f6f8a11", "6f1c2a34-77aa-4c1d-8a0e-5b1de2c9f001", 4_711, 12, bytes(16), 7, 10,
         1_764_000_000, "0.1.0")  # fmt: skip
-    device = DeviceGuard(Sodium(), DEVICE)
-    hub = HubGuard(OpenSsl(), lambda: signer, lambda: OpenSsl().public(DEVICE))
+    stated = Authority(CA, (CA.certificate,)).statement(
+        "edge-1", OpenSsl().public(DEVICE), OpenSsl().exchange_public(FRESH)
+    )
+    device = DeviceGuard(Sodium(), DEVICE, stated)
+    hub = HubGuard(OpenSsl(), lambda: signer, lambda _: OpenSsl().public(DEVICE))
     clear, answer = message.encode(hello), message.encode(Welcome(bytes(8), False, False, 16))
     first = device.greet(clear, FRESH)
     hub.open(first)
@@ -91,7 +95,8 @@ def _bytes() -> Iterator[Row]:
     device.open(short)
     sealed = device.seal(b"")
     assert sealed is not None
-    yield Row(GROUP, "bytes of a Hello", len(again), "B", "in clear", len(clear), "lower", "MQTT payload")
+    note = f"MQTT payload; {len(stated)} B of it what the authority states of the device"
+    yield Row(GROUP, "bytes of a Hello", len(again), "B", "in clear", len(clear), "lower", note)
     yield Row(GROUP, "bytes of its answer", len(short), "B", "in clear", len(answer), "lower", "by a key it knows")
     note = "with the certificate of the hub's signing key, once for each key"
     yield Row(GROUP, "· the first one", len(long), "B", "in clear", len(answer), "lower", note)
