@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from bench.report import Row
-from bench.wire import BUDGET_CHANGE, deltas
+from bench.wire import BUDGET_CHANGE, BUDGET_NEW, USUAL, deltas
 from contract.certificates import authority, pem
 from skerry.ports import Crypto
 from skerry.wire import message
@@ -59,6 +59,7 @@ def rows(python: list[str], rounds: int) -> Iterator[Row]:
     """`python` is the private interpreter's argv up to its program."""
     yield from _bytes()
     yield from _times(rounds)
+    yield _greeting(rounds)
     yield _certificate()
     yield _memory(python, rounds)
 
@@ -107,15 +108,18 @@ def _bytes() -> Iterator[Row]:
 
 
 def _change(device: DeviceGuard, hub: HubGuard) -> Iterator[Row]:
-    _, change = deltas()
-    clear = len(message.encode(change))
-    proven = replace(change, proof=hub.prove(statement(change, hub.device)))
-    assert device.proves(proven.proof, statement(change, device.kid))
-    signed = len(message.encode(proven))
-    payload = hub.close(message.encode(proven), FRESH)
-    note = f"{clear} B in clear, {signed - clear} for the signature, {len(payload) - signed} sealed"
-    yield Row(GROUP, "bytes of one changed field, signed and sealed", len(payload), "B", "budget", BUDGET_CHANGE,
-              "lower", note)  # fmt: skip
+    """A pod that comes, and a field of it that changes, each as one MQTT payload."""
+    whole = len(json.dumps(json.loads(USUAL.read_text()), separators=(",", ":")))
+    new = ("a new usual pod", f"{BUDGET_NEW:.0%} of its JSON", BUDGET_NEW * whole)
+    names = (new, ("one changed field", "budget", BUDGET_CHANGE))
+    for delta, (name, beside, budget) in zip(deltas(), names, strict=True):
+        clear = len(message.encode(delta))
+        proven = replace(delta, proof=hub.prove(statement(delta, hub.device)))
+        assert device.proves(proven.proof, statement(delta, device.kid))
+        signed = len(message.encode(proven))
+        payload = hub.close(message.encode(proven), FRESH)
+        note = f"{clear} B in clear, {signed - clear} for the signature, {len(payload) - signed} for the seal"
+        yield Row(GROUP, f"bytes of {name}, signed and sealed", len(payload), "B", beside, budget, "lower", note)
 
 
 # --- time -------------------------------------------------------------------------------------------------------------
@@ -158,6 +162,27 @@ def _micros(call: Callable[[], object]) -> float:
             call()
         count += 20
     return used / count * 1e6
+
+
+def _greeting(rounds: int) -> Row:
+    """At the device: Hello, the answer, the proof that it was no copy."""
+    signer, took = _signer(), []
+    device = DeviceGuard(Sodium(), DEVICE)
+    hub = HubGuard(OpenSsl(), lambda: signer, lambda _: OpenSsl().public(DEVICE))
+    device.trust(OpenSsl().public(HUB))
+    for number in range(40 * max(2, rounds)):
+        fresh = number.to_bytes(4, "big") * 8
+        began = time.process_time()
+        first = device.greet(b"h" * 90, fresh)
+        used = time.process_time() - began
+        hub.open(first)
+        answer = hub.close(b"w" * 20, FRESH)
+        began = time.process_time()
+        device.open(answer)
+        device.seal(b"")
+        took.append((used + time.process_time() - began) * 1e6)
+    note = "Hello signed, answer verified, keys agreed on, one frame sealed; CPU"
+    return Row(GROUP, "a session's greeting on the device", median(took), "µs", "", None, "lower", note)
 
 
 def _certificate() -> Row:
