@@ -84,6 +84,7 @@ async def serve_hub(
     kubelet: EndpointOptions | None = None,
     enrolment: EnrolmentOptions | None = None,
     protection: Protection | None = None,
+    revoked_file: Path | None = None,
 ) -> int:
     """`skerry-hub run`; without `kubelet` no logs and no exec, without `enrolment` no device is enrolled here."""
     from skerry.world.clock import SystemClock
@@ -108,6 +109,7 @@ async def serve_hub(
         if kubelet is not None:
             waits += _keys_kept(found[0], kubelet, cluster, clock, entropy, replica)
         waits += [asyncio.ensure_future(enrolling.run())] if enrolling is not None else []
+        waits += [_revoked_kept(hub, revoked_file, clock, entropy)] if revoked_file is not None else []
         tasks = [*waits, asyncio.ensure_future(_announce(hub, broker.url))]
         server = await _serve_snapshots(shown, status_socket) if status_socket is not None else None
         try:
@@ -173,6 +175,16 @@ def _enrolling(cluster: KubeClient, clock: Clock, entropy: Entropy, options: Enr
     part = EnrolmentPart(cluster, clock, entropy, options, join, log)
     log(f"skerry-hub run: devices enrol at {part.url}")
     return part
+
+
+def _revoked_kept(hub: Hub, file: Path, clock: Clock, entropy: Entropy) -> asyncio.Task[None]:
+    """Raises ConfigInvalid."""
+    from skerry_hub.ports import SECRETS
+    from skerry_hub.revoked_file import RevokedFile
+
+    kept = RevokedFile(file, lambda: hub.controller.informers[SECRETS].objects, clock, entropy, log)
+    hub.on_identity = kept.look
+    return asyncio.ensure_future(kept.run(hub.controller.ready))
 
 
 def _kubelet(hub: Hub, cluster: KubeClient, clock: Clock, options: EndpointOptions) -> KubeletEndpoints:

@@ -1,5 +1,5 @@
-"""`skerry-hub api|run|up|join|token|adopt|status|ui`: arguments in, one exit code out. Data goes to standard output,
-one line of trouble to standard error, never a traceback."""
+"""`skerry-hub api|run|up|join|token|adopt|revoke|status|ui`: arguments in, one exit code out. Data goes to standard
+output, one line of trouble to standard error, never a traceback."""
 
 from __future__ import annotations
 
@@ -81,6 +81,7 @@ def _run(args: argparse.Namespace) -> int:
             kubelet,
             enrolment,
             boot.protection(authority, args.replica, broker),
+            args.revoked_file,
         )
     )
 
@@ -109,6 +110,18 @@ def _join(args: argparse.Namespace) -> int:
 def _token(args: argparse.Namespace) -> int:
     data, text = token_arguments.do(args)
     _show(args.output, data, text)
+    return 0
+
+
+def _revoke(args: argparse.Namespace) -> int:
+    from skerry.world.clock import SystemClock
+    from skerry_hub import boot, join
+    from skerry_hub.enrolment.revoke import revoke
+
+    node = join.node_name(args.node)
+    done = boot.run(boot.with_cluster(args.kubeconfig, lambda cluster: revoke(cluster, SystemClock(), node)))
+    data = {"node": node, "new": done.new, "serials": done.serials, "tokens": done.tokens}
+    _show(args.output, data, f"revoked {node}" if done.new else f"{node} was revoked already")
     return 0
 
 
@@ -142,6 +155,7 @@ COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
     "join": _join,
     "token": _token,
     "adopt": _adopt,
+    "revoke": _revoke,
     "status": _status,
     "ui": _ui,
 }
@@ -156,12 +170,13 @@ def _arguments() -> argparse.ArgumentParser:
     join = commands.add_parser("join", help="let a device come: make its Node, print its configuration")
     token = commands.add_parser("token", help="tokens that enrol devices: create, list, delete")
     adopt = commands.add_parser("adopt", help="after a restore: let this API replace what devices run")
+    revoke = commands.add_parser("revoke", help="a device is one no more: no session, no renewal")
     status = commands.add_parser("status", help="sessions, queues and drops of a running hub")
     for command in (api, up):
         command.add_argument("--data", type=Path, required=True, metavar="DIR", help="where everything is kept")
         command.add_argument("--listen", default=API_LISTEN, metavar="HOST:PORT", help=f"default {API_LISTEN}")
     ui = commands.add_parser("ui", help="one read-only page of the fleet, for a browser on this machine")
-    for command in (run, join, adopt, ui):
+    for command in (run, join, adopt, revoke, ui):
         command.add_argument("--kubeconfig", type=Path, default=_kubeconfig(), metavar="F", help="default $KUBECONFIG")
     run.add_argument("--broker", required=True, metavar="URL", help="mqtts://HOST:PORT, or mqtt:// on loopback")
     join.add_argument("--broker", required=True, metavar="URL", help="mqtt://HOST:PORT")
@@ -183,9 +198,10 @@ def _arguments() -> argparse.ArgumentParser:
     up.add_argument("--address", default="127.0.0.1", metavar="HOST", help="where devices reach this machine")
     for port in ("--mqtt-port", "--enroll-port"):
         up.add_argument(port, type=int, default=None, metavar="N", help="default: as before, or a free one")
-    for command in (join, adopt, status):
+    for command in (join, adopt, revoke, status):
         command.add_argument("--output", choices=("text", "json"), default="text")
-    join.add_argument("node", metavar="NODE")
+    for command in (join, revoke):
+        command.add_argument("node", metavar="NODE")
     join.add_argument("--no-taint", action="store_true", help="pods that tolerate nothing may run on it")
     which = adopt.add_mutually_exclusive_group(required=True)
     which.add_argument("node", nargs="?", metavar="NODE")
@@ -205,6 +221,7 @@ def _secure_arguments(run: argparse.ArgumentParser) -> None:
     run.add_argument("--device-ca-cert", type=Path, metavar="F", help="the authority of the devices, PEM")
     run.add_argument("--device-ca-key", type=Path, metavar="F", help="its key")
     run.add_argument("--device-cert-days", type=int, default=DEVICE_DAYS, metavar="N", help=f"default {DEVICE_DAYS}")
+    run.add_argument("--revoked-file", type=Path, metavar="F", help="keep the names of revoked nodes here")
     run.add_argument("--device-broker", default="", metavar="URL", help="what devices are told; default: --broker")
     run.add_argument("--enroll-listen", default="", metavar="HOST:PORT", help="enrol devices here; default: nowhere")
     run.add_argument(

@@ -86,13 +86,23 @@ class Hub:
         identities = protection.identities(self._secrets, self._keys_changed) if protection is not None else None
         self.controller = EdgeController(
             cluster, clock, entropy, log, replicas=self.replicas, endpoint_of=endpoint_of, on_own=on_own,
-            lease_s=lease_s, seals=protection.seals(identities) if protection and identities else None,
+            lease_s=lease_s, on_secret=self._secret_changed,
+            seals=protection.seals(identities) if protection and identities else None,
         )  # fmt: skip
+        self._identities = identities
+        self.on_identity: Callable[[], None] = lambda: None  # hears that some device's identity may be another
         guard_of = partial(protection.guard_of, identities) if protection and identities else None
         self.sessions = Sessions(broker, self.controller, clock, entropy, log, guard_of)
         self.controller.listen(self.sessions)
         frames_of = partial(frames_for, self.sessions) if protection is not None else None
         self.streams = DeviceStreams(bulk, self.sessions.dial, entropy, log, frames_of)
+
+    def _secret_changed(self, secret: tuple[str, str]) -> None:
+        node = self._identities.node_of(secret) if self._identities is not None else ""
+        if node:
+            if self.sessions.identity_changed(node):
+                self.streams.cut(node)
+            self.on_identity()
 
     def _secrets(self) -> Mapping[tuple[str, str], Obj]:
         return self.controller.informers[SECRETS].objects

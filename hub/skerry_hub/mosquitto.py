@@ -55,8 +55,10 @@ def configuration(addresses: Sequence[str], port: int, files: Files) -> str:
     return "\n".join(lines) + "\n"
 
 
-def rules(hubs: Sequence[str]) -> str:
-    """The file of `acl_file`: a device has its own topics, each name in `hubs` the other ends of all of them."""
+def rules(hubs: Sequence[str], revoked: Sequence[str] = ()) -> str:
+    """The file of `acl_file`: a device has its own topics, each name in `hubs` the other ends of all of them, and the
+    nodes in `revoked` nothing: what a user is denied goes before what a pattern allows. mosquitto reads it again on
+    SIGHUP, and from then on asks it for each message of the connections that there are."""
     lines = [
         "# Written by skerry-hub up at each start. %u is the common name of the client's certificate.",
         "pattern read skerry/v1/%u/down",
@@ -70,4 +72,7 @@ def rules(hubs: Sequence[str]) -> str:
             "topic read skerry/v1/+/up",
             "topic read skerry/v1/+/will",
         ]
+    for node in sorted(revoked):
+        for name in (node, streams_name(node)):
+            lines += [f"user {name}", "topic deny #"]
     return "\n".join(lines) + "\n"

@@ -27,10 +27,10 @@ from skerry.errors import ConfigInvalid, SkerryError
 from skerry.plan.backoff import full_jitter
 from skerry.world.clock import SystemClock
 from skerry.world.entropy import SystemEntropy
-from skerry_hub import mosquitto, pki, pki_files
+from skerry_hub import mosquitto, pki, pki_files, revoked_file
 from skerry_hub.boot import log, stop_event
 from skerry_hub.enrolment.authority import NAME, STEM
-from skerry_hub.limits import CHILD_BACKOFF_S, CHILD_READY_S, CHILD_STEADY_S, CHILD_STOP_S
+from skerry_hub.limits import CHILD_BACKOFF_S, CHILD_READY_S, CHILD_STEADY_S, CHILD_STOP_S, REVOKED_LOOK_S
 
 PROGRAM = "skerry-hub"
 MQTT_PORT, ENROLL_PORT = 8883, 10443
@@ -38,6 +38,7 @@ LOOPBACK = "127.0.0.1"
 SBIN = "/usr/sbin:/usr/local/sbin"
 BROKER_USERS = ("mosquitto", "nobody")
 PR_SET_PDEATHSIG = 1
+REVOKED, RULES = "revoked", "mosquitto.acl"
 POLL_S = 0.05
 
 
@@ -104,6 +105,7 @@ async def up(data: Path, listen: str, mqtt_port: int | None, enroll_port: int | 
                 "--device-broker", f"mqtts://{_shown(address)}:{port}",
                 "--enroll-listen", f"{_shown(address)}:{enrolling}",
                 "--status-socket", str(folder / "hub.sock"),
+                "--revoked-file", str(folder / REVOKED),
                 "--kubelet-cert", str(folder / "api" / "kubelet.crt"),
                 "--kubelet-key", str(folder / "api" / "kubelet.key"),
                 "--kubelet-client-ca", str(folder / "api" / "ca.crt"),
@@ -121,6 +123,7 @@ async def up(data: Path, listen: str, mqtt_port: int | None, enroll_port: int | 
             log(f"skerry-hub up: {child.name} is running")
         _explain(kubeconfig, folder)
         keepers = [asyncio.ensure_future(_keep(child)) for child in children]
+        keepers.append(asyncio.ensure_future(_rules_kept(folder, children[0])))
         waits = [*keepers, asyncio.ensure_future(stop.wait())]
         await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
         for keeper in keepers:
@@ -194,6 +197,36 @@ async def _unless(stop: asyncio.Event, start: object) -> None:
         await asyncio.gather(task, waiting, return_exceptions=True)
 
 
+async def _rules_kept(folder: Path, broker: Child) -> None:
+    """Let the broker hear no more whom the hub has revoked. Its rules are written in place: it has that file open, in a
+    folder that is closed to it."""
+    clock, shown = SystemClock(), _revoked(folder)
+    while True:
+        await clock.sleep_until(clock.now() + REVOKED_LOOK_S)
+        names = _revoked(folder)
+        if names is None or names == shown:
+            continue
+        try:
+            (folder / RULES).write_text(mosquitto.rules(mosquitto.hub_names(), sorted(names)))
+        except OSError as why:
+            log(f"skerry-hub up: {folder / RULES}: {why.strerror}") if shown is not None else None
+            shown = None
+            continue
+        shown = names
+        if broker.process is not None and broker.process.returncode is None:
+            with suppress(ProcessLookupError):
+                broker.process.send_signal(signal.SIGHUP)
+        log(f"skerry-hub up: the broker hears {len(names)} revoked nodes no more")
+
+
+def _revoked(folder: Path) -> set[str] | None:
+    """None while it cannot be read."""
+    try:
+        return revoked_file.read(folder / REVOKED)
+    except (OSError, UnicodeDecodeError):
+        return None
+
+
 async def _keep(child: Child) -> None:
     """Start a child again whenever it has ended, after a jittered back-off."""
     clock, entropy, failures = SystemClock(), SystemEntropy(), 0
@@ -248,8 +281,8 @@ def _mosquitto(folder: Path, address: str, port: int, authority: pki.Pair) -> Ch
     # The broker runs as nobody, to whom the folder is closed: it gets its files open.
     names = tuple(dict.fromkeys((LOOPBACK, "localhost", address)))
     pki_files.pair(folder, "broker", authority, "mosquitto", (), names)
-    _write_private(folder / "mosquitto.acl", mosquitto.rules(mosquitto.hub_names()))
-    own = [folder / name for name in (f"{STEM}.crt", "broker.crt", "broker.key", "mosquitto.acl")]
+    _write_private(folder / RULES, mosquitto.rules(mosquitto.hub_names(), sorted(_revoked(folder) or ())))
+    own = [folder / name for name in (f"{STEM}.crt", "broker.crt", "broker.key", RULES)]
     fds = [_open_for(file, user) for file in own]
     files = mosquitto.Files(*(f"/proc/self/fd/{fd}" for fd in fds))
     file = folder / "mosquitto.conf"

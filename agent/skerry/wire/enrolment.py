@@ -83,32 +83,36 @@ class Challenge:
 @dataclass(frozen=True, slots=True)
 class Renewal:
     """`csr` is PKCS #10 in PEM by the key that the certificates are for; `proof` a COSE_Sign1 by the key that the
-    device signs with, over `statement`."""
+    device signs with, over `signed`. `statement`: of the authority, whose key that is, for a hub whose API was restored
+    from before this device was enrolled; or nothing."""
 
     node: str
     challenge: bytes
     csr: str
     proof: bytes
+    statement: bytes = b""
 
-    def statement(self) -> bytes:
-        """What is signed."""
+    def signed(self) -> bytes:
+        """What the proof is about."""
         digest = hashlib.sha256(self.csr.encode()).digest()
         return codec.encode([self.node, self.challenge, digest])
 
     def proven(self, crypto: Crypto, public: bytes) -> bool:
         """Whether `proof` is the signature of `public`, an Ed25519 key."""
         try:
-            cose.verified(crypto, cose.parse_sign1(self.proof), public, ABOUT_RENEWAL, self.statement())
+            cose.verified(crypto, cose.parse_sign1(self.proof), public, ABOUT_RENEWAL, self.signed())
         except Malformed:
             return False
         return True
 
 
-def renewal(crypto: Crypto, seed: bytes, node: str, challenge: bytes, csr: str) -> Renewal:
+def renewal(
+    crypto: Crypto, seed: bytes, node: str, challenge: bytes, csr: str, statement: bytes = b""
+) -> Renewal:
     """Signed by the device's Ed25519 `seed`."""
-    said = Renewal(node, challenge, csr, b"")
+    said = Renewal(node, challenge, csr, b"", statement)
     kid = cose.key_id(crypto.public(seed))
-    return replace(said, proof=cose.sign_detached(crypto, seed, kid, said.statement(), ABOUT_RENEWAL))
+    return replace(said, proof=cose.sign_detached(crypto, seed, kid, said.signed(), ABOUT_RENEWAL))
 
 
 def trust_id(authorities: Iterable[bytes]) -> bytes:
@@ -160,17 +164,6 @@ def decode_issued(body: bytes) -> Issued:
     return issued
 
 
-def statement_of(issued: Issued) -> bytes:
-    """Raises Malformed."""
-    try:
-        found = base64.b64decode(issued.statement, validate=True)
-    except (binascii.Error, ValueError):
-        raise Malformed("statement: is not base64") from None
-    if len(found) > STATEMENT_BYTES_MAX:
-        raise Malformed(f"statement: is longer than {STATEMENT_BYTES_MAX} bytes")
-    return found
-
-
 def encode_challenge(challenge: Challenge) -> bytes:
     return json.dumps({"challenge": _base64(challenge.value), "time": challenge.wall_s}).encode()
 
@@ -185,9 +178,8 @@ def decode_challenge(body: bytes) -> Challenge:
 
 
 def encode_renewal(said: Renewal) -> bytes:
-    return json.dumps(
-        {"node": said.node, "challenge": _base64(said.challenge), "csr": said.csr, "proof": _base64(said.proof)}
-    ).encode()
+    parts = {name: _base64(getattr(said, name)) for name in ("challenge", "proof", "statement")}
+    return json.dumps({"node": said.node, "csr": said.csr, **parts}).encode()
 
 
 def decode_renewal(body: bytes) -> Renewal:
@@ -198,10 +190,22 @@ def decode_renewal(body: bytes) -> Renewal:
         raise Malformed("csr: is no certificate request in PEM")
     if len(node) > NAME_CHARS_MAX:
         raise Malformed(f"node: is longer than {NAME_CHARS_MAX}")
-    proof = _decoded(said, "proof")
-    if len(proof) > PROOF_BYTES_MAX:
-        raise Malformed(f"proof: is longer than {PROOF_BYTES_MAX} bytes")
-    return Renewal(node, _bytes(said, "challenge", CHALLENGE_BYTES), csr, proof)
+    proof, statement = _decoded(said, "proof"), _decoded(said, "statement") if said.get("statement") else b""
+    for name, found, most in (("proof", proof, PROOF_BYTES_MAX), ("statement", statement, STATEMENT_BYTES_MAX)):
+        if len(found) > most:
+            raise Malformed(f"{name}: is longer than {most} bytes")
+    return Renewal(node, _bytes(said, "challenge", CHALLENGE_BYTES), csr, proof, statement)
+
+
+def statement_of(issued: Issued) -> bytes:
+    """Raises Malformed."""
+    try:
+        found = base64.b64decode(issued.statement, validate=True)
+    except (binascii.Error, ValueError):
+        raise Malformed("statement: is not base64") from None
+    if len(found) > STATEMENT_BYTES_MAX:
+        raise Malformed(f"statement: is longer than {STATEMENT_BYTES_MAX} bytes")
+    return found
 
 
 def encode_problem(problem: Problem) -> bytes:

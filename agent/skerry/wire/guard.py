@@ -251,6 +251,16 @@ class HubGuard:
         self.secrets = self._send = self._receive = None
         return said.frame
 
+    @property
+    def admitted(self) -> bool:
+        """Whether the device of the last Hello is who is enrolled now; True before any."""
+        return not self.device or cose.key_id(self._public(b"")) == self.device
+
+    def forget(self) -> None:
+        """The session is over, and its keys are gone."""
+        self.device, self._asked, self.confirmed = b"", None, False
+        self.secrets = self._send = self._receive = None
+
     def close(self, frame: bytes, ephemeral: bytes) -> bytes:
         """The payload of a session's frame: the first after a Hello is the signed answer, for which `ephemeral` is
         used, EXCHANGE_KEY_BYTES of fresh randomness; the others are sealed."""

@@ -14,7 +14,7 @@ from pathlib import Path
 from skerry import identity
 from skerry.errors import EnrolmentRefused, SkerryError
 from skerry.ports import DeviceKeys
-from skerry.wire.enrolment import renewal
+from skerry.wire.enrolment import renewal, statement_of
 from skerry.world.device_key import KeysInFiles
 from skerry.world.enrolment import ANEW, REFUSED, Hub, check, current
 from skerry.world.sodium import Sodium
@@ -32,9 +32,10 @@ def renew(folder: Path, keys: DeviceKeys) -> bool:
         ours, key, hub = had.issued, keys.again(had.keys.key), Hub.at(had.issued.url)
         challenge = hub.challenge(ours.ca)
         csr = key.csr(ours.node)
-        issued = hub.renew(ours.ca, renewal(Sodium(), bytes.fromhex(had.keys.seed), ours.node, challenge.value, csr))
+        who = bytes.fromhex(had.keys.seed), ours.node, challenge.value, csr, statement_of(ours)
+        issued = hub.renew(ours.ca, renewal(Sodium(), *who))
         check(issued, ours.node, key)
-        if issued == ours:
+        if replace(issued, statement=ours.statement) == ours:  # which is signed anew each time
             return False
         identity.write(folder, replace(had, issued=issued))
         return True

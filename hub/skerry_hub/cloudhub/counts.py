@@ -20,6 +20,7 @@ class SessionCounts:
     malformed: int = 0
     refused: int = 0  # frames that the device did not make, or made for a session that this hub does not know
     replayed: int = 0  # frames that came before: a broker's repetition, or somebody's
+    expelled: int = 0  # sessions that ended because the identity was revoked or replaced
     rejects: int = 0  # sent
     rejects_held: int = 0  # not sent, REJECT_PAUSE_S after another
     rejected: int = 0  # by the device

@@ -16,9 +16,6 @@ from skerry.errors import LimitExceeded, LinkLost, Malformed
 from skerry.limits import (
     ACK_TIMEOUT_S,
     CREDIT_FRAMES,
-    FLOOD_DROPS_MAX,
-    FLOOD_PAUSE_S,
-    FLOOD_WINDOW_S,
     SESSION_QUEUE_FRAMES_MAX,
     STATUS_COALESCE_S,
     TEXT_CHARS_MAX,
@@ -30,6 +27,7 @@ from skerry.wire.guard import HubGuard, NoSession, Replayed, Secrets
 from skerry.wire.message import Hello, Message, Reject, RejectCode, Report
 from skerry_hub.cloudhub.alarms import Alarms
 from skerry_hub.cloudhub.counts import SessionCounts
+from skerry_hub.cloudhub.flood import Flood
 from skerry_hub.cloudhub.protect import Frames, Garbled
 from skerry_hub.cloudhub.session import (
     Applied,
@@ -99,7 +97,7 @@ class Device:
         self._stored: deque[tuple[bytes, int]] = deque()
         self._stored_at = -STATUS_COALESCE_S
         self._bell = asyncio.Event()
-        self._will = self._cut = self._hail = self._changed = False
+        self._will = self._cut = self._hail = self._changed = self._expelled = False
         self._dial = b""  # the epoch to ask for
         self._prove_by: float | None = None  # for the device to show that its Hello is no copy
         self._claims: dict[type, Effect] = {}  # what follows from one that it has not shown to be none
@@ -107,8 +105,7 @@ class Device:
         self._armed: float | None = None
         self._absent_at: float | None = clock.now() + PRESENCE_GRACE_S
         self._reject_after = 0.0
-        self._window, self._drops, self._floods, self._flooded_at = 0.0, 0, 0, 0.0
-        self._deaf_until: float | None = None
+        self._flood = Flood()
         self._storing: asyncio.Task[None] | None = None
 
     # --- word from outside --------------------------------------------------------------------------------------------
@@ -117,10 +114,7 @@ class Device:
         """A frame of the device. Over the bound it is dropped and counted."""
         self.counts.frames += 1
         self.counts.bytes_in += len(frame)
-        if self._deaf_until is not None:
-            self._drop("dropped_queue")
-            return
-        if len(self._queue) >= SESSION_QUEUE_FRAMES_MAX:
+        if self._flood.until is not None or len(self._queue) >= SESSION_QUEUE_FRAMES_MAX:
             self._drop("dropped_queue")
             return
         self._queue.append(frame)
@@ -153,6 +147,18 @@ class Device:
         self._changed = True
         self._bell.set()
 
+    def identity_changed(self) -> bool:
+        """Whether the session's device is one no more: then its keys are gone at once, and the session ends."""
+        if self._frames.admitted:
+            return False
+        self._frames.forget()
+        self._queue.clear()
+        self._expelled = True
+        self.counts.expelled += 1
+        self._log(f"{self.node}: its identity was revoked or replaced: the session is over")
+        self._bell.set()
+        return True
+
     def dial(self, epoch: bytes) -> bool:
         """Ask for the connection for streams. False when the device is not there."""
         if self.session.state is not State.LIVE:
@@ -180,10 +186,7 @@ class Device:
     @property
     def listening(self) -> bool:
         """Whether the hub wants to hear this device now."""
-        now = self._clock.now()
-        if self._deaf_until is not None and now >= self._deaf_until:
-            self._deaf_until, self._drops, self._window, self._flooded_at = None, 0, now, now
-        return self._deaf_until is None
+        return self._flood.over(self._clock.now())
 
     # --- its task -----------------------------------------------------------------------------------------------------
 
@@ -215,7 +218,7 @@ class Device:
                 failed, self._failed = self._failed, None
                 raise failed
             await self._told()
-            while self._queue and not (self._will or self._cut):
+            while self._queue and not (self._will or self._cut or self._expelled):
                 await self._frame(self._queue.popleft())
                 await asyncio.sleep(0)  # the others' turn
             while self._stored:
@@ -225,8 +228,8 @@ class Device:
     async def _told(self) -> None:
         """Word that came since the last turn; it stands before the frames that came after it."""
         now = self._clock.now()
-        if self._cut or self._will:
-            gone, self._will, self._cut = self._will, False, False
+        if self._cut or self._will or self._expelled:
+            gone, self._will, self._cut, self._expelled = self._will or self._expelled, False, False, False
             await self._carry_out(self.session.lost(now), gone)
             if gone:
                 self._show(False)
@@ -431,15 +434,11 @@ class Device:
     def _dropped(self) -> None:
         """Too many drops within the window: the hub stops to listen for a while."""
         now = self._clock.now()
-        if now - self._window > FLOOD_WINDOW_S:
-            self._window, self._drops = now, 0
-        self._drops += 1
-        if self._drops <= FLOOD_DROPS_MAX or self._deaf_until is not None:
+        if not self._flood.dropped(now, self._entropy.uniform):
             return
+        assert self._flood.until is not None, "it has just begun"
         self.counts.floods += 1
-        self._floods = self._floods + 1 if now - self._flooded_at < FLOOD_PAUSE_S[1] else 1
-        self._deaf_until = now + full_jitter(FLOOD_PAUSE_S, self._floods, self._entropy.uniform())
-        self._log(f"{self.node}: floods the hub, not listened to for {self._deaf_until - now:.0f} s")
+        self._log(f"{self.node}: floods the hub, not listened to for {self._flood.until - now:.0f} s")
         self.cut()
-        self._alarms.at(self._deaf_until, self._flooded)
+        self._alarms.at(self._flood.until, self._flooded)
         self._flooded()

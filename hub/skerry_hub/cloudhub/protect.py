@@ -31,6 +31,17 @@ class Frames:
         """Of the session in which the epoch was asked for; None where it was not."""
         return self._dialled[1] if self._dialled[0] == epoch else None
 
+    @property
+    def admitted(self) -> bool:
+        """Whether the device of this session is one still: its identity may be revoked, or another board's by now."""
+        return self._guard is None or self._guard.admitted
+
+    def forget(self) -> None:
+        """Neither this session's keys nor those of its streams are any good from now on."""
+        self._dialled = (b"", None)
+        if self._guard is not None:
+            self._guard.forget()
+
     def opened(self, payload: bytes) -> Message | None:
         """What the device says; None where it only shows that it is there. Raises guard.Replayed, guard.NoSession and
         other Malformed for what the device did not say now; Garbled and LimitExceeded for what it should not have."""

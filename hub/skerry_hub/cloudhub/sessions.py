@@ -86,6 +86,11 @@ class Sessions:
         if entry is not None:
             entry.device.changed()
 
+    def identity_changed(self, node: str) -> bool:
+        """The device may be revoked, or another board; whether a session has ended by it."""
+        entry = self._devices.get(node)
+        return entry is not None and entry.device.identity_changed()
+
     def dial(self, node: str, epoch: bytes) -> bool:
         """Ask a device for its connection for streams; False when it is not there."""
         entry = self._devices.get(node)

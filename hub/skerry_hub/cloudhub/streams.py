@@ -108,6 +108,13 @@ class DeviceStreams:
                 await self._end(lane)
         raise AssertionError("the last try returns or raises")
 
+    def cut(self, node: str) -> None:
+        """All streams of a device end now."""
+        lane = self._lanes.get(node)
+        if lane is not None and lane.life is not None:
+            lane.mux.lost("the device was revoked")
+            lane.life.cancel()
+
     def snapshot(self) -> dict[str, int]:
         """Counters of this moment."""
         return {

@@ -45,6 +45,7 @@ from skerry_hub.sets import Target
 
 IDENTITY = "identity"
 OnOwn = Callable[[frozenset[str]], None]  # the devices of this replica; must neither block nor raise
+OnSecret = Callable[[Name], None]  # hears of each Secret that comes, changes or goes
 KINDS = {Kind.CONFIG_MAP: CONFIG_MAPS, Kind.SECRET: SECRETS}
 
 
@@ -73,6 +74,7 @@ class EdgeController:
         endpoint_of: EndpointOf = lambda _node: None,
         on_own: OnOwn = lambda _nodes: None,
         lease_s: int = LEASE_DURATION_S,
+        on_secret: OnSecret = lambda _name: None,
         seals: Seals | None = None,
     ) -> None:
         self._cluster, self._clock, self._entropy, self._log = cluster, clock, entropy, log
@@ -100,7 +102,7 @@ class EdgeController:
         self._index = Index(self._set_changed, self._config, seals)
         self._chosen: dict[str, Mapping[Key, Object]] = {}
         self._own: frozenset[str] = frozenset()  # the devices that the audience knows of
-        self._on_own = on_own
+        self._on_own, self._on_secret = on_own, on_secret
         self._replicas = replicas
         if replicas is not None:
             replicas.changed = self._shared_out
@@ -206,6 +208,7 @@ class EdgeController:
 
         def secret(name: Name, _before: Obj | None, _now: Obj | None) -> None:
             self._index.config_changed(Kind.SECRET, name)
+            self._on_secret(name)
             if self._seals is not None and (node := self._seals.node_of(name)):
                 self._set_changed(node)
 

@@ -182,8 +182,8 @@ class Enrolment:
     async def _remember(self, record: TokenRecord, asked: Asked, made: DeviceCertificates) -> bool:
         """Have the device's identity stored; whether it had another key before. Raises Declined, ClusterError."""
         identity = Identity(
-            record.node, asked.key_digest, made.serials, made.not_after, record.used, record.ident, asked.signing,
-            asked.sealing, trust=self._authority.trust.hex(),
+            record.node, asked.key_digest, made.serials, made.not_after, record.used, record.ident,
+            asked.signing, asked.sealing, trust=self._authority.trust.hex(),
         )  # fmt: skip
         name = records.identity_name(record.node)
         for lost in range(ENROL_RACES_MAX):

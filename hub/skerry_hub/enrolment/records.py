@@ -20,8 +20,8 @@ from skerry_hub.ports import Obj
 
 NAMESPACE = "skerry"
 TOKEN_TYPE, IDENTITY_TYPE = "skerry.dev/token", "skerry.dev/identity"
+IDENTITY_PREFIX = "skerry-device-"
 NODE_LABEL = "skerry.dev/node"
-_IDENTITY = "skerry-device-"
 IDENT = re.compile(r"[a-z0-9]{6,32}")
 _NODE = re.compile(r"[a-z0-9](?:[-a-z0-9.]*[a-z0-9])?")
 _STAMP = "%Y-%m-%dT%H:%M:%SZ"
@@ -81,12 +81,12 @@ def token_name(ident: str) -> str:
 
 def identity_name(node: str) -> str:
     """A name that a Secret may have, whatever name a Node may have."""
-    return _IDENTITY + node
+    return IDENTITY_PREFIX + node
 
 
 def node_of(name: str) -> str:
     """Whose identity a Secret of this name is; empty for any other."""
-    node = name.removeprefix(_IDENTITY)
+    node = name.removeprefix(IDENTITY_PREFIX)
     return node if node != name else ""
 
 

@@ -17,7 +17,6 @@ from datetime import datetime, timezone
 from skerry.errors import Malformed
 from skerry.plan.backoff import full_jitter
 from skerry.ports import Clock, Entropy
-from skerry.wire import cose
 from skerry.wire.enrolment import Challenge, Issued, Renewal
 from skerry_hub import pki
 from skerry_hub.crypto import OpenSsl
@@ -39,7 +38,7 @@ class Challenges:
     none has to remember one."""
 
     def __init__(self, authority: Authority) -> None:
-        self._key = cose.hkdf(authority.pair.key_pem, b"", b"skerry renewal challenge", 32)
+        self._key = authority.shared_key(b"skerry renewal challenge")
 
     def made(self, wall: float) -> Challenge:
         """Of `wall`, seconds since 1970."""
@@ -90,7 +89,6 @@ class Renewals:
                 await self._clock.sleep_until(self._clock.now() + wait_s)
             found = await self._identity(request.node)
             known = self._judged(found, request, asked)
-            assert found is not None, "nobody is known by no record"
             made = self._kept(known, asked) or self._authority.device(
                 asked.key, known.node, self._terms.days, self._now()
             )
@@ -100,10 +98,8 @@ class Renewals:
                 continue
             await self._tell(known, made)
             certificate, streams = made.texts
-            ca = self._authority.believed_pem.decode()
-            keys = bytes.fromhex(known.signing), bytes.fromhex(known.sealing)
-            stated = base64.b64encode(self._authority.statement(known.node, *keys)).decode()
-            return Issued(known.node, certificate, streams, ca, self._terms.broker, self._terms.url, stated)
+            ca, statement = self._authority.believed_pem.decode(), self._statement(known)
+            return Issued(known.node, certificate, streams, ca, self._terms.broker, self._terms.url, statement)
         raise ClusterBusy(f"the identity of {request.node} changes all the time")
 
     # --- private ------------------------------------------------------------------------------------------------------
@@ -120,7 +116,7 @@ class Renewals:
         """Raises Declined."""
         known: Identity | None = None
         with suppress(Malformed, ValueError):
-            known = records.identity_of(found) if found is not None else None
+            known = records.identity_of(found) if found is not None else self._stated(request, asked)
         public = bytes.fromhex(known.signing) if known is not None else bytes(32)
         proven = request.proven(self._crypto, public)
         verdict = judge_renewal(known, Renewing(request.node, asked.common_name, asked.key_digest, proven))
@@ -131,6 +127,14 @@ class Renewals:
         assert isinstance(verdict, Renew)
         return verdict.identity
 
+    def _stated(self, request: Renewal, asked: pki.SigningRequest) -> Identity | None:
+        """Of a device that the API lost, by what the authority stated of it. Raises Malformed."""
+        if not request.statement:
+            return None
+        signing, sealing = self._authority.stated(request.statement, request.node)
+        now = self._clock.wall()
+        return Identity(request.node, asked.key_digest, (), 0.0, now, "", signing.hex(), sealing.hex())
+
     def _kept(self, known: Identity, asked: pki.SigningRequest) -> DeviceCertificates | None:
         """What it was given a short while ago, by this authority."""
         try:
@@ -140,7 +144,7 @@ class Renewals:
         begins, ends = made.certificate.not_valid_before_utc, made.certificate.not_valid_after_utc
         return made if self._now() < begins + pki.CLOCK_SKEW + (ends - begins) * RENEW_AGAIN_PART else None
 
-    async def _remember(self, found: Obj, known: Identity, made: DeviceCertificates) -> None:
+    async def _remember(self, found: Obj | None, known: Identity, made: DeviceCertificates) -> None:
         """Raises Conflict, NotFound and other ClusterErrors."""
         now = self._clock.wall()
         after = replace(
@@ -152,6 +156,9 @@ class Renewals:
         if after == known:
             return
         after = replace(after, renewed=now)
+        if found is None:
+            await self._cluster.create(SECRETS, NAMESPACE, records.identity_secret(after))
+            return
         await self._cluster.patch(
             SECRETS, NAMESPACE, records.identity_name(known.node), records.identity_patch(found, after)
         )
@@ -165,6 +172,11 @@ class Renewals:
         with suppress(Conflict):
             await self._cluster.create(EVENTS, EVENTS_NAMESPACE, event)
         self._log(f"enrolment: node {known.node}: renewed, {text}")
+
+    def _statement(self, known: Identity) -> str:
+        """Of the authority of today, which a replaced one's is no good beside for ever."""
+        keys = bytes.fromhex(known.signing), bytes.fromhex(known.sealing)
+        return base64.b64encode(self._authority.statement(known.node, *keys)).decode()
 
     def _now(self) -> datetime:
         return datetime.fromtimestamp(self._clock.wall(), timezone.utc)

@@ -66,11 +66,13 @@ class DeviceIdentities:
         return records.node_of(name[1]) if name[0] == records.NAMESPACE else ""
 
     def _keys(self, node: str, statement: bytes) -> tuple[bytes, bytes]:
-        """Nothing also where somebody wrote the identity by hand."""
+        """Nothing also where it was revoked, or somebody wrote the identity by hand."""
         found = self.secrets().get((records.NAMESPACE, records.identity_name(node)))
         try:
             if found is not None:
                 identity = records.identity_of(found)
+                if identity.revoked:
+                    return b"", b""
                 return bytes.fromhex(identity.signing), bytes.fromhex(identity.sealing)
             if statement:
                 stated = self.authority.stated(statement, node)

@@ -118,6 +118,31 @@ async def test_two_replicas_that_are_asked_at_once_leave_one_record(hub: Site, f
         assert one.issued.certificate == other.issued.certificate
 
 
+async def test_an_api_that_was_restored_from_before_learns_the_device_from_its_authoritys_statement(
+    hub: Site, folder: Path
+) -> None:
+    await enrolled(hub, folder)
+    before = await kept(hub)
+    await hub.admin.delete(SECRETS, records.NAMESPACE, records.identity_name("pi"))
+    assert await renewed(folder)
+    record = await kept(hub)
+    assert (record.key_digest, record.signing, record.sealing) == (before.key_digest, before.signing, before.sealing)
+    assert not await renewed(folder)
+
+
+async def test_without_a_statement_or_with_anothers_nobody_is_learnt(
+    hub: Site, folder: Path, tmp_path: Path
+) -> None:
+    mine, other = await enrolled(hub, folder), await enrolled(hub, tmp_path / "other", "other")
+    await hub.admin.delete(SECRETS, records.NAMESPACE, records.identity_name("pi"))
+    challenge = await challenged(hub)
+    broken = bytes(8) + wire.statement_of(mine.issued)[8:]
+    for statement in (b"", wire.statement_of(other.issued), broken):
+        reply = await post(hub, signed(folder, challenge, statement=statement))
+        assert (reply.status, reply.problem.reason) == (403, "UnknownDevice")
+    assert (await post(hub, signed(folder, challenge, statement=wire.statement_of(mine.issued)))).status == 200
+
+
 # --- not at all -------------------------------------------------------------------------------------------------------
 
 
@@ -128,11 +153,11 @@ async def challenged(hub: Site, replica: int = 0) -> bytes:
     return found.value
 
 
-def signed(folder: Path, challenge: bytes, node: str = "pi") -> wire.Renewal:
+def signed(folder: Path, challenge: bytes, node: str = "pi", statement: bytes = b"") -> wire.Renewal:
     had = identity.read(folder)
     assert had is not None
     csr = KEYS.again(had.keys.key).csr(node)
-    return wire.renewal(Sodium(), bytes.fromhex(had.keys.seed), node, challenge, csr)
+    return wire.renewal(Sodium(), bytes.fromhex(had.keys.seed), node, challenge, csr, statement)
 
 
 async def post(hub: Site, said: wire.Renewal, replica: int = 0) -> Reply:
@@ -261,4 +286,4 @@ def test_a_renewal_is_read_as_it_was_written() -> None:
     assert wire.decode_renewal(wire.encode_renewal(said)) == said
     challenge = wire.Challenge(bytes(range(24)), 1_800_000_000)
     assert wire.decode_challenge(wire.encode_challenge(challenge)) == challenge
-    assert set(json.loads(wire.encode_renewal(said))) == {"node", "challenge", "csr", "proof"}
+    assert set(json.loads(wire.encode_renewal(said))) == {"node", "challenge", "csr", "proof", "statement"}

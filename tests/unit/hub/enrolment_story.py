@@ -96,7 +96,7 @@ async def _renews(admin: KubeClient, hub: KubeClient, clock: Clock, ca: authorit
     renewals = Renewals(hub, clock, Dice(9), ca, Terms(BROKER, URL, 90), print)
     key, seed, crypto = new_key(), bytes(range(32)), OpenSsl()
     signing = crypto.public(seed).hex()
-    known = records.Identity("pi-2", pki.key_digest(key.public_key()), ("1", "2"), 0.0, 0.0, "abcdef", signing, "")
+    known = records.Identity("pi-2", pki.key_digest(key.public_key()), ("1", "2"), 0.0, 0.0, "abcdef", signing, signing)
     await admin.create(SECRETS, NAMESPACE, records.identity_secret(known))
     got: list[wire.Issued] = []
 

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
 import socket
 import ssl
+import time
 from collections.abc import AsyncIterator
 from contextlib import suppress
 from pathlib import Path
@@ -22,6 +25,7 @@ from skerry_hub import mosquitto, pki
 
 pytestmark = pytest.mark.skipif(MOSQUITTO is None, reason="mosquitto is not installed")
 DAYS = 2
+HUB = mosquitto.hub_names()[0]
 QUIET_S = 0.5  # long enough for mosquitto to deliver what it would
 
 
@@ -194,3 +198,46 @@ async def test_an_older_tls_is_refused(site: Site) -> None:
 
     with pytest.raises(ssl.SSLError, match=r"(?i)protocol version"):
         await asyncio.to_thread(shake)
+
+
+# --- revocation -------------------------------------------------------------------------------------------------------
+
+
+async def test_who_is_revoked_is_mute_and_deaf_from_the_next_reload_on_and_no_other_notices(site: Site) -> None:
+    hub = await site.client(HUB, up_topic("n1"), up_topic("n2"), streams_up_topic("n1"), will_topic("n1"))
+    one, other = await site.client("n1", down_topic("n1")), await site.client("n2", down_topic("n2"))
+    streams = await site.client(streams_name("n1"))
+    await one.publish(up_topic("n1"), b"before")
+    assert (await asyncio.wait_for(hub.recv(), WAIT_S)).payload == b"before"
+    reload(site, ["n1"])
+    for client, topic in ((one, up_topic("n1")), (streams, streams_up_topic("n1"))):
+        with suppress(LinkLost):  # it is told, or not: MQTT leaves it to the broker
+            await client.publish(topic, b"after", qos=0)
+    await other.publish(up_topic("n2"), b"not me")
+    assert (await asyncio.wait_for(hub.recv(), WAIT_S)).payload == b"not me"
+    await hub.publish(down_topic("n1"), b"secret")
+    await hub.publish(down_topic("n2"), b"yours")
+    assert (await asyncio.wait_for(other.recv(), WAIT_S)).payload == b"yours"
+    with pytest.raises((asyncio.TimeoutError, LinkLost)):
+        await asyncio.wait_for(one.recv(), QUIET_S)
+    assert not other.lost.done()
+    assert not hub.lost.done()
+    again = await site.client("n1", down_topic("n1"))
+    await again.publish(up_topic("n1"), b"after", qos=0)
+    with pytest.raises(asyncio.TimeoutError):
+        await asyncio.wait_for(hub.recv(), QUIET_S)
+
+
+async def test_who_is_enrolled_anew_is_heard_after_the_next_reload(site: Site) -> None:
+    hub, one = await site.client(HUB, up_topic("n1")), await site.client("n1")
+    for revoked in (["n1"], []):
+        reload(site, revoked)
+    await one.publish(up_topic("n1"), b"anew")
+    assert (await asyncio.wait_for(hub.recv(), WAIT_S)).payload == b"anew"
+
+
+def reload(site: Site, revoked: list[str]) -> None:
+    """As skerry-hub up does: in place, for mosquitto has it open."""
+    (site.folder / "rules").write_text(mosquitto.rules(mosquitto.hub_names(), revoked))
+    os.kill(site.broker.pid, signal.SIGHUP)
+    time.sleep(QUIET_S)

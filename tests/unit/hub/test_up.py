@@ -32,7 +32,11 @@ from skerry.world.entropy import SystemEntropy
 from skerry.world.link import MqttLink
 from skerry.world.mqtt_values import MqttOptions
 from skerry.world.sodium import Sodium
+from skerry_hub.boot import with_cluster
 from skerry_hub.cli import main
+from skerry_hub.enrolment.records import NAMESPACE, Identity, identity_secret
+from skerry_hub.enrolment.tokens import ensure_namespace
+from skerry_hub.ports import SECRETS, Cluster
 from unit.hub.session_site import hello
 
 pytestmark = pytest.mark.skipif(MOSQUITTO is None, reason="mosquitto is not installed")
@@ -277,3 +281,26 @@ def test_a_file_of_its_folder_that_cannot_be_written_is_one_line(
     said = capsys.readouterr().err
     assert "--data" in said
     assert len(said.splitlines()) == 1
+
+
+def test_a_revoked_device_is_turned_away_at_its_broker(up: Up, capsys: pytest.CaptureFixture[str]) -> None:
+    up.start("--mqtt-port", "0")
+    kubeconfig = up.folder / "api" / "admin.kubeconfig"
+    known = Identity("edge-1", "00" * 32, ("1", "2"), 4e9, 1e9, "abcdef", "11" * 32, "22" * 32)
+
+    async def enrol(cluster: Cluster) -> None:
+        await ensure_namespace(cluster)
+        await cluster.create(SECRETS, NAMESPACE, identity_secret(known))
+
+    asyncio.run(with_cluster(kubeconfig, enrol))
+    assert "deny" not in (up.folder / "mosquitto.acl").read_text()
+    assert main(["revoke", "edge-1", "--kubeconfig", str(kubeconfig)]) == 0
+    assert capsys.readouterr().out == "revoked edge-1\n"
+    up.until(lambda: "the broker hears 1 revoked nodes no more" in up.log(), "the broker to be told")
+    assert "user edge-1\ntopic deny #\nuser edge-1.streams\ntopic deny #\n" in (up.folder / "mosquitto.acl").read_text()
+    before = up.children()["mosquitto"]
+    os.kill(before, signal.SIGKILL)
+    up.until(lambda: up.children().get("mosquitto", before) != before, "another broker")
+    assert "deny" in (up.folder / "mosquitto.acl").read_text()
+    assert main(["revoke", "nobody", "--kubeconfig", str(kubeconfig)]) == 1
+    assert "node nobody has no identity" in capsys.readouterr().err

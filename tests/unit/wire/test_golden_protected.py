@@ -40,7 +40,7 @@ class Ends:
     def __init__(self, device: Crypto, hub: Crypto) -> None:
         self.device = DeviceGuard(device, DEVICE)
         self.device.trust(hub.public(HUB))
-        self.hub = HubGuard(hub, lambda: Signer(HUB, CHAIN), lambda _: hub.public(DEVICE))
+        self.hub = HubGuard(hub, lambda: Signer(HUB, CHAIN), lambda _statement: hub.public(DEVICE))
         self.said: dict[str, bytes] = {}
 
     def story(self) -> Ends:
