@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from bench.report import Row
-from bench.wire import BUDGET_CHANGE, deltas
+from bench.wire import BUDGET_CHANGE, BUDGET_NEW, USUAL, deltas
 from contract.certificates import authority, pem
 from skerry.ports import Crypto
 from skerry.wire import message
@@ -30,6 +30,7 @@ from skerry.world.clock import SystemClock
 from skerry.world.sodium import Sodium
 from skerry_hub import pki
 from skerry_hub.crypto import OpenSsl
+from skerry_hub.enrolment.authority import Authority
 
 GROUP = "trust"
 DEVICE, HUB, FRESH = (bytes((n,)) * 32 for n in (1, 2, 3))
@@ -58,6 +59,7 @@ def rows(python: list[str], rounds: int) -> Iterator[Row]:
     """`python` is the private interpreter's argv up to its program."""
     yield from _bytes()
     yield from _times(rounds)
+    yield _greeting(rounds)
     yield _certificate()
     yield _memory(python, rounds)
 
@@ -76,7 +78,10 @@ def _bytes() -> Iterator[Row]:
     signer, hello = _signer(), Hello("edge-1", bytes(8), bytes(16), "0d5bd2cf-1f6e-4ae2-9d3c-0a2f0f6f8a11",
         "0d5bd2cf-1f6e-4ae2-9d3c-0a2f0f6f8a11", "6f1c2a34-77aa-4c1d-8a0e-5b1de2c9f001", 4_711, 12, bytes(16), 7, 10,
         1_764_000_000, "0.1.0")  # fmt: skip
-    device = DeviceGuard(Sodium(), DEVICE)
+    stated = Authority(CA, (CA.certificate,)).statement(
+        "edge-1", OpenSsl().public(DEVICE), OpenSsl().exchange_public(FRESH)
+    )
+    device = DeviceGuard(Sodium(), DEVICE, stated)
     hub = HubGuard(OpenSsl(), lambda: signer, lambda _: OpenSsl().public(DEVICE))
     clear, answer = message.encode(hello), message.encode(Welcome(bytes(8), False, False, 16))
     first = device.greet(clear, FRESH)
@@ -91,7 +96,8 @@ def _bytes() -> Iterator[Row]:
     device.open(short)
     sealed = device.seal(b"")
     assert sealed is not None
-    yield Row(GROUP, "bytes of a Hello", len(again), "B", "in clear", len(clear), "lower", "MQTT payload")
+    note = f"MQTT payload; {len(stated)} B of it what the authority states of the device"
+    yield Row(GROUP, "bytes of a Hello", len(again), "B", "in clear", len(clear), "lower", note)
     yield Row(GROUP, "bytes of its answer", len(short), "B", "in clear", len(answer), "lower", "by a key it knows")
     note = "with the certificate of the hub's signing key, once for each key"
     yield Row(GROUP, "· the first one", len(long), "B", "in clear", len(answer), "lower", note)
@@ -102,15 +108,18 @@ def _bytes() -> Iterator[Row]:
 
 
 def _change(device: DeviceGuard, hub: HubGuard) -> Iterator[Row]:
-    _, change = deltas()
-    clear = len(message.encode(change))
-    proven = replace(change, proof=hub.prove(statement(change, hub.device)))
-    assert device.proves(proven.proof, statement(change, device.kid))
-    signed = len(message.encode(proven))
-    payload = hub.close(message.encode(proven), FRESH)
-    note = f"{clear} B in clear, {signed - clear} for the signature, {len(payload) - signed} sealed"
-    yield Row(GROUP, "bytes of one changed field, signed and sealed", len(payload), "B", "budget", BUDGET_CHANGE,
-              "lower", note)  # fmt: skip
+    """A pod that comes, and a field of it that changes, each as one MQTT payload."""
+    whole = len(json.dumps(json.loads(USUAL.read_text()), separators=(",", ":")))
+    new = ("a new usual pod", f"{BUDGET_NEW:.0%} of its JSON", BUDGET_NEW * whole)
+    names = (new, ("one changed field", "budget", BUDGET_CHANGE))
+    for delta, (name, beside, budget) in zip(deltas(), names, strict=True):
+        clear = len(message.encode(delta))
+        proven = replace(delta, proof=hub.prove(statement(delta, hub.device)))
+        assert device.proves(proven.proof, statement(delta, device.kid))
+        signed = len(message.encode(proven))
+        payload = hub.close(message.encode(proven), FRESH)
+        note = f"{clear} B in clear, {signed - clear} for the signature, {len(payload) - signed} for the seal"
+        yield Row(GROUP, f"bytes of {name}, signed and sealed", len(payload), "B", beside, budget, "lower", note)
 
 
 # --- time -------------------------------------------------------------------------------------------------------------
@@ -153,6 +162,27 @@ def _micros(call: Callable[[], object]) -> float:
             call()
         count += 20
     return used / count * 1e6
+
+
+def _greeting(rounds: int) -> Row:
+    """At the device: Hello, the answer, the proof that it was no copy."""
+    signer, took = _signer(), []
+    device = DeviceGuard(Sodium(), DEVICE)
+    hub = HubGuard(OpenSsl(), lambda: signer, lambda _: OpenSsl().public(DEVICE))
+    device.trust(OpenSsl().public(HUB))
+    for number in range(40 * max(2, rounds)):
+        fresh = number.to_bytes(4, "big") * 8
+        began = time.process_time()
+        first = device.greet(b"h" * 90, fresh)
+        used = time.process_time() - began
+        hub.open(first)
+        answer = hub.close(b"w" * 20, FRESH)
+        began = time.process_time()
+        device.open(answer)
+        device.seal(b"")
+        took.append((used + time.process_time() - began) * 1e6)
+    note = "Hello signed, answer verified, keys agreed on, one frame sealed; CPU"
+    return Row(GROUP, "a session's greeting on the device", median(took), "µs", "", None, "lower", note)
 
 
 def _certificate() -> Row:

@@ -31,6 +31,7 @@ from skerry.world.link import MqttLink
 from skerry.world.mqtt_values import MqttOptions
 
 NODE, SETTLE_S, ROUNDS = "edge-1", 20.0, 5
+CONNECTS = 15
 GROUP = "trust"
 ENROLS = """
 import sys
@@ -64,6 +65,31 @@ def _connections() -> Iterator[Row]:
     yield Row(GROUP, "bytes of a connection, full handshake", sum(full), "B", "in clear", sum(plain), "lower", what)
     note = f"{full[0]} B from the device and {full[1]} to it; resumed {resumed[0]} and {resumed[1]}"
     yield Row(GROUP, "bytes of a connection, resumed", sum(resumed), "B", "full", sum(full), "lower", note)
+    clear_ms, (full_ms, resumed_ms) = asyncio.run(_spent(False))[0], asyncio.run(_spent(True))
+    note = f"the device's process, median of {CONNECTS}, connected and closed"
+    yield Row(GROUP, "CPU of a connection, full handshake", full_ms, "ms", "in clear", clear_ms, "lower", note)
+    yield Row(GROUP, "CPU of a connection, resumed", resumed_ms, "ms", "in clear", clear_ms, "lower", note)
+
+
+async def _spent(mutual: bool) -> tuple[float, float]:
+    """Milliseconds of CPU of a first connection and of a further one of the same link."""
+    with tempfile.TemporaryDirectory() as name:
+        folder, first, further = Path(name), list[float](), list[float]()
+        broker = Broker(folder, mutual=authority() if mutual else None)
+        if mutual:
+            broker.enrol(folder, NODE)
+        way = credentials(folder, NODE, broker.port) if mutual else None
+        for number in range(CONNECTS + 1):
+            link = MqttLink(NODE, MqttOptions("127.0.0.1", broker.port, NODE), way)
+            for seen in (first, further):
+                began = time.process_time()
+                await link.connect()
+                await link.close()
+                if number:  # the very first one reads modules, keys and certificates
+                    seen.append((time.process_time() - began) * 1e3)
+            assert link.counts.resumed == (1 if mutual else 0)
+        broker.stop()
+        return median(first), median(further)
 
 
 async def _counted(mutual: bool) -> list[tuple[int, int]]:

@@ -119,14 +119,15 @@ def test_the_cddl_has_the_codes_bounds() -> None:
 
 def test_the_cddl_has_the_protected_forms_of_the_code() -> None:
     said = rules()
-    keys = {"greeting": {guard.FRAME, guard.EPHEMERAL, guard.SIGNER}, "word": {guard.FRAME, guard.DEVICE}}
-    keys |= {"answer": {guard.FRAME, guard.EPHEMERAL, guard.GREETING}, "cipher": {cose.ALG}}
+    keys = {"greeting": {guard.FRAME, guard.EPHEMERAL, guard.SIGNER, guard.STATEMENT}, "cipher": {cose.ALG}}
+    keys |= {"answer": {guard.FRAME, guard.EPHEMERAL, guard.GREETING}, "word": {guard.FRAME, guard.DEVICE}}
     keys |= {"signer": {cose.ALG, cose.KID, cose.X5CHAIN}, "counter": {cose.PARTIAL_IV}}
     assert {rule: set(members(rule)) for rule in keys} == keys
     assert (members("signer")[1][0], members("cipher")[1][0]) == (str(cose.EDDSA), str(cose.CHACHA20_POLY1305))
     for rule, size in (
         ("kid", limits.KEY_ID_BYTES), ("signature", limits.SIGNATURE_BYTES), ("hash", limits.DIGEST_BYTES),
         ("exchange-key", limits.EXCHANGE_KEY_BYTES), ("certificate", f"(1..{limits.CHAIN_BYTES_MAX})"),
+        ("about-me", f"(1..{limits.STATEMENT_BYTES_MAX})"),
         ("frame-bytes", f"(0..{limits.FRAME_BYTES_MAX})"), ("ciphertext", f"(16..{limits.FRAME_BYTES_MAX + 16})"),
     ):  # fmt: skip
         assert said[rule] == f"bstr .size {size}"
