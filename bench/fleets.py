@@ -117,7 +117,20 @@ def empty(fleet: Fleet, board: Device) -> None:
     until(lambda: not board.containers() and not board.sandboxes(), "the board to be empty", 60)
 
 
-DEVICE_PACKAGES = ("_cbor2*", "cbor2", "google", "grpclib", "h2", "hpack", "hyperframe", "lmdb", "multidict", "paho")
+DEVICE_PACKAGES = (
+    "_cbor2*",
+    "cbor2",
+    "_cffi_backend*",
+    "google",
+    "grpclib",
+    "h2",
+    "hpack",
+    "hyperframe",
+    "lmdb",
+    "multidict",
+    "nacl",
+    "paho",
+)
 NOT_COPIED = ("test", "tests", "idlelib", "tkinter", "lib2to3", "__pycache__", "site-packages", "ensurepip", "config-*")
 
 

@@ -1,5 +1,5 @@
-"""What TLS costs the device: memory of a connected agent with it and without, bytes of a connection, the child that
-enrols.
+"""What trust costs the device: memory of a connected agent with it and without, bytes of a connection, the child that
+enrols; and of protected frames (bench.protection).
 
 The agents run from a private interpreter and libraries (bench.footprint) on a real mosquitto, in turns, without a
 runtime and without pods, so that the difference is TLS's. Bytes are counted between the two: TCP payload, both ways.
@@ -18,6 +18,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from statistics import median
 
+from bench import protection, seals
 from bench.fleets import private_python
 from bench.footprint import memory
 from bench.report import Row, progress
@@ -41,12 +42,15 @@ sys.exit(code)
 
 
 def rows(quick: bool = False) -> Iterator[Row]:
+    yield from seals.rows(quick)
     yield from _connections()
     with tempfile.TemporaryDirectory(prefix="skerry-trust-", dir="/var/tmp") as name:
         folder = Path(name)
         python = folder / "python"
         python.mkdir()
-        yield from _memory(private_python(python), folder, 1.0 if quick else SETTLE_S, 1 if quick else ROUNDS)
+        argv, rounds = private_python(python), 1 if quick else ROUNDS
+        yield from protection.rows(argv[:-2], rounds)
+        yield from _memory(argv, folder, 1.0 if quick else SETTLE_S, rounds)
         yield _child(folder)
 
 

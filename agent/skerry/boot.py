@@ -270,7 +270,7 @@ async def serve(
     renewable: Renewable | None = None,
 ) -> int:
     """The loops, until `stop` or until one of them fails (a bug or a broken journal: the process ends). Without a link
-    the device has no hub: it runs what its journal holds. The simulator runs this very function on its own seams."""
+    the device has no hub and runs what its journal holds. The simulator runs this very function on its own seams."""
     facts, counters, dials, streams = host.facts(), Counters(), Dials(), StreamCounts()
     booted = journal.boot_id != facts.boot_id
     session = DeviceSession(Identity(node, facts.boot_id, __version__))

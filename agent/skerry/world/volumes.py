@@ -109,15 +109,19 @@ class Volumes:
         return folder
 
     def _tmpfs(self, volume: str, folder: Path, size_bytes: int, mode: int, options: str = "") -> None:
-        """Mount one unless it is there already. Without a size the kernel's bound holds, half of the memory."""
+        """Mount one unless it is there already; never swapped to a disk where the kernel can promise that (6.4 and
+        later, tmpfs(5)). Without a size the kernel's bound holds, half of the memory."""
         with self._mounting:
             _make_folder(folder)
             if os.path.ismount(folder):
                 return
             options = f"nosuid,nodev,mode={mode:04o}{options}" + (f",size={size_bytes}" if size_bytes else "")
-            problem = _run("mount", "-t", "tmpfs", "-o", options, "tmpfs", str(folder))
-            if problem:
-                raise VolumeFailed(volume, f"no tmpfs: {problem}")
+            problem = ""
+            for more in (",noswap", ""):
+                problem = _run("mount", "-t", "tmpfs", "-o", options + more, "tmpfs", str(folder))
+                if not problem:
+                    return
+            raise VolumeFailed(volume, f"no tmpfs: {problem}")
 
     def _remove(self, pod_uid: str) -> None:
         if not _NAME.fullmatch(pod_uid):

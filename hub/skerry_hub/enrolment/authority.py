@@ -161,7 +161,7 @@ def named(said: object) -> tuple[str, bytes, bytes]:
     """Node and keys. Raises Malformed."""
     match said:
         case [str(node), bytes(signing), bytes(sealing)]:
-            if (len(signing), len(sealing)) == (SIGNING_KEY_BYTES, EXCHANGE_KEY_BYTES):
+            if len(signing) == SIGNING_KEY_BYTES and len(sealing) in (0, EXCHANGE_KEY_BYTES):
                 return node, signing, sealing
     raise Malformed("an identity's statement that is none")
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+import pycddl  # type: ignore[import-untyped, unused-ignore]
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from golden.wirecheck import CDDL
 from skerry.errors import NotOpened
 from skerry.limits import DELTA_BYTES_TARGET
 from skerry.model.desired import Kind, Object, object_of, packed_objects
@@ -114,6 +116,7 @@ def test_a_sealed_secret_is_read_from_and_written_to_the_bytes_of_version_1() ->
     """A changed line means that each hub of the release before, and each journal, has another form."""
     body = seal(secret())
     lines = (f"plain {secret().body.hex()}", f"device {PUBLIC.hex()}", f"key {KEY.hex()}", f"sealed {body.hex()}")
+    pycddl.Schema(f"root-rule = sealed-secret\n{CDDL.read_text()}").validate_cbor(body)
     known = golden(GOLDEN / "sealed-secret.txt", "\n".join(lines) + "\n")
     said = dict(line.split(" ", 1) for line in known.splitlines())
     assert said["sealed"] == body.hex()

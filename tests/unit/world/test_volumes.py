@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -17,6 +18,7 @@ from skerry.errors import VolumeFailed
 from skerry.limits import MIB
 from skerry.model.pod import EmptyDir, HostPath
 from skerry.ports import FilesVolume, VolumeFile
+from skerry.world import volumes as world_volumes
 from skerry.world.volumes import Volumes
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="mount(2) needs root")
@@ -78,6 +80,29 @@ async def test_files_lie_in_a_tmpfs_with_their_modes(folder: Path) -> None:
     assert mounts(folder) == [f"{folder}/memory/files"]
     assert volumes.volume_pods() == {POD}
     assert (folder / "memory/files").stat().st_mode & 0o777 == 0o700  # a Secret is nobody's but its pod's
+
+
+@needs_root
+async def test_they_are_never_swapped_where_the_kernel_can_promise_that(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """tmpfs(5), since Linux 6.4; an older kernel refuses the option, and gets a tmpfs without it."""
+    release = tuple(int(part) for part in re.findall(r"\d+", os.uname().release)[:2])
+    asked: list[str] = []
+
+    def run(*argv: str) -> str:
+        asked.append(argv[4] if "-o" in argv else "")
+        return "bad option" if "noswap" in asked[-1] and old else real(*argv)
+
+    real, old = world_volumes._run, False
+    monkeypatch.setattr(world_volumes, "_run", run)
+    await volumes_in(folder).mount_volume(POD, files(a="1"))
+    said = next(line for line in Path("/proc/mounts").read_text().splitlines() if f"{folder}/memory/files" in line)
+    assert ("noswap" in said) == (release >= (6, 4))
+    old = True
+    await volumes_in(folder / "older").mount_volume(POD, files(a="1"))
+    assert "noswap" in asked[-2]
+    assert "noswap" not in asked[-1]
 
 
 @needs_root
