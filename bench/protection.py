@@ -26,7 +26,7 @@ from skerry.wire.delta import statement
 from skerry.wire.guard import DeviceGuard, HubGuard, Signer, Unknown
 from skerry.wire.message import Hello, Welcome
 from skerry.world.authority import SIGNER, OpensslAuthority
-from skerry.world.clock import SystemClock
+from skerry.world.clock import known_time
 from skerry.world.sodium import Sodium
 from skerry_hub import pki
 from skerry_hub.crypto import OpenSsl
@@ -187,7 +187,7 @@ def _greeting(rounds: int) -> Row:
 
 def _certificate() -> Row:
     """By the device's child, once for each of the hub's keys."""
-    judge, chain, took = OpensslAuthority(pem(CA), SystemClock()), _signer().chain, []
+    judge, chain, took = OpensslAuthority(pem(CA), known_time), _signer().chain, []
     for _ in range(ROUNDS):
         began = time.monotonic()
         asyncio.run(judge.certified(chain))

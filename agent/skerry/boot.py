@@ -92,8 +92,8 @@ async def _main(config: Config, opened: Opened) -> int:
         return await serve(
             config.node, config.secret_env, journal, *seams, stop, log,
             _streaming(config, seams[4], journal, protection is not None), _manifests(config),
-            _metrics(config, *seams[:2]), config.container_log_bytes, protection, SealingKeys(config.data_dir).unseal,
-            renewable,
+            _metrics(config, *seams[:2], renewable), config.container_log_bytes, protection,
+            SealingKeys(config.data_dir).unseal, renewable,
         )  # fmt: skip
     except StoreBroken as why:
         log(f"journal: {why}; starting again")
@@ -132,28 +132,31 @@ def _seams(config: Config) -> tuple[Seams, Callable[[], Protection] | None, Rene
     )
     entropy = SystemEntropy()
     link, credentials = _link(config, clock, entropy)
-    protection = _Protections(credentials, clock).now if credentials is not None else None
+    protection = _Protections(credentials).now if credentials is not None else None
     return (clock, entropy, host, runtime, link), protection, credentials
 
 
 class _Protections:
     """What protects the frames of the identity of this moment; made once for each."""
 
-    def __init__(self, credentials: Enrolment, clock: Clock) -> None:
-        self._credentials, self._clock = credentials, clock
+    def __init__(self, credentials: Enrolment) -> None:
+        self._credentials = credentials
         self._made: tuple[Enrolled, Protection] | None = None
 
     def now(self) -> Protection:
-        from skerry.wire.enrolment import statement_of
+        from skerry.wire.enrolment import statement_of, trust_id
         from skerry.wire.guard import DeviceGuard
+        from skerry.wire.x509 import pem_blocks
         from skerry.world.authority import OpensslAuthority
         from skerry.world.sodium import Sodium
 
         enrolled = self._credentials.enrolled
         assert enrolled is not None, "there is a connection, and so an identity"
         if self._made is None or self._made[0] is not enrolled:
-            guard = DeviceGuard(Sodium(), bytes.fromhex(enrolled.keys.seed), statement_of(enrolled.issued))
-            self._made = enrolled, Protection(guard, OpensslAuthority(enrolled.issued.ca, self._clock))
+            issued, asked = enrolled.issued, self._credentials
+            seed, trust = bytes.fromhex(enrolled.keys.seed), trust_id(pem_blocks(issued.ca))
+            guard = DeviceGuard(Sodium(), seed, statement_of(issued), trust)
+            self._made = enrolled, Protection(guard, OpensslAuthority(issued.ca, asked.time), asked.told)
         return self._made[1]
 
 
@@ -213,7 +216,9 @@ def _manifests(config: Config) -> Manifests:
     return ManifestFolder(config.manifests_dir)
 
 
-def _metrics(config: Config, clock: Clock, entropy: Entropy) -> ServeMetrics | None:
+def _metrics(
+    config: Config, clock: Clock, entropy: Entropy, certificate: Renewable | None
+) -> ServeMetrics | None:
     """Where somebody wants to scrape: the only one who pays for it."""
     if not config.metrics_listen:
         return None
@@ -222,10 +227,14 @@ def _metrics(config: Config, clock: Clock, entropy: Entropy) -> ServeMetrics | N
 
     host, port = listen_address(config.metrics_listen, config.insecure)
 
+    def ends() -> float | None:
+        life = certificate.life if certificate is not None else None
+        return life.ends_s if life is not None else None
+
     async def serve_metrics(
         journal: Journal, session: DeviceSession, counters: Counters, streams: StreamCounts
     ) -> None:
-        sources = Sources(journal, config.journal_bytes_max, session, counters, streams, clock)
+        sources = Sources(journal, config.journal_bytes_max, session, counters, streams, clock, ends)
         await Scrapes(sources.text, TYPE).serve(host, port, clock, entropy, log)
 
     return serve_metrics

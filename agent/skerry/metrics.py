@@ -7,7 +7,7 @@ docs/metrics.md is made from the table.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -36,10 +36,11 @@ METRICS = (
     _gauge("session_live", "1 while the hub serves this device; 0 in holdover"),
     _counter("link_connects_total", "connections to the broker made"),
     _counter("link_losses_total", "connections to the broker lost or not made"),
-    _counter("frames_refused_total", "frames that were not the hub's for this device now, those of streams included"),
-    _counter("frames_replayed_total", "frames of the hub that came before"),
+    _gauge("certificate_end_seconds", "until when this device's certificates are valid, since 1970; nothing without"),
     _counter("certificate_renewals_total", "times that the hub gave new certificates"),
     _counter("certificate_renewals_failed_total", "times that it did not, though they were due"),
+    _counter("frames_refused_total", "frames that were not the hub's for this device now, those of streams included"),
+    _counter("frames_replayed_total", "frames of the hub that came before"),
     _counter("session_notes_total", "oddities of the session, each one a line in the log"),
     _gauge("generation", "generation of the set that this device has"),
     _counter("changes_applied_total", "changes of the hub that were journaled"),
@@ -74,6 +75,7 @@ class Sources:
     counters: Mapping[str, int]
     streams: StreamCounts
     clock: Clock
+    certificate_ends: Callable[[], float | None] = lambda: None
 
     def text(self) -> bytes:
         """The whole exposition."""
@@ -88,10 +90,11 @@ class Sources:
             "session_live": int(self.session.state is State.LIVE),
             "link_connects_total": counters.get("link_connects", 0),
             "link_losses_total": counters.get("link_lost", 0),
-            "frames_refused_total": counters.get("frames_refused", 0),
-            "frames_replayed_total": counters.get("frames_replayed", 0),
+            **({} if self.certificate_ends() is None else {"certificate_end_seconds": self.certificate_ends()}),
             "certificate_renewals_total": counters.get("certificate_renewals", 0),
             "certificate_renewals_failed_total": counters.get("certificate_renewals_failed", 0),
+            "frames_refused_total": counters.get("frames_refused", 0),
+            "frames_replayed_total": counters.get("frames_replayed", 0),
             "session_notes_total": counters.get("session_notes", 0),
             "generation": journal.desired.generation,
             "changes_applied_total": counters.get("changes_applied", 0),

@@ -151,7 +151,7 @@ def protection(authority: Authority | None, replica: str, broker: BrokerOptions)
     from skerry_hub.hub import Protection
 
     keys = SigningKeys(authority, mosquitto.hub_names(replica)[0])
-    return Protection(OpenSsl(), keys.current, keys.seal_key, partial(DeviceIdentities, authority))
+    return Protection(OpenSsl(), keys.current, keys.seal_key, partial(DeviceIdentities, authority), authority.trust)
 
 
 def _brokers(options: BrokerOptions, insecure: bool) -> tuple[MqttBroker, MqttBroker]:

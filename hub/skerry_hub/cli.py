@@ -251,7 +251,12 @@ def _table(found: dict[str, Any]) -> str:
     rows += [(node, *(str(shown[c]) for c in columns)) for node, shown in found["devices"].items()]
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     lines = ["   ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
-    return "\n".join([*lines, f"broker {'connected' if found['connected'] else 'away'}"])
+    lines.append(f"broker {'connected' if found['connected'] else 'away'}")
+    if trust := found.get("trust"):  # not of a hub without TLS
+        said = [shown.get("trust") for shown in found["devices"].values()]
+        unheard = f"; {said.count('')} have not said" if "" in said else ""
+        lines.append(f"authorities {trust}: believed by {said.count(trust)} of {len(said)} devices{unheard}")
+    return "\n".join(lines)
 
 
 def _trouble(line: str) -> None:

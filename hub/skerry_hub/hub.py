@@ -12,7 +12,7 @@ from functools import partial
 from typing import Any, Protocol
 
 from skerry.ports import Clock, Crypto, Entropy
-from skerry.wire.guard import HubGuard, Signer
+from skerry.wire.guard import About, HubGuard, Signer
 from skerry_hub.cloudhub.protect import StreamFrames
 from skerry_hub.cloudhub.sessions import Sessions
 from skerry_hub.cloudhub.streams import DeviceStreams
@@ -36,6 +36,9 @@ class Identities(Protocol):
     def sealing_key(self, node: str) -> bytes:
         """The X25519 public key that it was enrolled with, or nothing."""
 
+    def certificate_end(self, node: str) -> float:
+        """Until when its certificates are valid, in seconds since 1970; 0 where that is not known, or it is revoked."""
+
     def node_of(self, name: tuple[str, str]) -> str:
         """The device whose identity the Secret of that namespace and name holds; empty for any other."""
 
@@ -43,15 +46,18 @@ class Identities(Protocol):
 @dataclass(frozen=True, slots=True)
 class Protection:
     """What the hub protects frames and Secrets with. `seal_key` is secret and the same at all replicas. `identities`
-    tells, of what only a device itself can show, whose keys became known."""
+    tells, of what only a device itself can show, whose keys became known. `trust`: which authorities devices are to
+    believe (wire.enrolment.trust_id)."""
 
     crypto: Crypto
     signer: Callable[[], Signer]
     seal_key: bytes = field(repr=False)
     identities: Callable[[Secrets, Callable[[str], None]], Identities]
+    trust: bytes = b""
 
-    def guard_of(self, identities: Identities, node: str) -> HubGuard:
-        return HubGuard(self.crypto, self.signer, partial(identities.signing_key, node))
+    def guard_of(self, identities: Identities, wall: Callable[[], float], node: str) -> HubGuard:
+        about = lambda: About(int(wall()), self.trust)  # noqa: E731
+        return HubGuard(self.crypto, self.signer, partial(identities.signing_key, node), about)
 
     def seals(self, identities: Identities) -> Seals:
         return Seals(self.crypto, self.seal_key, identities.sealing_key, identities.node_of)
@@ -89,9 +95,10 @@ class Hub:
             lease_s=lease_s, on_secret=self._secret_changed,
             seals=protection.seals(identities) if protection and identities else None,
         )  # fmt: skip
-        self._identities = identities
+        self._ends: dict[str, float] = {}  # of devices' certificates, seconds since 1970
+        self._identities, self._trust = identities, protection.trust if protection is not None else b""
         self.on_identity: Callable[[], None] = lambda: None  # hears that some device's identity may be another
-        guard_of = partial(protection.guard_of, identities) if protection and identities else None
+        guard_of = partial(protection.guard_of, identities, clock.wall) if protection and identities else None
         self.sessions = Sessions(broker, self.controller, clock, entropy, log, guard_of)
         self.controller.listen(self.sessions)
         frames_of = partial(frames_for, self.sessions) if protection is not None else None
@@ -99,7 +106,8 @@ class Hub:
 
     def _secret_changed(self, secret: tuple[str, str]) -> None:
         node = self._identities.node_of(secret) if self._identities is not None else ""
-        if node:
+        if node and self._identities is not None:
+            self._ends[node] = self._identities.certificate_end(node)
             if self.sessions.identity_changed(node):
                 self.streams.cut(node)
             self.on_identity()
@@ -147,8 +155,12 @@ class Hub:
             }
             for resource, i in self.controller.informers.items()
         }
+        shown = self.sessions.snapshot()
+        for node, device in shown["devices"].items():
+            device["certificate_end_s"] = self._ends.get(node) or None
         return {
-            **self.sessions.snapshot(),
+            **shown,
+            "trust": self._trust.hex(),
             "api": informers,
             "reports": self.controller.report_counts(),
             "streams": self.streams.snapshot(),

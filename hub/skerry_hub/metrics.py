@@ -92,6 +92,7 @@ METRICS = (
     _counter("lease_renewals_total", "Leases of devices renewed"),
     _gauge("replicas", "replicas alive, this one included; 0 without --replica"),
     _gauge("device_live", "1 while the device's Node shows it live", "node"),
+    _gauge("device_certificate_end_seconds", "until when the device's certificates are valid, since 1970", "node"),
     _gauge("device_queue_frames", "frames of the device that wait", "node"),
     _gauge("device_drift", "1 while the device is known not to have what it should have", "node"),
     _gauge(
@@ -220,6 +221,9 @@ def _devices(devices: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     shown = {(name,): device for name, device in list(devices.items())[:DEVICES_SHOWN_MAX]}
     return {
         "device_live": {node: int(d["live"]) for node, d in shown.items()},
+        "device_certificate_end_seconds": {
+            node: d["certificate_end_s"] for node, d in shown.items() if d.get("certificate_end_s")
+        },
         "device_queue_frames": {node: d["queue"] for node, d in shown.items()},
         "device_drift": {node: int(d["drift"]) for node, d in shown.items() if d["drift"] is not None},
         "device_outbox_age_seconds": {

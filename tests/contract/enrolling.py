@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 from cryptography import x509
 from cryptography.hazmat.primitives import serialization
@@ -52,7 +53,10 @@ def problem(status: int, reason: str, message: str) -> Answer:
 class Hub:
     """HTTPS on loopback, a thread for each connection. `script` replaces everything after the handshake."""
 
-    def __init__(self, folder: Path, *, names: tuple[str, ...] = ("127.0.0.1", "localhost")) -> None:
+    def __init__(
+        self, folder: Path, *, names: tuple[str, ...] = ("127.0.0.1", "localhost"), made: datetime | None = None
+    ) -> None:
+        """`made`: when its own certificate was."""
         self.authority = authority()
         self.answer: Answer = issue
         self.script: Callable[[ssl.SSLSocket], None] | None = None
@@ -62,7 +66,7 @@ class Hub:
         self.asked: list[Asked] = []
         self.connections = 0
         self.node, self.streams, self.broker = NODE, f"{NODE}.streams", "mqtts://127.0.0.1:8883"
-        pair = pki.issue(self.authority, "hub", (), names, 90, pki.utc_now())
+        pair = pki.issue(self.authority, "hub", (), names, 90, made or pki.utc_now())
         self.context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         pki.save(pair, folder / "hub.crt", folder / "hub.key")
         self.context.load_cert_chain(folder / "hub.crt", folder / "hub.key")
@@ -168,7 +172,7 @@ def silent(tls: ssl.SSLSocket) -> None:
 
 
 @contextmanager
-def serving(folder: Path, **how: tuple[str, ...]) -> Iterator[Hub]:
+def serving(folder: Path, **how: Any) -> Iterator[Hub]:
     folder.mkdir(exist_ok=True)
     hub = Hub(folder, **how)
     try:

@@ -13,7 +13,7 @@ from contract.authority import AuthorityContract
 from contract.certificates import authority, pem
 from skerry.ports import Authority
 from skerry.world.authority import SIGNER, OpensslAuthority
-from skerry.world.clock import SystemClock
+from skerry.world.clock import known_time
 from skerry_hub import pki
 
 
@@ -22,7 +22,7 @@ class Site:
         self._own, self._strange = authority(), authority()  # of one name
 
     def authority(self) -> Authority:
-        return OpensslAuthority(pem(self._own), SystemClock())
+        return OpensslAuthority(pem(self._own), known_time)
 
     def certified(self, public: bytes) -> bytes:
         return self._made(self._own, public)

@@ -30,6 +30,9 @@ def test_a_live_session_ends_within_a_minute_of_its_revocation_and_a_new_token_h
     fleet.apply(pod("rock", "edge-1"))
     until(lambda: "default/rock/main" in truth(board), "the container")
     before = identities(board)["default/rock/main"]
+    shown = fleet.site.run([str(BIN / "skerry-hub"), "status", "--socket", str(fleet.status_socket)]).stdout
+    assert "believed by 1 of 1 devices" in shown
+    assert fleet.sessions()["edge-1"]["certificate_end_s"] > time.time() + 80 * 86_400
     began = time.monotonic()
     assert operator(fleet, "revoke", "edge-1") == "revoked edge-1\n"
     until(lambda: ready(fleet) == "Unknown", "the session to be over", MINUTE_S)

@@ -34,7 +34,8 @@ async def journal(tmp_path: Path) -> Journal:
 
 def sources(journal: Journal, clock: ManualClock, counters: Counters | None = None) -> Sources:
     session = DeviceSession(Identity("pi", "boot", "0.1.0"))
-    return Sources(journal, BOUND, session, counters or Counters(), StreamCounts(opened=2, bytes_out=7), clock)
+    streams = StreamCounts(opened=2, bytes_out=7)
+    return Sources(journal, BOUND, session, counters or Counters(), streams, clock, lambda: 2e9)
 
 
 async def test_every_metric_is_served_in_the_form_that_prometheus_reads(journal: Journal) -> None:
@@ -46,6 +47,7 @@ async def test_every_metric_is_served_in_the_form_that_prometheus_reads(journal:
     assert (found["skerry_frames_refused_total"], found["skerry_frames_replayed_total"]) == ({(): 6}, {(): 2})
     assert found["skerry_decisions_total"] == {("RunPodSandbox",): 5, ("StopContainer",): 1}
     assert found["skerry_pods"] == {("Pending",): 0, ("Running",): 1, ("Succeeded",): 0, ("Failed",): 0}
+    assert found["skerry_certificate_end_seconds"] == {(): 2e9}
     assert found["skerry_outbox_items"] == {(): 1}
     assert found["skerry_streams_opened_total"] == {(): 2}
     assert found["skerry_stream_sent_bytes_total"] == {(): 7}

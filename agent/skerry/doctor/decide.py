@@ -12,11 +12,12 @@ from dataclasses import dataclass
 from enum import Enum
 
 from skerry.limits import JOURNAL_ALARM_RATIO, MIB
+from skerry.plan.certificate import Life, Time, begun, ended, time_of
 
 DISK_FREE_FAIL_BYTES = 16 * MIB  # less: neither an image nor the journal can grow
 DISK_FREE_WARN_RATIO = 0.1
 INODES_FREE_WARN_RATIO = 0.05
-CERTIFICATE_WARN_S = 30 * 86_400.0  # left until it ends
+RENEW_LATE_PART = 0.3  # of a certificate's life is left: it should have been renewed
 CGROUPS_WANTED = ("cpu", "pids")
 
 
@@ -150,7 +151,7 @@ def checks(facts: Facts) -> tuple[Check, ...]:
         disk(facts.disk),
         journal(facts.journal),
         clock(facts.clock),
-        identity(facts.identity, facts.clock.wall_s),
+        identity(facts.identity, _time(facts.clock)),
         broker(facts.broker),
         watchdog(facts.watchdog),
     )
@@ -263,8 +264,14 @@ def clock(said: Clock) -> Check:
     return Check(name, Verdict.OK, f"not synchronized since boot, {rtc}")
 
 
-def identity(said: Identity, now_s: float) -> Check:
-    """Whether this device is one of a hub, and for how long its certificate is good."""
+def _time(said: Clock) -> Time:
+    """As the agent takes it before a hub has told it."""
+    return time_of(said.wall_s, said.synchronized, said.floor_s, None, 0.0)
+
+
+def identity(said: Identity, time: Time) -> Check:
+    """Whether this device is one of a hub, and for how long its certificate is good: by a clock that is sure, else by
+    what the time is at least."""
     name, anew = "identity", "skerry-hub token create --node NODE, then skerry enroll --token-file F"
     if said.answer is Answer.FORBIDDEN:
         return Check(name, Verdict.WARN, f"{said.folder}: only root may read it", "run skerry doctor as root")
@@ -282,13 +289,15 @@ def identity(said: Identity, now_s: float) -> Check:
         what = "the configured broker wants a certificate" if said.wanted else "this device belongs to no hub"
         return Check(name, Verdict.WARN, f"not enrolled: {what}", anew)
     who = f"enrolled as {said.node} at {said.broker}, certificate valid until {_day(said.ends_s)}"
-    if now_s < said.begins_s:
-        why = f"{who}, but only from {_day(said.begins_s)}, and the clock says {_day(now_s)}"
+    life, left_s = Life(said.begins_s, said.ends_s), said.ends_s - (time.now_s if time.sure else time.floor_s)
+    if not begun(life, time):
+        why = f"{who}, but only from {_day(said.begins_s)}, and the clock says {_day(time.now_s)}"
         return Check(name, Verdict.WARN, why, "let the clock reach a time server")
-    if now_s > said.ends_s:
-        return Check(name, Verdict.WARN, f"{who}, which is over: no broker lets it in; pods run on", anew)
-    if now_s > said.ends_s - CERTIFICATE_WARN_S:
-        return Check(name, Verdict.WARN, who, f"before that day: {anew}")
+    reach = "let it reach the hub, which renews it; journalctl -u skerry | grep renewal says why not"
+    if ended(life, time):
+        return Check(name, Verdict.WARN, f"{who}, which is over: no broker lets it in; pods run on", reach)
+    if left_s < (said.ends_s - said.begins_s) * RENEW_LATE_PART:
+        return Check(name, Verdict.WARN, f"{who}, and should have been renewed by now", reach)
     if said.token:
         cure = "journalctl -u skerry says what the hub answered; without it there: nothing changes"
         return Check(name, Verdict.WARN, f"{who}; another token waits in {said.folder}", cure)

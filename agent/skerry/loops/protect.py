@@ -6,6 +6,7 @@ sparingly and dropped; it ends neither the session nor the connection, for any b
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from skerry.errors import LimitExceeded, Malformed, SkerryError
@@ -14,7 +15,7 @@ from skerry.loops.report import Counters, Log
 from skerry.ports import Authority, Clock, Entropy, Link, StreamLink
 from skerry.wire.cose import key_id
 from skerry.wire.delta import statement
-from skerry.wire.guard import DOWN, UP, DeviceGuard, Replayed, Secrets, Unknown, Word, stream_label
+from skerry.wire.guard import DOWN, UP, About, DeviceGuard, Replayed, Secrets, Unknown, Word, stream_label
 from skerry.wire.message import Delta, Hello, Message, Reject, decode, encode
 
 
@@ -24,6 +25,7 @@ class Protection:
 
     guard: DeviceGuard
     authority: Authority
+    told: Callable[[About], None] = lambda _about: None  # hears what the hub of a new session says of itself
 
     def proves(self, delta: Delta) -> bool:
         """Whether the hub of this session signed it for this device."""
@@ -80,6 +82,7 @@ class Protected:
             return None
         assert isinstance(frame, bytes)
         if greeting and guard.secrets is not None:
+            self._protection.told(guard.about)
             await self._seal(guard, b"")  # so the hub sees that the Hello was no copy
         return frame
 

@@ -33,7 +33,7 @@ from skerry.wire.frame import VERSION
 
 SIGNED, SEALED = bytes((VERSION << 4 | 2,)), bytes((VERSION << 4 | 3,))  # head bytes, beside those of wire.frame
 ABOUT_HELLO, ABOUT_ANSWER, ABOUT_WORD, ABOUT_SET = b"skerry hello", b"skerry answer", b"skerry word", b"skerry set"
-FRAME, EPHEMERAL, GREETING, SIGNER, DEVICE, STATEMENT = 1, 2, 3, 4, 5, 6  # keys of a signed payload
+FRAME, EPHEMERAL, GREETING, SIGNER, DEVICE, STATEMENT, TRUST, WALL = range(1, 9)  # keys of a signed payload
 UP, DOWN = "up", "down"
 _LAST = (1 << 64) - 1  # a counter that no frame comes to
 
@@ -127,13 +127,23 @@ class Word:
     frame: bytes
 
 
+@dataclass(frozen=True, slots=True)
+class About:
+    """What a hub says of itself in its signed answer: its time, in seconds since 1970, 0 if it does not say; and which
+    authorities devices are to believe (wire.enrolment.trust_id), or nothing."""
+
+    wall_s: int = 0
+    trust: bytes = b""
+
+
 class DeviceGuard:
     """The device's end."""
 
-    def __init__(self, crypto: Crypto, seed: bytes, statement: bytes = b"") -> None:
+    def __init__(self, crypto: Crypto, seed: bytes, statement: bytes = b"", trust: bytes = b"") -> None:
         """`seed`: the device's Ed25519 key. `statement`: of the authority, whose key that is; for a hub whose API was
-        restored from before this device was enrolled."""
-        self._crypto, self._seed, self._statement = crypto, seed, statement
+        restored from before this device was enrolled. `trust`: which authorities this device believes."""
+        self._crypto, self._seed, self._statement, self._believes = crypto, seed, statement, trust
+        self.about = About()  # of the hub that answered last
         self.kid = cose.key_id(crypto.public(seed))
         self._signers: dict[bytes, bytes] = {}
         self._ephemeral = self._greeting = b""
@@ -152,6 +162,7 @@ class DeviceGuard:
         known = self.signer and cose.key_id(self.signer)
         said = {FRAME: hello, EPHEMERAL: self._crypto.exchange_public(ephemeral), SIGNER: known}
         said |= {STATEMENT: self._statement} if self._statement else {}
+        said |= {TRUST: self._believes} if self._believes else {}
         payload = SIGNED + cose.sign(self._crypto, self._seed, self.kid, codec.encode(said), ABOUT_HELLO)
         self._ephemeral, self._greeting = ephemeral, hashlib.sha256(payload).digest()
         self.secrets = self._send = self._receive = None
@@ -186,7 +197,7 @@ class DeviceGuard:
             raise Replayed("the answer came before")
         secret = self._crypto.exchange(self._ephemeral, said.ephemeral)
         self.secrets = Secrets(self._crypto, secret, self._greeting)
-        self._ephemeral, self.signer = b"", public
+        self._ephemeral, self.signer, self.about = b"", public, About(said.wall_s, said.trust)
         self._send, self._receive = self.secrets.sender(UP), self.secrets.receiver(DOWN)
         return said.frame
 
@@ -213,10 +224,17 @@ class Signer:
 class HubGuard:
     """The hub's end for one device."""
 
-    def __init__(self, crypto: Crypto, signer: Callable[[], Signer], public: Callable[[bytes], bytes]) -> None:
+    def __init__(
+        self,
+        crypto: Crypto,
+        signer: Callable[[], Signer],
+        public: Callable[[bytes], bytes],
+        about: Callable[[], About] = About,
+    ) -> None:
         """`signer`: the key of this moment. `public`: the device's Ed25519 key, or nothing where none is enrolled; it
-        is given what the device shows of its authority's statement, or nothing."""
-        self._crypto, self._signer, self._public = crypto, signer, public
+        is given what the device shows of its authority's statement, or nothing. `about`: what each answer says."""
+        self._crypto, self._signer, self._public, self._about = crypto, signer, public, about
+        self.trust = b""  # which authorities the device said in its last Hello that it believes
         self._greetings: deque[bytes] = deque(maxlen=GREETINGS_KEPT_MAX)
         self._asked: _Payload | None = None  # the Hello that has no answer yet
         self._answered: Signer | None = None  # by whom the last one was answered: keys change between sessions
@@ -247,7 +265,7 @@ class HubGuard:
         self._crypto.exchange(_ANY_SECRET, said.ephemeral)  # a key that gives no secret is refused here, not in `close`
         self._greetings.append(greeting)
         self._asked, self._greeting, self.confirmed = said, greeting, False
-        self.device = cose.key_id(public)
+        self.device, self.trust = cose.key_id(public), said.trust
         self.secrets = self._send = self._receive = None
         return said.frame
 
@@ -272,7 +290,11 @@ class HubGuard:
         asked, self._asked = self._asked, None
         kid = cose.key_id(self._crypto.public(signer.seed))
         mine = self._crypto.exchange_public(ephemeral)
-        said = codec.encode({FRAME: frame, EPHEMERAL: mine, GREETING: self._greeting})
+        about = self._about()
+        more = {TRUST: about.trust, WALL: about.wall_s}
+        said = codec.encode(
+            {FRAME: frame, EPHEMERAL: mine, GREETING: self._greeting, **{k: v for k, v in more.items() if v}}
+        )
         self.secrets = Secrets(self._crypto, self._crypto.exchange(ephemeral, asked.ephemeral), self._greeting)
         self._send, self._receive = self.secrets.sender(DOWN), self.secrets.receiver(UP)
         return self._signed(signer, said, ABOUT_ANSWER, b"" if asked.signer == kid else signer.chain)
@@ -303,6 +325,8 @@ class _Payload:
     signer: bytes
     device: bytes
     statement: bytes
+    trust: bytes
+    wall_s: int
 
 
 def _payload(signed: bytes) -> _Payload:
@@ -312,9 +336,13 @@ def _payload(signed: bytes) -> _Payload:
         raise Malformed("a signed payload that is no map")
     ids = {SIGNER: KEY_ID_BYTES, DEVICE: KEY_ID_BYTES}
     sizes = {FRAME: FRAME_BYTES_MAX, EPHEMERAL: EXCHANGE_KEY_BYTES, GREETING: DIGEST_BYTES, **ids}
-    sizes[STATEMENT] = STATEMENT_BYTES_MAX
+    sizes |= {STATEMENT: STATEMENT_BYTES_MAX, TRUST: KEY_ID_BYTES}
     found = {key: said.get(key, b"") for key in sizes}
     for key, size in sizes.items():
         if not isinstance(found[key], bytes) or len(found[key]) > size:
             raise Malformed(f"a signed payload whose part {key} is no {size} bytes")
-    return _Payload(*found.values())
+    wall_s = said.get(WALL, 0)
+    if not isinstance(wall_s, int) or not 0 <= wall_s < 1 << 40:
+        raise Malformed("a signed payload whose time is none")
+    frame, ephemeral, greeting, signer, device, statement, trust = found.values()
+    return _Payload(frame, ephemeral, greeting, signer, device, statement, trust, wall_s)

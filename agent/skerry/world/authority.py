@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import base64
+from collections.abc import Callable
 
 from skerry.errors import KeyFailed, Malformed
 from skerry.limits import CERTIFY_TIMEOUT_S, SIGNING_KEY_BYTES
-from skerry.ports import Clock
+from skerry.plan.certificate import Life, Time, ended
 from skerry.wire import x509
 from skerry.world.device_key import in_memory, openssl
 
@@ -22,29 +23,29 @@ _ED25519 = bytes.fromhex("302a300506032b6570032100")  # SubjectPublicKeyInfo of 
 
 
 class OpensslAuthority:
-    def __init__(self, ca: str, clock: Clock) -> None:
-        """`ca`: one or more certificates in PEM."""
-        self._ca, self._clock = ca, clock
+    def __init__(self, ca: str, time: Callable[[], Time]) -> None:
+        """`ca`: one or more certificates in PEM. `time`: as far as it is known."""
+        self._ca, self._time = ca, time
 
     async def certified(self, chain: bytes) -> bytes:
-        work = asyncio.to_thread(verified, self._ca, chain, self._clock.wall())
+        work = asyncio.to_thread(verified, self._ca, chain, self._time())
         try:
             return await asyncio.wait_for(work, CERTIFY_TIMEOUT_S)
         except asyncio.TimeoutError:
             raise Malformed(f"no verdict on the hub's certificate within {CERTIFY_TIMEOUT_S:g} s") from None
 
 
-def verified(ca: str, der: bytes, now: float) -> bytes:
+def verified(ca: str, der: bytes, time: Time) -> bytes:
     """The Ed25519 key. Blocks. Raises Malformed.
 
-    A clock that is behind is believed: a certificate that is not valid yet is taken, one that has ended is not. A board
-    without a clock would refuse every hub otherwise, and an old key is what could have been stolen.
+    One that is not valid yet is taken: a board's clock may be behind, and would refuse every hub. One that has ended by
+    a time that is sure, or by what it is at least, is not: an old key is what could have been stolen.
     """
     read = x509.read(der)
     begin, end = SIGNER
     if not (read.common_name.startswith(begin) and read.common_name.endswith(end)):
         raise Malformed("a certificate that is not for a hub's signing key")
-    if now > read.ends:
+    if ended(Life(read.begins, read.ends), time):
         raise Malformed("the hub's signing key has a certificate that has ended")
     try:
         with in_memory(ca) as authority, in_memory(_PEM.format(base64.encodebytes(der).decode())) as one:

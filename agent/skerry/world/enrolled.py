@@ -32,14 +32,17 @@ from skerry.errors import (
     NodeChanged,
 )
 from skerry.identity import IDENTITY, TOKEN, Enrolled
-from skerry.limits import ENROL_REACH_S, ENROL_REFUSED_S, ENROL_RETRY_S, ENROL_WHOLE_S, TEXT_CHARS_MAX
+from skerry.limits import CLOCK_OFF_S, ENROL_REACH_S, ENROL_REFUSED_S, ENROL_RETRY_S, ENROL_WHOLE_S, TEXT_CHARS_MAX
 from skerry.model.streams import streams_name
 from skerry.plan.backoff import full_jitter
-from skerry.plan.certificate import Life, Time, time_of
+from skerry.plan.certificate import Life, Time, Told, time_of
 from skerry.ports import Clock, Entropy
 from skerry.wire import x509
 from skerry.wire.broker import BrokerAddress, broker_address
+from skerry.wire.enrolment import trust_id
+from skerry.wire.guard import About
 from skerry.world.aside import Aside
+from skerry.world.clock import made_s, synchronized
 from skerry.world.mqtt_values import MqttOptions
 
 if TYPE_CHECKING:
@@ -48,7 +51,6 @@ if TYPE_CHECKING:
 
 CURE = "skerry-hub token create --node NODE makes a token; skerry enroll --token-file F takes it"
 _CHILD = "import sys; sys.path[:] = sys.argv[1].split(':'); from {} import child; sys.exit(child(*sys.argv[2:]))"
-_SYNCHRONIZED = Path("/run/systemd/timesync/synchronized")  # systemd-timesyncd.service(8), FILES
 _REFUSED, _UNCHANGED = 2, 3  # of world.enrolment and world.renewal, which are not imported here
 
 
@@ -121,7 +123,8 @@ class Enrolment:
         self.enrolled: Enrolled | None = None  # the identity that `complete` found last
         self._present: Enrolled | None = None  # the same, or a newer one that no connection has used yet
         self.refused = False
-        self._made_s = Path(skerry.__file__).stat().st_mtime
+        self._told: Told | None = None
+        self._made_s = made_s()
         self._token: tuple[int, ...] = ()  # which token the rest is about
         self._tries, self._not_before, self._problem = 0, 0.0, ""
 
@@ -155,12 +158,22 @@ class Enrolment:
 
     @property
     def other_trust(self) -> bool:
-        return False
+        """Of the identity that `complete` found last, or `renew` made."""
+        wanted, enrolled = self._told.trust if self._told is not None else b"", self._present
+        if not wanted or enrolled is None:
+            return False
+        return wanted != trust_id(x509.pem_blocks(enrolled.issued.ca))
+
+    def told(self, about: About) -> None:
+        """What the hub of a new session says, signed."""
+        if about.wall_s:
+            self._told = Told(float(about.wall_s), self._clock.now(), about.trust)
+            self._news.set()
 
     def time(self) -> Time:
         life = self.life
         floor_s = max(self._made_s, life.begins_s if life is not None else 0.0)
-        return time_of(self._clock.wall(), _SYNCHRONIZED.exists(), floor_s, None, self._clock.now())
+        return time_of(self._clock.wall(), synchronized(), floor_s, self._told, self._clock.now())
 
     async def news(self) -> None:
         await self._news.wait()
@@ -190,8 +203,8 @@ class Enrolment:
             self._enrol()
         else:
             self._problem = ""
-        mark = identity.mark(self._folder, IDENTITY)
-        if not mark:
+        mark = (*identity.mark(self._folder, IDENTITY), self._judges())
+        if len(mark) == 1:
             raise LinkLost(f"not enrolled: {self._problem or CURE}")
         if mark != self._of:
             self._of = mark
@@ -199,6 +212,11 @@ class Enrolment:
         if client not in self._contexts:
             self._contexts[client] = self._made(client)
         return self._contexts[client]
+
+    def _judges(self) -> bool:
+        """Whether the clock, by which the TLS library judges, is known to be right."""
+        time = self.time()
+        return time.sure and abs(self._clock.wall() - time.now_s) <= CLOCK_OFF_S
 
     def _made(self, client: str) -> tuple[str, int, ssl.SSLContext]:
         from skerry.world import tls
@@ -212,7 +230,7 @@ class Enrolment:
             raise NodeChanged(f"enrolled as {issued.node}, and running as {self._node}")
         try:
             address = self._address or broker_address(issued.broker)
-            context = tls.verifying(issued.ca)
+            context = tls.verifying(issued.ca, self._judges())
             chain = issued.streams if client == streams_name(issued.node) else issued.certificate
             KeysInFiles().again(enrolled.keys.key).load_into(context, chain)
         except (Malformed, KeyFailed, OSError) as why:  # ssl.SSLError is one of these

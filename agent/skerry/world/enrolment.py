@@ -32,6 +32,7 @@ from skerry.limits import (
     SIGNING_KEY_BYTES,
 )
 from skerry.model.streams import streams_name
+from skerry.plan.certificate import Life, ended
 from skerry.ports import DeviceKey, DeviceKeys
 from skerry.wire import x509
 from skerry.wire.broker import broker_address
@@ -51,6 +52,7 @@ from skerry.wire.enrolment import (
 )
 from skerry.wire.token import Token
 from skerry.world import tls
+from skerry.world.clock import known_time
 from skerry.world.device_key import KeysInFiles
 from skerry.world.entropy import SystemEntropy
 from skerry.world.sodium import Sodium
@@ -174,15 +176,15 @@ class Hub:
 
     def enroll(self, ca: str, request: Request) -> Issued:
         """Raises EnrolmentRefused, EnrolmentFailed."""
-        return self._given(*self._ask(tls.verifying(ca), "POST", ENROLL_PATH, encode_request(request)), decode_issued)
+        return self._given(*self._ask(_verifying(ca), "POST", ENROLL_PATH, encode_request(request)), decode_issued)
 
     def challenge(self, ca: str) -> Challenge:
         """What a renewal is to be signed over. Raises EnrolmentRefused, EnrolmentFailed."""
-        return self._given(*self._ask(tls.verifying(ca), "GET", RENEW_PATH), decode_challenge)
+        return self._given(*self._ask(_verifying(ca), "GET", RENEW_PATH), decode_challenge)
 
     def renew(self, ca: str, request: Renewal) -> Issued:
         """Raises EnrolmentRefused, EnrolmentFailed."""
-        return self._given(*self._ask(tls.verifying(ca), "POST", RENEW_PATH, encode_renewal(request)), decode_issued)
+        return self._given(*self._ask(_verifying(ca), "POST", RENEW_PATH, encode_renewal(request)), decode_issued)
 
     def _given(self, status: int, body: bytes, decode: Callable[[bytes], T]) -> T:
         """Raises EnrolmentRefused, EnrolmentFailed."""
@@ -205,6 +207,8 @@ class Hub:
 
         def work() -> None:
             try:
+                asking.connect()
+                _judge(asking.sock)
                 headers = {"Connection": "close"} | ({"Content-Type": "application/json"} if body else {})
                 asking.request(method, path, body, headers)
                 answer = asking.getresponse()
@@ -247,6 +251,20 @@ class Hub:
 
     def __str__(self) -> str:
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+def _verifying(ca: str) -> ssl.SSLContext:
+    """By this board's clock where it is known to be right."""
+    return tls.verifying(ca, known_time().sure)
+
+
+def _judge(sock: ssl.SSLSocket) -> None:
+    """Whatever the clock says: what ended before this release was made has ended. Raises EnrolmentRefused."""
+    der = sock.getpeercert(True) if sock.context.verify_mode is ssl.CERT_REQUIRED else None
+    if der is not None:
+        theirs = x509.read(der)
+        if ended(Life(theirs.begins, theirs.ends), known_time()):
+            raise EnrolmentRefused("the hub's certificate has ended: its operator must act")
 
 
 def _hang_up(sock: socket.socket | None) -> None:

@@ -6,7 +6,13 @@ from dataclasses import replace
 from typing import Protocol
 
 from skerry.errors import CertificateRefused, LinkLost
-from skerry.limits import PAYLOAD_BYTES_MAX, STREAM_EXPIRY_S, STREAM_FRAMES_WAITING_MAX, STREAM_PING_S
+from skerry.limits import (
+    PAYLOAD_BYTES_MAX,
+    STREAM_EXPIRY_S,
+    STREAM_FRAMES_WAITING_MAX,
+    STREAM_PING_S,
+    TURNED_AWAY_MAX,
+)
 from skerry.model.streams import streams_name
 from skerry.ports import Inbound
 from skerry.world.dial import Dialer
@@ -87,6 +93,7 @@ class MqttLink:
         self._options = replace(options, manual_ack=True, will=replace(will, topic=will_topic(node)))
         self._way = Way(self._options, credentials)
         self._connection: MqttConnection | None = None
+        self._away = 0  # connections in a row that the broker ended before a CONNACK
         self._life = 0  # which connection a handle belongs to
         self.counts = MqttCounts()
 
@@ -102,10 +109,18 @@ class MqttLink:
         try:
             await connection.connect([down_topic(self._node)])
         except BaseException as why:
-            if isinstance(why, CertificateRefused) and self._credentials is not None:
-                self._credentials.refuse()
+            self._judged(isinstance(why, CertificateRefused), connection.turned_away)
             await connection.close()
             raise
+        self._away = 0
+
+    def _judged(self, refused: bool, turned_away: bool) -> None:
+        """A broker's alert about a certificate is lost where its end of the connection goes first, so several
+        connections in a row that it ends before a CONNACK count for one."""
+        self._away = self._away + 1 if turned_away else 0
+        if self._credentials is not None and (refused or self._away >= TURNED_AWAY_MAX):
+            self._away = 0
+            self._credentials.refuse()
 
     async def recv(self) -> Inbound:
         message = await self._alive().recv()

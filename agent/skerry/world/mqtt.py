@@ -79,6 +79,11 @@ class MqttConnection:
         self.counts.connects += 1
         self._rearm()
 
+    @property
+    def turned_away(self) -> bool:
+        """TLS came up, and the broker ended it before a CONNACK: it does not take our certificate, or has trouble."""
+        return self._client is not None and not self._connack.done() and self.lost.done()
+
     async def subscribe(self, topics: Sequence[str], timeout_s: float = CONNECT_TIMEOUT_S) -> None:
         """QoS 1, without retained messages. Raises LinkLost when gone, late or refused (then the connection stays)."""
         from skerry.world.paho_client import subscription

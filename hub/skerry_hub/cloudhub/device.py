@@ -172,6 +172,11 @@ class Device:
         return self._frames.secrets(epoch)
 
     @property
+    def trust(self) -> bytes:
+        """Which authorities it believes, as it said last; nothing where that is not known."""
+        return self._frames.trust
+
+    @property
     def queue_depth(self) -> int:
         return len(self._queue)
 

@@ -32,6 +32,11 @@ class Frames:
         return self._dialled[1] if self._dialled[0] == epoch else None
 
     @property
+    def trust(self) -> bytes:
+        """Which authorities the device believes, as it said last; nothing where that is not known."""
+        return self._guard.trust if self._guard is not None else b""
+
+    @property
     def admitted(self) -> bool:
         """Whether the device of this session is one still: its identity may be revoked, or another board's by now."""
         return self._guard is None or self._guard.admitted

@@ -239,5 +239,6 @@ def _shown(device: Device) -> dict[str, Any]:
         "drift": device.session.drift,
         "outbox_age_s": device.outbox_age_s,
         "note": device.last_note,
+        "trust": device.trust.hex(),
         **device.counts.dict(),
     }

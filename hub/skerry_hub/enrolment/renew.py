@@ -142,7 +142,8 @@ class Renewals:
         except Malformed:
             return None
         begins, ends = made.certificate.not_valid_before_utc, made.certificate.not_valid_after_utc
-        return made if self._now() < begins + pki.CLOCK_SKEW + (ends - begins) * RENEW_AGAIN_PART else None
+        late = begins + pki.CLOCK_SKEW + (ends - begins) * RENEW_AGAIN_PART
+        return made if begins <= self._now() < late else None  # not one that this hub made when its clock was ahead
 
     async def _remember(self, found: Obj | None, known: Identity, made: DeviceCertificates) -> None:
         """Raises Conflict, NotFound and other ClusterErrors."""

@@ -62,6 +62,14 @@ class DeviceIdentities:
     def sealing_key(self, node: str) -> bytes:
         return self._keys(node, b"")[1]
 
+    def certificate_end(self, node: str) -> float:
+        found = self.secrets().get((records.NAMESPACE, records.identity_name(node)))
+        try:
+            known = records.identity_of(found) if found is not None else None
+        except Malformed:
+            return 0.0
+        return known.not_after if known is not None and not known.revoked else 0.0
+
     def node_of(self, name: tuple[str, str]) -> str:
         return records.node_of(name[1]) if name[0] == records.NAMESPACE else ""
 

@@ -159,9 +159,9 @@ class Site:
 
 @asynccontextmanager
 async def part_on(
-    cluster: Cluster, ca: Authority, clock: Any, lines: list[str], days: int = 90
+    cluster: Cluster, ca: Authority, clock: Any, lines: list[str], days: int = 90, listen: str = "127.0.0.1:0"
 ) -> AsyncIterator[EnrolmentPart]:
-    options = enrolment_options(ca, "127.0.0.1:0", (), "", BROKER, "", days)
+    options = enrolment_options(ca, listen, (), "", BROKER, "", days)
     assert options is not None
     part = EnrolmentPart(cluster, clock, SystemEntropy(), options, join, lines.append)
     task = asyncio.ensure_future(part.run())

@@ -92,6 +92,18 @@ async def test_after_a_year_offline_it_works_the_same(hub: Site, folder: Path) -
     assert (await kept(hub)).earlier == (), "what has ended needs no remembering"
 
 
+async def test_what_a_hub_signed_whose_clock_was_a_year_ahead_is_replaced_once_it_is_right(
+    hub: Site, folder: Path
+) -> None:
+    await enrolled(hub, folder)
+    hub.clock.moved_s = 365 * DAY_S
+    assert (await renew_by_hand(hub, folder)).status == 200
+    hub.clock.moved_s = 0
+    reply = await renew_by_hand(hub, folder)
+    begins = x509.load_pem_x509_certificate(reply.issued.certificate.encode()).not_valid_before_utc
+    assert begins.timestamp() < hub.clock.wall()
+
+
 async def test_a_year_of_renewals_keeps_a_bounded_record(hub: Site, folder: Path) -> None:
     await enrolled(hub, folder)
     for _ in range(6):

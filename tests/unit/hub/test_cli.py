@@ -11,7 +11,7 @@ import pytest
 
 from skerry.config import parse
 from skerry.errors import ConfigInvalid
-from skerry_hub import join
+from skerry_hub import cli, join
 from skerry_hub.cli import main
 from skerry_hub.edgecontroller.identity import ADOPT, NAME, NAMESPACE
 from skerry_hub.edgecontroller.registration import DEVICE_LABEL, TAINT
@@ -193,3 +193,12 @@ def test_inside_a_cluster_the_pods_own_files_count(tmp_path: Path) -> None:
     assert (found.server, found.ca, found.token_file) == ("https://[fd00::1]:443", "pem", tmp_path / "token")
     with pytest.raises(ConfigInvalid, match="--kubeconfig"):
         config.in_cluster("", "", tmp_path)
+
+
+def test_status_counts_the_devices_that_believe_the_hubs_authorities() -> None:
+    device = dict.fromkeys(("state", "queue", "frames", "dropped_queue", "dropped_credit", "malformed", "floods"), 0)
+    believed = {"a": "ab", "b": "cd", "c": ""}
+    devices = {name: {**device, "generation": 1, "trust": trust} for name, trust in believed.items()}
+    found = {"devices": devices, "connected": True, "trust": "ab"}
+    assert cli._table(found).splitlines()[-1] == "authorities ab: believed by 1 of 3 devices; 1 have not said"
+    assert cli._table({**found, "trust": ""}).splitlines()[-1] == "broker connected"

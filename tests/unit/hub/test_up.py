@@ -25,7 +25,7 @@ from skerry.loops.report import Counters
 from skerry.wire import token as tokens
 from skerry.wire.guard import DeviceGuard
 from skerry.world.authority import OpensslAuthority
-from skerry.world.clock import SystemClock
+from skerry.world.clock import SystemClock, known_time
 from skerry.world.device_key import KeysInFiles
 from skerry.world.enrolment import enrol
 from skerry.world.entropy import SystemEntropy
@@ -158,7 +158,7 @@ async def _converses(up: Up, address: str) -> None:
     clock, dice, counters = SystemClock(), SystemEntropy(), Counters()
     link = MqttLink("edge-1", MqttOptions("", 0, "edge-1"), credentials(folder, "edge-1"))
     guard = DeviceGuard(Sodium(), bytes.fromhex(enrolled.keys.seed))
-    protection = Protection(guard, OpensslAuthority(enrolled.issued.ca, clock))
+    protection = Protection(guard, OpensslAuthority(enrolled.issued.ca, known_time))
     await link.connect()
     try:
         frames = Protected(link, protection, clock, dice, log, counters)

@@ -119,8 +119,9 @@ def test_the_cddl_has_the_codes_bounds() -> None:
 
 def test_the_cddl_has_the_protected_forms_of_the_code() -> None:
     said = rules()
-    keys = {"greeting": {guard.FRAME, guard.EPHEMERAL, guard.SIGNER, guard.STATEMENT}, "cipher": {cose.ALG}}
-    keys |= {"answer": {guard.FRAME, guard.EPHEMERAL, guard.GREETING}, "word": {guard.FRAME, guard.DEVICE}}
+    greeting = {guard.FRAME, guard.EPHEMERAL, guard.SIGNER, guard.STATEMENT, guard.TRUST}
+    keys = {"greeting": greeting, "word": {guard.FRAME, guard.DEVICE}}
+    keys |= {"answer": {guard.FRAME, guard.EPHEMERAL, guard.GREETING, guard.TRUST, guard.WALL}, "cipher": {cose.ALG}}
     keys |= {"signer": {cose.ALG, cose.KID, cose.X5CHAIN}, "counter": {cose.PARTIAL_IV}}
     assert {rule: set(members(rule)) for rule in keys} == keys
     assert (members("signer")[1][0], members("cipher")[1][0]) == (str(cose.EDDSA), str(cose.CHACHA20_POLY1305))

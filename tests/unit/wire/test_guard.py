@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from skerry.errors import Malformed
 from skerry.limits import GREETINGS_KEPT_MAX, GUARD_BYTES_MAX, REPLAY_WINDOW_MAX
 from skerry.wire import codec, cose, guard
-from skerry.wire.guard import DeviceGuard, HubGuard, Receiver, Replayed, Sender, Signer, Unknown, Word
+from skerry.wire.guard import About, DeviceGuard, HubGuard, Receiver, Replayed, Sender, Signer, Unknown, Word
 from skerry.world.sodium import Sodium
 from skerry_hub.crypto import OpenSsl
 
@@ -301,3 +301,35 @@ def test_any_bytes_open_or_are_malformed_and_harm_nothing(payload: bytes) -> Non
             end.open(payload)
     assert pair.hub.open(pair.up(b"up")) == b"up"
     assert pair.open(pair.down(b"down")) == b"down"
+
+
+# --- what a hub says of itself ----------------------------------------------------------------------------------------
+
+
+def test_the_answer_tells_time_and_authorities_signed_and_for_this_hello_only() -> None:
+    wall = [1_800_000_000]
+    hub = HubGuard(
+        OPENSSL, lambda: Signer(HUB, CHAIN), lambda _statement: OPENSSL.public(DEVICE),
+        lambda: About(wall[0], b"wanted!!"),
+    )  # fmt: skip
+    device = DeviceGuard(SODIUM, DEVICE, trust=b"believed")
+    device.trust(OPENSSL.public(HUB))
+    assert device.about == About()
+    assert hub.open(device.greet(b"hello", bytes(range(32)))) == b"hello"
+    assert hub.trust == b"believed"
+    old = hub.close(b"welcome", bytes(range(1, 33)))
+    assert device.open(old) == b"welcome"
+    assert device.about == About(1_800_000_000, b"wanted!!")
+    wall[0] += 60
+    hub.open(device.greet(b"hello", bytes(range(2, 34))))
+    with pytest.raises(Malformed):
+        device.open(old)
+    assert device.about.wall_s == 1_800_000_000, "an old answer moves no clock"
+    device.open(hub.close(b"welcome", bytes(range(3, 35))))
+    assert device.about.wall_s == 1_800_000_060
+
+
+def test_a_hub_and_a_device_that_say_nothing_of_it_understand_each_other(pair: Pair) -> None:
+    pair.live()
+    assert pair.device.about == About()
+    assert pair.hub.trust == b""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, generate_private_key
@@ -12,19 +12,42 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from skerry.errors import Malformed
+from skerry.plan.certificate import Time, Told, time_of
 from skerry.world.authority import OpensslAuthority, verified
-from skerry.world.clock import SystemClock
+from skerry.world.clock import known_time
 from skerry_hub import pki
 from skerry_hub.enrolment.authority import Authority
 from skerry_hub.enrolment.signer import SigningKeys
 from skerry_hub.mosquitto import hub_names
-from unit.hub.fakes import ManualClock
 
 NOW = pki.utc_now()
 CA, STRANGER = (pki.new_authority(name, 3_650, NOW) for name in ("skerry device authority", "a stranger"))
 PEM = CA.certificate_pem.decode()
 AUTHORITY = Authority(CA, (CA.certificate,))
 HUB = hub_names()[0]
+
+
+def sure(now: datetime) -> Time:
+    return Time(now.timestamp(), 0.0, True)
+
+
+CLOCKS = {"1970": 0.0, "2038": float(1 << 31), "an hour back": -3_600.0, "a year ahead": 365 * 86_400.0}
+
+
+@pytest.mark.parametrize("wall", CLOCKS.values(), ids=CLOCKS)
+def test_whatever_a_clock_says_that_nobody_has_set_a_hub_is_believed_until_its_key_has_ended_for_sure(
+    wall: float,
+) -> None:
+    """At first contact, and again when the hub has told the time and the clock steps."""
+    chain, public = certificate()
+    off = wall if abs(wall) > 1e9 or not wall else NOW.timestamp() + wall
+    made = (NOW - timedelta(days=100)).timestamp()
+    first = time_of(off, False, made, None, 5.0)
+    assert verified(PEM, chain, first) == public
+    told = Told(NOW.timestamp(), 5.0)
+    assert verified(PEM, chain, time_of(off, False, made, told, 60.0)) == public
+    with pytest.raises(Malformed, match="has ended"):
+        verified(PEM, chain, time_of(off, False, made, told, 5.0 + 31 * 86_400))
 
 
 def certificate(
@@ -41,7 +64,7 @@ def certificate(
 async def test_the_key_of_a_hub_is_taken_and_its_successor_too() -> None:
     """Rotation while the device is away: it knows neither key."""
     times = [NOW]
-    keys, mine = SigningKeys(AUTHORITY, HUB, lambda: times[-1]), OpensslAuthority(PEM, SystemClock())
+    keys, mine = SigningKeys(AUTHORITY, HUB, lambda: times[-1]), OpensslAuthority(PEM, known_time)
     first = keys.current()
     assert keys.current() is first
     assert (
@@ -57,7 +80,7 @@ async def test_the_key_of_a_hub_is_taken_and_its_successor_too() -> None:
 def test_a_device_that_believes_two_authorities_takes_a_key_by_either() -> None:
     chain, public = certificate(by=STRANGER)
     both = PEM + STRANGER.certificate_pem.decode()
-    assert verified(both, chain, NOW.timestamp()) == public
+    assert verified(both, chain, sure(NOW)) == public
 
 
 @pytest.mark.parametrize(
@@ -72,23 +95,23 @@ def test_a_device_that_believes_two_authorities_takes_a_key_by_either() -> None:
 def test_no_other_certificate_signs(name: str, by: pki.Pair, said: str) -> None:
     """A device's own is by the same authority."""
     with pytest.raises(Malformed, match=said):
-        verified(PEM, certificate(name, by)[0], NOW.timestamp())
+        verified(PEM, certificate(name, by)[0], sure(NOW))
 
 
 def test_a_key_that_is_not_ed25519_is_refused() -> None:
     ecdsa = generate_private_key(SECP256R1()).public_key()
     with pytest.raises(Malformed, match="not Ed25519"):
-        verified(PEM, certificate(key=ecdsa)[0], NOW.timestamp())
+        verified(PEM, certificate(key=ecdsa)[0], sure(NOW))
 
 
 def test_one_that_has_ended_is_refused_and_a_clock_that_is_behind_believed() -> None:
     """A board without a clock boots in 1970, and a hub may be newer than what it knows."""
     chain, public = certificate()
     with pytest.raises(Malformed, match="has ended"):
-        verified(PEM, chain, (NOW + timedelta(days=31)).timestamp())
-    assert verified(PEM, chain, 0.0) == public
+        verified(PEM, chain, sure(NOW + timedelta(days=31)))
+    assert verified(PEM, chain, Time(0.0, 0.0, False)) == public
     later, public = certificate(days=(10, 40))
-    assert verified(PEM, later, NOW.timestamp()) == public
+    assert verified(PEM, later, sure(NOW)) == public
 
 
 @settings(max_examples=12, deadline=None)
@@ -97,10 +120,10 @@ def test_one_bit_more_or_less_is_refused(flip: int) -> None:
     chain = bytearray(certificate()[0])
     chain[flip // 8 % len(chain)] ^= 1 << flip % 8
     with pytest.raises(Malformed):
-        verified(PEM, bytes(chain), NOW.timestamp())
+        verified(PEM, bytes(chain), sure(NOW))
 
 
 @given(st.binary(max_size=100))
 def test_any_bytes_are_malformed(chain: bytes) -> None:
     with pytest.raises(Malformed):
-        verified(PEM, chain, ManualClock().wall())
+        verified(PEM, chain, sure(NOW))

@@ -13,7 +13,7 @@ import pytest
 from contract.certificates import authority, digest, enrolled
 from contract.enrolling import NODE, Hub, problem, serving
 from skerry import identity
-from skerry.errors import EnrolmentFailed, EnrolmentRefused, LinkLost, NodeChanged
+from skerry.errors import LinkLost, NodeChanged
 from skerry.identity import IDENTITY, TOKEN
 from skerry.wire import token as tokens
 from skerry.wire.broker import BrokerAddress
@@ -305,60 +305,3 @@ def test_an_attempt_under_way_does_not_keep_the_process_from_ending(folder: Path
     begun = time.monotonic()
     asyncio.run(give_up())
     assert time.monotonic() - begun < 3
-
-
-# --- renewal ----------------------------------------------------------------------------------------------------------
-
-
-async def test_certificates_that_were_renewed_are_used_from_the_next_connection_on(folder: Path, hub: Hub) -> None:
-    url = hub.token.url
-    first, second = (replace(one, issued=replace(one.issued, url=url)) for one in (enrolled(CA, NODE) for _ in "12"))
-    identity.write(folder, first)
-
-    def ask_again(folder: Path) -> Outcome:
-        identity.write(folder, second)
-        return DONE
-
-    device, _ = of(folder, ask_again=ask_again)
-    assert device.life is None, "nothing has asked yet who the device is"
-    options = await device.complete(OPTIONS)
-    await device.news()
-    device.refuse()
-    assert device.refused
-    await device.news()
-    assert await device.renew()
-    assert not device.refused
-    assert (await device.complete(OPTIONS)).tls is not options.tls
-
-
-async def test_a_renewal_without_news_leaves_the_refusal_as_it_is(folder: Path, hub: Hub) -> None:
-    had = enrolled(CA, NODE)
-    identity.write(folder, replace(had, issued=replace(had.issued, url=hub.token.url)))
-    device, _ = of(folder, ask_again=lambda _folder: Outcome(changed=False))
-    await device.complete(OPTIONS)
-    device.refuse()
-    assert not await device.renew()
-    assert device.refused
-
-
-async def test_what_a_renewal_comes_to_is_told_by_type_and_a_hub_that_is_away_starts_no_process(
-    folder: Path, hub: Hub
-) -> None:
-    had = enrolled(CA, NODE)
-    identity.write(folder, replace(had, issued=replace(had.issued, url=hub.token.url)))
-    for outcome, kind in ((REFUSED, EnrolmentRefused), (LATER, EnrolmentFailed)):
-        device, _ = of(folder, ask_again=lambda _folder, outcome=outcome: outcome)
-        with pytest.raises(kind, match=outcome.problem):
-            await device.renew()
-    hub.close()
-    device, _ = of(folder, ask_again=lambda _folder: pytest.fail("a process"))
-    with pytest.raises(EnrolmentFailed, match="refused"):
-        await device.renew()
-
-
-async def test_the_real_child_says_that_no_such_hub_renews(folder: Path, hub: Hub) -> None:
-    had = enrolled(hub.authority, NODE)
-    identity.write(folder, replace(had, issued=replace(had.issued, url=hub.token.url)))
-    device, _ = of(folder)
-    with pytest.raises(EnrolmentFailed, match="its answer cannot be read"):
-        await device.renew()
