@@ -90,10 +90,14 @@ class Mirrors:
         pods = folder.pods if folder is not None else None
         return any(local.uid == uid for local in (pods or {}).values())
 
-    def statuses(self, node: str) -> list[PodStatus]:
-        """The latest of every pod that has a mirror."""
+    def told_of(self, node: str) -> list[str]:
+        """Uids of the pods that have a mirror, and of which the device has said something."""
         folder = self._folders.get(node, Folder())
-        return [s for uid, s in folder.statuses.items() if self.pod(node, uid) is not None]
+        return [uid for uid in folder.statuses if self.pod(node, uid) is not None]
+
+    def status(self, node: str, uid: str) -> PodStatus | None:
+        """The latest of a pod of the device's own."""
+        return self._folders.get(node, Folder()).statuses.get(uid)
 
     def concerns(self, name: Name, before: Obj | None, now: Obj | None) -> str:
         """The node whose mirrors need work because of this change; empty where it is as it should be."""

@@ -95,9 +95,9 @@ class Reports:
     async def write_mirrors(self, node: str) -> None:
         """Have the device's mirror pods at the API, with what it said of them last. Raises ClusterError."""
         await self._mirrors.write(node)
-        for said in self._mirrors.statuses(node):
+        for uid in self._mirrors.told_of(node):
             with suppress(NotFound):  # the mirror is gone already: its end brings this about again
-                await self._write_pod(node, said)
+                await self._show_latest(node, uid)
 
     # --- private ------------------------------------------------------------------------------------------------------
 
@@ -156,6 +156,19 @@ class Reports:
             case Event():
                 return self._write_event(node, said)
 
+    async def _show_latest(self, node: str, uid: str) -> None:
+        """What a device said last of a pod of its own. A later word may be stored meanwhile and this one reach the API
+        after it: then that is written once more."""
+        said = self._mirrors.status(node, uid)
+        while said is not None:
+            pod = self._mirrors.pod(node, uid)
+            if pod is None:
+                return
+            await self._show(node, pod, said)
+            before, said = said, self._mirrors.status(node, uid)
+            if said is before:
+                return
+
     async def _write_pod(self, node: str, said: PodStatus) -> None:
         pod = await self._found(node, said.uid, said.namespace, said.name)
         if pod is None or pod["metadata"]["uid"] != said.uid:
@@ -163,6 +176,9 @@ class Reports:
         if pod is None:
             self.counts.without_pod += 1
             return
+        await self._show(node, pod, said)
+
+    async def _show(self, node: str, pod: Obj, said: PodStatus) -> None:
         meta = pod["metadata"]
         namespace, name = meta["namespace"], meta["name"]
         patch = status.pod_patch(said, pod["spec"], pod.get("status") or {}, self._host_ip(node), self._clock.wall())

@@ -7,9 +7,20 @@ from typing import Any
 
 import pytest
 
-from skerry.model.report import ContainerStatus, Event, Life, NodeFacts, OutboxItem, Phase, PodStatus
+from skerry.model.report import (
+    ContainerStatus,
+    Event,
+    Life,
+    LocalPod,
+    LocalPods,
+    NodeFacts,
+    OutboxItem,
+    Phase,
+    PodStatus,
+)
+from skerry.wire.codec import encode
 from skerry.wire.report import KIND_OF, Reported, encode_report
-from skerry_hub.edgecontroller.mirrors import Mirrors
+from skerry_hub.edgecontroller.mirrors import Mirrors, mirror_of
 from skerry_hub.edgecontroller.reports import Reports
 from skerry_hub.edgecontroller.status import event_object
 from skerry_hub.ports import (
@@ -194,3 +205,30 @@ async def test_a_pod_that_vanishes_while_its_status_waits_is_dropped(site: Site)
     await site.clock.advance(5)
     assert task.done()
     assert (site.api.writes, site.reports.counts.without_pod) == ([], 1)
+
+
+async def test_an_old_word_of_a_devices_own_pod_never_stays_over_a_later_one(site: Site) -> None:
+    """The mirror's repair was writing the old one, and the API took it after the later one (simulator, seed 3193)."""
+    local = LocalPod("own-1", "default", "beacon", "beacon.yaml", encode({"metadata": {}, "spec": {"containers": []}}))
+    mirrors = site.reports._mirrors
+    mirrors.told("pi", LocalPods((local,)))
+    picture = mirror_of(local, "pi", None)
+    mirror = site.api.put(PODS, {**picture, "metadata": {**picture["metadata"], "uid": "picture-1"}})
+    mirrors._named = lambda name: mirror
+    old = PodStatus("own-1", "default", "beacon", Phase.FAILED)
+    mirrors.remember("pi", old)
+    real, first = site.api.patch, asyncio.Event()
+
+    async def patch(*args: Any, **kwargs: Any) -> Obj:
+        if args[3]["status"]["phase"] == "Failed":
+            await first.wait()
+        return await real(*args, **kwargs)
+
+    site.api.patch = patch  # type: ignore[method-assign]
+    repair = asyncio.ensure_future(site.reports.write_mirrors("pi"))
+    await settle()
+    assert (await site.store(PodStatus("own-1", "default", "beacon", Phase.RUNNING))).done()
+    first.set()
+    await repair
+    phases = [what["status"]["phase"] for verb, _, _, what in site.api.writes if verb == "patch"]
+    assert phases == ["Running", "Failed", "Running"]
