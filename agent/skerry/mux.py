@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -353,8 +353,8 @@ async def join(one: Duplex, other: Duplex) -> None:
     tasks = [asyncio.ensure_future(t) for t in (carry(one, other), carry(other, one), idle())]
     code, detail = CloseCode.CANCELLED, ""
     try:
-        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-        code, detail = _why(done)
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        code, detail = _why([task for task in tasks if task.done()])
     finally:
         for task in tasks:
             task.cancel()
@@ -363,7 +363,7 @@ async def join(one: Duplex, other: Duplex) -> None:
         await other.close(code, detail)
 
 
-def _why(done: set[asyncio.Task[None]]) -> tuple[CloseCode, str]:
+def _why(done: Sequence[asyncio.Task[None]]) -> tuple[CloseCode, str]:
     for task in done:
         problem = task.exception()
         if isinstance(problem, StreamBroken):

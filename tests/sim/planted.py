@@ -122,13 +122,13 @@ def _restart_on_reconnect() -> Sequence[Patch]:
 
     real_steps = steer.next_steps
 
-    def next_steps(pod: Any, seen: Any, status: Any, memory: Any, now: float) -> Any:
+    def next_steps(pod: Any, seen: Any, status: Any, memory: Any, now: float, *more: Any) -> Any:
         if pod.uid in RESTARTS:
             RESTARTS.discard(pod.uid)
             stops = tuple(reconcile._stop_all(seen, 1, "the hub is back"))
             if stops:
                 return reconcile.Plan(stops)
-        return real_steps(pod, seen, status, memory, now)
+        return real_steps(pod, seen, status, memory, now, *more)
 
     RESTARTS.clear()
     return [(link.Conversation, "run", run), (steer, "next_steps", next_steps)]

@@ -61,7 +61,7 @@ class Rotate:
         """What runs now is what is looked at; nothing while the runtime is away, which would have to reopen it."""
         now = self.clock.now()
         pods = self.journal.seen.values() if self.journal.runtime_up else ()
-        ids = [container for pod in pods for container in pod.running]
+        ids = sorted(container for pod in pods for container in pod.running)  # in one order, whatever the journal's
         self._looks = {one: self._looks.get(one) or first_look(now) for one in ids}
 
     def _hear(self, containers: frozenset[str]) -> None:

@@ -159,18 +159,18 @@ class _Epoch:
     ) -> None:
         self._epoch, self._link, self._targets, self._clock, self._log = epoch, link, targets, clock, log
         self._mux = Mux(epoch, link.send, counts, self._accept)
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks: dict[asyncio.Task[None], None] = {}  # in their order: a simulated life is its seed's alone
         self._moved = asyncio.Event()  # a stream began or ended
 
     async def run(self, dialled: asyncio.Future[Dial]) -> None:
         """Until no stream has been open for STREAM_LINGER_S or the hub dials again. Raises LinkLost."""
-        tasks: set[asyncio.Future[Any]] = {
+        tasks: list[asyncio.Future[Any]] = [
             asyncio.ensure_future(part()) for part in (self._read, self._mux.tend, self._linger)
-        }
+        ]
         why = "closed"
         try:
             await self._link.send(wire.encode(Ready(self._epoch)), False)
-            await asyncio.wait(tasks | {dialled}, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait([*tasks, dialled], return_when=asyncio.FIRST_COMPLETED)
             for task in tasks:
                 if task.done():
                     task.result()
@@ -179,7 +179,7 @@ class _Epoch:
             raise
         finally:
             self._mux.lost(why)
-            for task in tasks | self._tasks:
+            for task in (*tasks, *self._tasks):
                 task.cancel()
             await asyncio.gather(*tasks, *self._tasks, return_exceptions=True)
 
@@ -200,12 +200,12 @@ class _Epoch:
 
     def _accept(self, request: StreamRequest, stream: MuxStream) -> None:
         task = asyncio.ensure_future(self._serve(request, stream))
-        self._tasks.add(task)
+        self._tasks[task] = None
         task.add_done_callback(self._ended)
         self._moved.set()
 
     def _ended(self, task: asyncio.Task[None]) -> None:
-        self._tasks.discard(task)
+        self._tasks.pop(task, None)
         self._moved.set()
         if not task.cancelled() and (bug := task.exception()) is not None:
             self._log(f"streams: {bug!r}")

@@ -10,6 +10,7 @@ import asyncio
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
+from typing import Any
 
 from skerry.errors import LinkLost, Malformed, StreamBroken
 from skerry.limits import NONCE_BYTES, STREAM_EXPIRY_S, STREAM_FRAMES_WAITING_MAX, STREAM_OPEN_S
@@ -58,11 +59,14 @@ class Lane:
 
     async def run(self) -> None:
         """Until the device closes the connection or falls silent. Raises LinkLost."""
-        parts = {asyncio.ensure_future(part()) for part in (self._read, self.mux.tend, self.mux.gone.wait)}
+        parts: list[asyncio.Future[Any]] = [
+            asyncio.ensure_future(part()) for part in (self._read, self.mux.tend, self.mux.gone.wait)
+        ]
         try:
-            done, _ = await asyncio.wait(parts, return_when=asyncio.FIRST_COMPLETED)
-            for part in done:
-                part.result()
+            await asyncio.wait(parts, return_when=asyncio.FIRST_COMPLETED)
+            for part in parts:
+                if part.done():
+                    part.result()
         finally:
             for part in parts:
                 part.cancel()
@@ -151,7 +155,7 @@ class DeviceStreams:
             frames = self._frames_of(node, epoch) if self._frames_of is not None else None
             lane = self._lanes[node] = Lane(node, epoch, self._broker, self.counts, frames)
             lane.life = asyncio.ensure_future(self._run(lane))
-        waits = {asyncio.ensure_future(lane.mux.ready.wait()), asyncio.ensure_future(lane.mux.gone.wait())}
+        waits = [asyncio.ensure_future(lane.mux.ready.wait()), asyncio.ensure_future(lane.mux.gone.wait())]
         try:
             await asyncio.wait(waits, timeout=STREAM_OPEN_S, return_when=asyncio.FIRST_COMPLETED)
         finally:
