@@ -393,7 +393,8 @@ class Connection(asyncio.Protocol):
     def _close(self) -> None:
         self._closing = True
         self._arm(limits.HTTP_HEAD_S)  # until what was written is read, and no longer
-        self._transport.close()
+        if not self._transport.is_closing():  # asyncio of Python 3.11.2 cannot abort after a second close
+            self._transport.close()
 
     def abort(self) -> None:
         self._closing = True
