@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 from cryptography.x509.oid import ExtendedKeyUsageOID
@@ -26,6 +27,7 @@ from skerry.world.enrolment import child, enrol
 from skerry_hub import pki
 
 openssl = pytest.mark.skipif(shutil.which("openssl") is None, reason="openssl is not installed")
+STEPS: list[tuple[Any, str]] = [(os, "fsync"), (Path, "replace"), (Path, "unlink")]  # what writes, by who does it
 pytestmark = openssl
 
 
@@ -325,8 +327,8 @@ def test_a_power_cut_at_any_step_leaves_the_one_or_the_other(
 
     token = hub.token if first_token else replace(hub.token, ident="second")
     with monkeypatch.context() as patched:
-        for name in ("fsync", "replace", "unlink"):
-            patched.setattr(os, name, cutting(getattr(os, name)))
+        for owner, name in STEPS:
+            patched.setattr(owner, name, cutting(getattr(owner, name)))
         try:
             enrol(folder, token, KeysInFiles())
         except Cut:
@@ -340,16 +342,16 @@ def test_a_power_cut_at_any_step_leaves_the_one_or_the_other(
     assert len({asked.public_key for asked in hub.asked}) == (1 if first_token else 2)
 
 
-@pytest.mark.parametrize("broken", ["fsync", "replace"])
+@pytest.mark.parametrize(("owner", "broken"), STEPS[:2])
 def test_a_full_disk_is_told_and_leaves_what_was(
-    hub: Hub, folder: Path, monkeypatch: pytest.MonkeyPatch, broken: str
+    hub: Hub, folder: Path, monkeypatch: pytest.MonkeyPatch, owner: Any, broken: str
 ) -> None:
     def full(*_args: object, **_more: object) -> None:
         raise OSError(28, "No space left on device")
 
     before = run(folder, hub)
     with monkeypatch.context() as patched:
-        patched.setattr(os, broken, full)
+        patched.setattr(owner, broken, full)
         with pytest.raises(EnrolmentFailed, match="No space left"):
             enrol(folder, replace(hub.token, ident="second"), KeysInFiles())
     assert identity.read(folder) == before
