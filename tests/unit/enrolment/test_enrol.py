@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
-from collections.abc import AsyncIterator, Mapping
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from cryptography import x509
@@ -20,19 +19,7 @@ from skerry_hub.enrolment.enrol import Declined, Enrolment, Terms
 from skerry_hub.enrolment.signing import REQUESTS, SIGNER, request_name
 from skerry_hub.join import join
 from skerry_hub.limits import DEVICE_NAME_CHARS_MAX
-from skerry_hub.ports import (
-    EVENTS,
-    NODES,
-    SECRETS,
-    Cluster,
-    ClusterAway,
-    ClusterError,
-    Listing,
-    Obj,
-    PatchForm,
-    Resource,
-    WatchEvent,
-)
+from skerry_hub.ports import EVENTS, NODES, SECRETS, Cluster, ClusterAway, ClusterError
 from unit.enrolment.site import BROKER, Site, csr_for, new_key, part_on
 
 URL = "https://hub.example:8443"
@@ -210,7 +197,7 @@ async def test_an_administrator_may_deny(hub: Site) -> None:
     """Before anybody has signed: a hub that died in between."""
     key, token = new_key(), await hub.token("pi")
     with pytest.raises(ClusterAway):
-        await enrolment(hub, Faulty(hub.admin, 6)).enrol(request(token, key))
+        await enrolment(hub, faulty(hub.admin, 6)).enrol(request(token, key))
     name = request_name("pi", token.ident)
     found = await hub.admin.get(REQUESTS, "", name)
     assert not found["status"].get("conditions")
@@ -246,57 +233,26 @@ async def test_an_authority_that_has_expired_signs_nothing(hub: Site) -> None:
 # --- in pieces --------------------------------------------------------------------------------------------------------
 
 
-class Faulty(Cluster):
+def faulty(behind: Cluster, at: int, after: bool = False) -> Cluster:
     """The API goes away at the n-th request: before it does anything, or `after`, with the answer lost."""
+    left = at
 
-    def __init__(self, behind: Cluster, at: int, after: bool = False) -> None:
-        self._behind, self._left, self._after = behind, at, after
+    class Faulty:
+        def __getattr__(self, name: str) -> Any:
+            async def asked(*args: Any, **kwargs: Any) -> Any:
+                nonlocal left
+                left -= 1
+                if left == 0 and not after:
+                    raise ClusterAway("gone")
+                try:
+                    return await getattr(behind, name)(*args, **kwargs)
+                finally:  # an error is an answer too
+                    if left == 0:
+                        raise ClusterAway("gone")
 
-    async def _do(self, call: Any) -> Any:
-        self._left -= 1
-        if self._left == 0 and not self._after:
-            call.close()
-            raise ClusterAway("gone")
-        try:
-            return await call
-        finally:
-            if self._left == 0:
-                raise ClusterAway("gone")
+            return asked
 
-    async def list(self, resource: Resource, *, namespace: str = "", labels: str = "", fields: str = "") -> Listing:
-        raise NotImplementedError
-
-    def watch(
-        self, resource: Resource, version: int, *, timeout_s: float, labels: str = "", fields: str = ""
-    ) -> AsyncIterator[WatchEvent]:
-        raise NotImplementedError
-
-    async def get(self, resource: Resource, namespace: str, name: str) -> Obj:
-        found: Obj = await self._do(self._behind.get(resource, namespace, name))
-        return found
-
-    async def create(self, resource: Resource, namespace: str, obj: Obj) -> Obj:
-        made: Obj = await self._do(self._behind.create(resource, namespace, obj))
-        return made
-
-    async def patch(
-        self,
-        resource: Resource,
-        namespace: str,
-        name: str,
-        patch: Mapping[str, Any],
-        *,
-        form: PatchForm = PatchForm.MERGE,
-        subresource: str = "",
-    ) -> Obj:
-        call = self._behind.patch(resource, namespace, name, patch, form=form, subresource=subresource)
-        changed: Obj = await self._do(call)
-        return changed
-
-    async def delete(
-        self, resource: Resource, namespace: str, name: str, *, uid: str = "", grace_s: int | None = None
-    ) -> None:
-        raise NotImplementedError
+    return cast(Cluster, Faulty())
 
 
 @pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
@@ -310,7 +266,7 @@ async def test_it_may_be_cut_off_at_any_step_and_is_finished_when_the_device_com
         node = f"pi-{steps}"
         key, token = new_key(), await hub.token(node)
         try:
-            whole = await enrolment(hub, Faulty(hub.admin, steps, after)).enrol(request(token, key))
+            whole = await enrolment(hub, faulty(hub.admin, steps, after)).enrol(request(token, key))
         except ClusterError:
             if steps > 2 or (after and steps == 2):  # then nobody else can use what is half done
                 with pytest.raises(Declined):
