@@ -180,7 +180,7 @@ def _link(config: Config, clock: Clock, entropy: Entropy) -> tuple[Link | None, 
         return MqttLink(config.node, options), None
     if not config.broker_tls and not enrolling:
         return None, None
-    from skerry.wire.broker import BrokerAddress
+    from skerry.wire.address import BrokerAddress
     from skerry.world.enrolled import Enrolment
 
     address = BrokerAddress(config.broker_host, config.broker_port, True) if config.broker_tls else None

@@ -19,7 +19,7 @@ from skerry.errors import ConfigInvalid, Malformed
 from skerry.identity import IDENTITY, node_of
 from skerry.limits import CONTAINER_LOG_BYTES_MAX, KIB, MIB, MQTT_KEEPALIVE_S, NAME_CHARS_MAX
 from skerry.model.streams import STREAMS_SUFFIX
-from skerry.wire.broker import BrokerAddress, broker_address
+from skerry.wire.address import BrokerAddress, broker_address
 
 FILE_BYTES_MAX = 64 * KIB
 _LABEL = r"[a-z0-9]([-a-z0-9]*[a-z0-9])?"

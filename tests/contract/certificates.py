@@ -13,7 +13,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from skerry.identity import Enrolled, Keys
 from skerry.model.streams import streams_name
-from skerry.wire.broker import BrokerAddress
+from skerry.wire.address import BrokerAddress
 from skerry.wire.enrolment import Issued
 from skerry.world.clock import SystemClock
 from skerry.world.enrolled import Enrolment

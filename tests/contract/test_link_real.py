@@ -24,7 +24,7 @@ from skerry import identity
 from skerry.errors import LinkLost
 from skerry.limits import INBOX_FRAMES_MAX, PAYLOAD_BYTES_MAX, TURNED_AWAY_MAX
 from skerry.ports import Link
-from skerry.wire.broker import BrokerAddress
+from skerry.wire.address import BrokerAddress
 from skerry.world.clock import SystemClock
 from skerry.world.enrolled import Enrolment
 from skerry.world.entropy import SystemEntropy

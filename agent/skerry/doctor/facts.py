@@ -41,7 +41,7 @@ from skerry.doctor.kernel_needs import needs
 from skerry.errors import IdentityBroken, Malformed, SkerryError, StoreBroken
 from skerry.journal.record import DESIRED, HISTORY, OBJECT, read_decision, read_desired, read_object
 from skerry.wire import x509
-from skerry.wire.broker import broker_address
+from skerry.wire.address import broker_address
 from skerry.world.clock import SystemClock
 from skerry.world.store import ENV, SHELF, open_reader
 

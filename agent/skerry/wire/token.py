@@ -14,11 +14,11 @@ import binascii
 import re
 import zlib
 from dataclasses import dataclass
-from urllib.parse import urlsplit
 
 from skerry.errors import Malformed
 from skerry.limits import DIGEST_BYTES, NAME_CHARS_MAX, TOKEN_CHARS_MAX, TOKEN_SECRET_BYTES
 from skerry.wire import codec
+from skerry.wire.address import hub_address
 
 PREFIX = "skerry1."
 URL, CA, NODE, IDENT, SECRET = 1, 2, 3, 4, 5
@@ -82,15 +82,10 @@ def _checked(found: object) -> Token:
     if not (isinstance(ca, bytes) and isinstance(secret, bytes)):
         raise Malformed(f"the token lacks a part: {CURE}")
     good = len(ca) == DIGEST_BYTES and len(secret) == TOKEN_SECRET_BYTES and _IDENT.fullmatch(ident)
-    if not good or not 0 < len(node) <= NAME_CHARS_MAX or not node.isprintable() or not _is_https(url):
+    if not good or not 0 < len(node) <= NAME_CHARS_MAX or not node.isprintable():
         raise Malformed(f"the token has a part that cannot be: {CURE}")
-    return Token(url, ca, node, ident, secret)
-
-
-def _is_https(url: str) -> bool:
     try:
-        parts = urlsplit(url)
-        more = parts.username or parts.query or parts.fragment or parts.path not in ("", "/")
-        return parts.scheme == "https" and bool(parts.hostname) and parts.port is not None and not more
-    except ValueError:
-        return False
+        hub_address(url)
+    except Malformed as why:
+        raise Malformed(f"the hub's URL in the token {why}: {CURE}") from None
+    return Token(url, ca, node, ident, secret)

@@ -18,7 +18,6 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
 
 import skerry
 from skerry import identity
@@ -38,7 +37,7 @@ from skerry.plan.backoff import full_jitter
 from skerry.plan.certificate import Life, Time, Told, time_of
 from skerry.ports import Clock, Entropy
 from skerry.wire import x509
-from skerry.wire.broker import BrokerAddress, broker_address
+from skerry.wire.address import BrokerAddress, broker_address, hub_address
 from skerry.wire.enrolment import trust_id
 from skerry.wire.guard import About
 from skerry.world.aside import Aside
@@ -287,9 +286,12 @@ class Enrolment:
 
 def _away(url: str) -> str:
     """Why the hub cannot be reached. Cheap: a device that is away for a year starts no process each minute."""
-    where = urlsplit(url)
     try:
-        socket.create_connection((where.hostname or "", where.port or 0), ENROL_REACH_S).close()
+        where = hub_address(url)
+    except Malformed as why:
+        return f"the hub's URL {why}; enrol this device with a new token"
+    try:
+        socket.create_connection((where.host, where.port), ENROL_REACH_S).close()
     except OSError as why:
-        return f"{where.netloc}: {why.strerror or why}"
+        return f"{where}: {why.strerror or why}"
     return ""

@@ -19,7 +19,6 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn, TypeVar
-from urllib.parse import urlsplit
 
 from skerry import identity
 from skerry.errors import EnrolmentFailed, EnrolmentRefused, IdentityBroken, Malformed, SkerryError
@@ -35,7 +34,7 @@ from skerry.model.streams import streams_name
 from skerry.plan.certificate import Life, ended
 from skerry.ports import DeviceKey, DeviceKeys
 from skerry.wire import x509
-from skerry.wire.broker import broker_address
+from skerry.wire.address import HubAddress, broker_address, hub_address
 from skerry.wire.enrolment import (
     CA_PATH,
     ENROLL_PATH,
@@ -117,6 +116,7 @@ def check(issued: Issued, node: str, key: DeviceKey, ca_digest: bytes = b"") -> 
     wanted = {issued.certificate: node, issued.streams: streams_name(node)}
     try:
         broker_address(issued.broker)
+        hub_address(issued.url)
         authorities = {hashlib.sha256(der).digest() for der in x509.pem_blocks(issued.ca)}
         names = {chain: x509.read(x509.pem_blocks(chain)[0]).common_name for chain in wanted}
     except Malformed as why:
@@ -145,19 +145,15 @@ def _keys_under_way(folder: Path, keys: DeviceKeys) -> tuple[DeviceKey, Keys]:
 class Hub:
     """Where a token says that the hub enrols."""
 
-    host: str
-    port: int
+    address: HubAddress
 
     @staticmethod
     def at(url: str) -> Hub:
         """`url`: https://HOST:PORT, from a token or an identity. Raises EnrolmentRefused."""
         try:
-            parts = urlsplit(url)
-            if parts.scheme == "https" and parts.hostname and parts.port:
-                return Hub(parts.hostname, parts.port)
-        except ValueError:
-            pass
-        raise EnrolmentRefused(f"{url[:200]!r} is not https://HOST:PORT")
+            return Hub(hub_address(url))
+        except Malformed as why:
+            raise EnrolmentRefused(f"the hub's URL {url[:200]!r} {why}") from None
 
     def authority(self, digest: bytes) -> str:
         """The certificate, in PEM, whose SHA-256 is `digest`. Raises EnrolmentRefused, EnrolmentFailed."""
@@ -202,7 +198,8 @@ class Hub:
 
     def _ask(self, context: ssl.SSLContext, method: str, path: str, body: bytes | None = None) -> tuple[int, bytes]:
         """One exchange on a connection of its own, over within ENROL_TIMEOUT_S whatever the other side does."""
-        asking = http.client.HTTPSConnection(self.host, self.port, timeout=ENROL_TIMEOUT_S, context=context)
+        host, port = self.address.host, self.address.port
+        asking = http.client.HTTPSConnection(host, port, timeout=ENROL_TIMEOUT_S, context=context)
         outcome: list[tuple[int, bytes] | BaseException] = []
 
         def work() -> None:
@@ -250,7 +247,7 @@ class Hub:
         raise why
 
     def __str__(self) -> str:
-        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+        return str(self.address)
 
 
 def _verifying(ca: str) -> ssl.SSLContext:

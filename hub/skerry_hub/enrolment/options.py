@@ -5,9 +5,9 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import Sequence
 from dataclasses import dataclass
-from urllib.parse import urlsplit
 
-from skerry.errors import ConfigInvalid
+from skerry.errors import ConfigInvalid, Malformed
+from skerry.wire.address import broker_address, hub_address
 from skerry_hub.enrolment.authority import CERTIFICATE_OPTION, Authority
 from skerry_hub.enrolment.serve import OPTION
 from skerry_hub.limits import DEVICE_DAYS_MAX, DEVICE_DAYS_MIN
@@ -51,10 +51,10 @@ def enrolment_options(
     names = tuple(_name(one) for one in addresses) or (host,)
     if not addresses and _unspecified(host):
         raise ConfigInvalid("--enroll-address", f"is needed: devices cannot dial {host}")
-    if url and not _is(url, "https"):
+    if url and not _https(url):
         raise ConfigInvalid("--enroll-url", f"{url!r} is not https://HOST:PORT")
     told = device_broker or broker
-    if not _is(told, "mqtts"):
+    if not _mqtts(told):
         field = "--device-broker" if device_broker else "--broker"
         raise ConfigInvalid(field, f"{told!r} is not mqtts://HOST:PORT, and devices that enrol speak no other")
     if not DEVICE_DAYS_MIN <= days <= DEVICE_DAYS_MAX:
@@ -67,7 +67,9 @@ def _name(text: str) -> str:
     bare = text[1:-1] if text.startswith("[") and text.endswith("]") else text
     good = bare.isascii() and bare and not set(bare) & set("/@ ?#*") and len(bare) <= 253
     try:
-        good = bool(good) and (":" not in bare or ipaddress.ip_address(bare).version == 6)
+        good = bool(good) and (
+            _https(f"https://{bare}:1") if ":" not in bare else ipaddress.ip_address(bare).version == 6
+        )
     except ValueError:
         good = False
     if not good:
@@ -82,10 +84,16 @@ def _unspecified(host: str) -> bool:
         return False
 
 
-def _is(url: str, scheme: str) -> bool:
+def _https(url: str) -> bool:
     try:
-        parts = urlsplit(url)
-        more = parts.username or parts.query or parts.fragment or parts.path not in ("", "/")
-        return parts.scheme == scheme and bool(parts.hostname) and bool(parts.port) and not more
-    except ValueError:
+        hub_address(url)
+        return True
+    except Malformed:
+        return False
+
+
+def _mqtts(url: str) -> bool:
+    try:
+        return broker_address(url).tls
+    except Malformed:
         return False

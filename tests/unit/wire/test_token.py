@@ -48,7 +48,8 @@ def test_any_other_character_is_found_out() -> None:
     ("part", "value"),
     [
         (token.URL, "http://hub.example:10443"), (token.URL, "https://hub.example"), (token.URL, 7),
-        (token.URL, "https://hub.example:10443/x"), (token.URL, "https://[hub:1"), (token.CA, bytes(31)),
+        (token.URL, "https://hub.example:10443/x"), (token.URL, "https://[hub:1"),
+        (token.URL, "https://hub..example:10443"), (token.URL, "https://hub:0"), (token.CA, bytes(31)),
         (token.NODE, ""), (token.NODE, "e\n"), (token.NODE, "e" * 300), (token.IDENT, "a/b"), (token.SECRET, b""),
         (token.SECRET, None),
     ],

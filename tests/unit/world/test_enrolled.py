@@ -16,7 +16,7 @@ from skerry import identity
 from skerry.errors import LinkLost, NodeChanged
 from skerry.identity import IDENTITY, TOKEN
 from skerry.wire import token as tokens
-from skerry.wire.broker import BrokerAddress
+from skerry.wire.address import BrokerAddress
 from skerry.wire.token import Token
 from skerry.world.clock import SystemClock
 from skerry.world.enrolled import Enrolment, Outcome

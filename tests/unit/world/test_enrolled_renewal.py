@@ -75,6 +75,14 @@ async def test_what_a_renewal_comes_to_is_told_by_type_and_a_hub_that_is_away_st
         await device.renew()
 
 
+async def test_a_hub_whose_name_cannot_be_looked_up_is_trouble_like_any_other(folder: Path) -> None:
+    had = enrolled(CA, NODE)
+    identity.write(folder, replace(had, issued=replace(had.issued, url="https://hub..example:1")))
+    device, _ = of(folder, ask_again=lambda _folder: pytest.fail("a process"))
+    with pytest.raises(EnrolmentFailed, match="host name that cannot be"):
+        await device.renew()
+
+
 async def test_the_real_child_says_that_no_such_hub_renews(folder: Path, hub: Hub) -> None:
     had = enrolled(hub.authority, NODE)
     identity.write(folder, replace(had, issued=replace(had.issued, url=hub.token.url)))
