@@ -85,7 +85,20 @@ async def until_state(runtime: Runtime, pod: Pod, state: ContainerState) -> Cont
 
 
 async def clear(runtime: Runtime) -> None:
-    """Take down everything, as steer does."""
+    """Take down everything, as steer does: what fails is asked again, for a containerd whose shim goes away between
+    its looking and its killing says "ttrpc: closed" once.
+    """
+    deadline = asyncio.get_running_loop().time() + WAIT_S
+    while True:
+        try:
+            return await _clear(runtime)
+        except RuntimeFailed:
+            if asyncio.get_running_loop().time() > deadline:
+                raise
+            await asyncio.sleep(0.2)
+
+
+async def _clear(runtime: Runtime) -> None:
     for seen in (await runtime.look()).values():
         for container in seen.containers:
             await runtime.stop_container(container.id, 0)
