@@ -84,6 +84,7 @@ RENEW_RETRY_S = (60.0, 21_600.0)  # a renewal that came to nothing; a device tha
 RENEW_REFUSED_S = (3_600.0, 86_400.0)  # the hub knows this device no more: only a person can help
 RENEW_EXPIRED_S = (10.0, 600.0)  # the same where no broker lets the device in before it is renewed
 RENEW_TRUST_S = (5.0, 900.0)  # the hub's authorities are others than this device's: the whole fleet hears it at once
+RENEW_UNSURE_S = (900.0, 3_600.0)  # old by a clock that nobody has set: a hub that is reached says sooner what it is
 RENEW_LOOK_S = 21_600.0  # a clock may be set meanwhile, so a certificate is looked at this often at least
 TURNED_AWAY_MAX = 3  # connections in a row that a broker ends before a CONNACK: it may not take our certificate
 CLOCK_OFF_S = 3_600.0  # a clock that is off by more judges no certificate
@@ -92,7 +93,8 @@ OPENSSL_TIMEOUT_S = 20.0  # one run of the openssl command; a board that has jus
 PEM_BYTES_MAX = 16 * KIB  # a key or a request that it prints
 
 # --- streams: logs, exec, attach, port-forward (loops/streams, loops/mux) ---------------------------------------------
-STREAM_CHUNK_BYTES = 16 * KIB  # data in one Data frame: how long others wait for their turn
+STREAM_CHUNK_BYTES = 16 * KIB - 256  # data in one Data frame, how long others wait for their turn; with all its covers one TLS record
+STREAM_CHUNK_TAKEN_BYTES_MAX = 16 * KIB  # of another end
 STREAM_WINDOW_BYTES = 256 * KIB  # bytes of one direction that may be unread: a stream's memory at its receiver
 STREAMS_MAX = 32  # open at the same time on one device; times the window is the most memory they take
 STREAMS_TOLD_MAX = 2 * STREAMS_MAX  # streams that one end lists to the other: open, or asked for

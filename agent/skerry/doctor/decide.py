@@ -289,7 +289,7 @@ def identity(said: Identity, time: Time) -> Check:
         what = "the configured broker wants a certificate" if said.wanted else "this device belongs to no hub"
         return Check(name, Verdict.WARN, f"not enrolled: {what}", anew)
     who = f"enrolled as {said.node} at {said.broker}, certificate valid until {_day(said.ends_s)}"
-    life, left_s = Life(said.begins_s, said.ends_s), said.ends_s - (time.now_s if time.sure else time.floor_s)
+    life, left_s = Life(said.begins_s, said.ends_s), said.ends_s - time.least_s
     if not begun(life, time):
         why = f"{who}, but only from {_day(said.begins_s)}, and the clock says {_day(time.now_s)}"
         return Check(name, Verdict.WARN, why, "let the clock reach a time server")

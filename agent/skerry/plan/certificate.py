@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum
 
-from skerry.limits import RENEW_EXPIRED_S, RENEW_PART, RENEW_REFUSED_S, RENEW_RETRY_S, RENEW_TRUST_S
+from skerry.limits import RENEW_EXPIRED_S, RENEW_PART, RENEW_REFUSED_S, RENEW_RETRY_S, RENEW_TRUST_S, RENEW_UNSURE_S
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +32,11 @@ class Time:
     floor_s: float
     sure: bool
 
+    @property
+    def least_s(self) -> float:
+        """What it is at least: by this a certificate ends."""
+        return self.now_s if self.sure else self.floor_s
+
 
 def time_of(wall_s: float, synchronized: bool, floor_s: float, told: Told | None, now: float) -> Time:
     """`wall_s` is what the clock says, `synchronized` whether a time server has set it, `now` of the monotonic clock:
@@ -51,7 +56,7 @@ class Life:
 
 
 def ended(life: Life, time: Time) -> bool:
-    return (time.now_s if time.sure else time.floor_s) > life.ends_s
+    return time.least_s > life.ends_s
 
 
 def begun(life: Life, time: Time) -> bool:
@@ -66,6 +71,7 @@ class Why(Enum):
     ENDED = "its certificate has ended"
     TRUST = "the hub has other authorities"
     AGE = "its certificate is halfway through its life"
+    UNSURE = "its certificate is halfway through its life by a clock that nobody has set"
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +84,8 @@ class Due:
 
 def renewal_due(life: Life, time: Time, refused: bool, other_trust: bool, jitter: float) -> Due:
     """`refused`: by the broker since the last renewal. `other_trust`: the hub's authorities are not this device's.
-    `jitter`, in [0, 1), stays the same for a certificate."""
+    `jitter`, in [0, 1), stays the same for a certificate. A clock that is not sure may only run ahead, so the hub is
+    given time to say what the time is."""
     if refused or ended(life, time):
         return Due(Why.REFUSED if refused else Why.ENDED, jitter * RENEW_EXPIRED_S[0])
     if other_trust:
@@ -86,6 +93,9 @@ def renewal_due(life: Life, time: Time, refused: bool, other_trust: bool, jitter
         return Due(Why.TRUST, first + jitter * (last - first))
     first, last = RENEW_PART
     at_s = life.begins_s + (life.ends_s - life.begins_s) * (first + jitter * (last - first))
+    if not time.sure and time.now_s >= at_s:
+        first, last = RENEW_UNSURE_S
+        return Due(Why.UNSURE, first + jitter * (last - first))
     return Due(Why.AGE, max(0.0, at_s - time.now_s))
 
 

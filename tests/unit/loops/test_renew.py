@@ -32,12 +32,13 @@ class Fake:
     def __init__(self, clock: ManualClock, *answers: SkerryError | bool | None) -> None:
         self._clock, self._answers = clock, list(answers) or [None]
         self.life: Life | None = Life(BEGIN, BEGIN + 90 * DAY_S)
+        self.ahead_s = 0.0  # by so much the clock runs ahead, until the hub has told the time
         self.refused = self.other_trust = False
         self.bell = asyncio.Event()
         self.asked: list[float] = []
 
     def time(self) -> Time:
-        return Time(BEGIN + self._clock.now(), 0.0, True)
+        return Time(BEGIN + self._clock.now() + self.ahead_s, 0.0, not self.ahead_s)
 
     async def news(self) -> None:
         await self.bell.wait()
@@ -152,6 +153,20 @@ async def test_other_authorities_are_fetched_within_the_quarter_of_an_hour(stage
     assert device.asked == []
     await stage.passes(900)
     assert len(device.asked) == 1
+
+
+@pytest.mark.parametrize("told", [True, False])
+async def test_a_clock_that_runs_ahead_waits_for_the_hubs_time_and_not_for_ever(stage: Stage, told: bool) -> None:
+    device = Fake(stage.clock)
+    device.ahead_s = 365 * DAY_S
+    await stage.plays(device)
+    await stage.passes(600)
+    assert device.asked == []
+    if told:
+        device.ahead_s = 0.0
+        device.bell.set()
+    await stage.passes(3_600)
+    assert len(device.asked) == (0 if told else 1)
 
 
 async def test_without_an_identity_it_waits_for_one(stage: Stage) -> None:

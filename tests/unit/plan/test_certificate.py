@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from skerry.limits import RENEW_EXPIRED_S, RENEW_REFUSED_S, RENEW_RETRY_S, RENEW_TRUST_S
+from skerry.limits import RENEW_EXPIRED_S, RENEW_REFUSED_S, RENEW_RETRY_S, RENEW_TRUST_S, RENEW_UNSURE_S
 from skerry.plan.certificate import (
     Due,
     Life,
@@ -72,6 +72,17 @@ def test_it_is_renewed_from_half_of_its_life_on(jitter: float, days: float) -> N
     due = renewal_due(LIFE, Time(NOW, MADE, True), False, False, jitter)
     assert due.why is Why.AGE
     assert due.after_s == pytest.approx(days * DAY_S, rel=0.001)
+
+
+@pytest.mark.parametrize("wall", [Y2038, NOW + YEAR_S])
+def test_a_clock_that_nobody_has_set_and_that_runs_ahead_waits_for_the_hubs_time(wall: float) -> None:
+    """Else each boot of such a board would be a renewal."""
+    first, last = RENEW_UNSURE_S
+    due = renewal_due(LIFE, time_of(wall, False, MADE, None, 5.0), False, False, 0.5)
+    assert due == Due(Why.UNSURE, (first + last) / 2)
+    told = renewal_due(LIFE, time_of(wall, False, MADE, Told(NOW, 5.0), 5.0), False, False, 0.5)
+    assert told.why is Why.AGE
+    assert told.after_s > 30 * DAY_S
 
 
 def test_a_year_offline_makes_it_due_at_once() -> None:
