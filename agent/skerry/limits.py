@@ -93,7 +93,7 @@ OPENSSL_TIMEOUT_S = 20.0  # one run of the openssl command; a board that has jus
 PEM_BYTES_MAX = 16 * KIB  # a key or a request that it prints
 
 # --- streams: logs, exec, attach, port-forward (loops/streams, loops/mux) ---------------------------------------------
-STREAM_CHUNK_BYTES = 16 * KIB - 256  # data in one Data frame, how long others wait for their turn; with all its covers one TLS record
+STREAM_CHUNK_BYTES = 16 * KIB - 256  # data in one Data frame: how long others wait; with its covers one TLS record
 STREAM_CHUNK_TAKEN_BYTES_MAX = 16 * KIB  # of another end
 STREAM_WINDOW_BYTES = 256 * KIB  # bytes of one direction that may be unread: a stream's memory at its receiver
 STREAMS_MAX = 32  # open at the same time on one device; times the window is the most memory they take

@@ -13,7 +13,7 @@ from enum import IntEnum
 from typing import Any
 
 from skerry.errors import Malformed
-from skerry.limits import COMMAND_ARGS_MAX, COMMAND_BYTES_MAX, STREAM_CHUNK_BYTES, STREAMS_TOLD_MAX
+from skerry.limits import COMMAND_ARGS_MAX, COMMAND_BYTES_MAX, STREAM_CHUNK_TAKEN_BYTES_MAX, STREAMS_TOLD_MAX
 from skerry.model.streams import Attach, Channel, CloseCode, Exec, Logs, PortForward, Stats, StreamRequest
 from skerry.wire.fields import (
     DETAIL,
@@ -127,8 +127,8 @@ def _command_in(value: Any, name: str) -> tuple[str, ...]:
 
 
 def _chunk_in(value: Any, name: str) -> bytes:
-    if not isinstance(value, bytes) or len(value) > STREAM_CHUNK_BYTES:
-        raise Malformed(f"{name}: at most {STREAM_CHUNK_BYTES} bytes expected")
+    if not isinstance(value, bytes) or len(value) > STREAM_CHUNK_TAKEN_BYTES_MAX:
+        raise Malformed(f"{name}: at most {STREAM_CHUNK_TAKEN_BYTES_MAX} bytes expected")
     return value
 
 

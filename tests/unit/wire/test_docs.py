@@ -106,7 +106,7 @@ def test_the_cddl_has_the_codes_bounds() -> None:
     assert said["channel"] == f"0..{max(Channel)}"
     assert said["stream-kind"] == f"1..{max(streams.StreamKind)}"
     assert said["open-list"].startswith(f"[0*{limits.STREAMS_TOLD_MAX} ")
-    assert said["chunk"] == f"bstr .size (0..{limits.STREAM_CHUNK_BYTES})"
+    assert said["chunk"] == f"bstr .size (0..{limits.STREAM_CHUNK_TAKEN_BYTES_MAX})"
     assert said["command"] == f"[0*{limits.COMMAND_ARGS_MAX} argument]"
     assert said["argument"] == f"tstr .size (0..{limits.COMMAND_BYTES_MAX})"
     assert said["reject-code"] == f"1..{max(RejectCode)}"
