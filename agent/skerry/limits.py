@@ -66,6 +66,10 @@ GREETINGS_KEPT_MAX = 16  # Hellos of a device that the hub knows again
 STATEMENT_BYTES_MAX = 512  # what the devices' authority states of one
 CERTIFY_TIMEOUT_S = 20.0  # to have a certificate verified, in a child process on a busy board
 CERTIFY_PACE_S = 10.0  # after a signer that the authority does not certify, before another one is looked at
+CERTIFY_LOOKS_MAX = 3  # signers looked at in CERTIFY_LOOKS_S, those that it does certify among them
+CERTIFY_LOOKS_S = 30.0
+SIGNER_KEPT_S = 86_400.0  # after a hub's signing key was certified, before a Hello asks for its certificate again
+WORD_SIGNERS_MAX = 16  # hubs whose last word a device remembers
 
 # --- enrolment (wire/token, wire/enrolment) --------------------------------------------------------------------------
 TOKEN_CHARS_MAX = 1_024  # a token's line

@@ -9,6 +9,7 @@ import asyncio
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import count
 from typing import Any, Protocol
 
 from skerry.ports import Clock, Crypto, Entropy
@@ -47,17 +48,19 @@ class Identities(Protocol):
 class Protection:
     """What the hub protects frames and Secrets with. `seal_key` is secret and the same at all replicas. `identities`
     tells, of what only a device itself can show, whose keys became known. `trust`: which authorities devices are to
-    believe (wire.enrolment.trust_id)."""
+    believe (wire.enrolment.trust_id). `words`: numbers of what is signed outside sessions, of this process as its
+    signing key is."""
 
     crypto: Crypto
     signer: Callable[[], Signer]
     seal_key: bytes = field(repr=False)
     identities: Callable[[Secrets, Callable[[str], None]], Identities]
     trust: bytes = b""
+    words: Callable[[], int] = field(default_factory=lambda: count(1).__next__)
 
     def guard_of(self, identities: Identities, wall: Callable[[], float], node: str) -> HubGuard:
         about = lambda: About(int(wall()), self.trust)  # noqa: E731
-        return HubGuard(self.crypto, self.signer, partial(identities.signing_key, node), about)
+        return HubGuard(self.crypto, self.signer, partial(identities.signing_key, node), about, self.words)
 
     def seals(self, identities: Identities) -> Seals:
         return Seals(self.crypto, self.seal_key, identities.sealing_key, identities.node_of)

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
+from itertools import count
 from random import Random
 
 from sim.world import World
@@ -58,8 +59,8 @@ class Trust:
 
     def of_hub(self, seed: bytes) -> Callable[[str], HubGuard]:
         """What makes a device's guard; `seed`: of the signing key of this process."""
-        signer = Signer(seed, OpenSsl().public(seed) + STAMP)
-        return lambda node: _HubGuard(self, node, lambda: signer, lambda _statement: self.public(node))
+        signer, number = Signer(seed, OpenSsl().public(seed) + STAMP), count(1).__next__
+        return lambda node: _HubGuard(self, node, lambda: signer, lambda _statement: self.public(node), number)
 
     def made(self, payload: bytes, frame: bytes, reader: str, repeats: bool = False) -> None:
         self.plain[payload], self._made[payload] = frame, reader
@@ -68,7 +69,7 @@ class Trust:
 
     def opened(self, payload: bytes, reader: str) -> None:
         """Promise 13: what is heard was said, by the other end, and is heard once. Not a word,
-        which is the same each time, nor a Hello, which another process of the hub may have heard."""
+        nor a Hello, which another process of the device, or of the hub, may have heard."""
         said = self._made.get(payload)
         self.world.check(said == reader, PROMISE, f"{reader} hears what was made for {said}")
         again = payload in self._opened and payload not in self._repeats
@@ -122,8 +123,15 @@ class _DeviceGuard(DeviceGuard):
 
 
 class _HubGuard(HubGuard):
-    def __init__(self, trust: Trust, node: str, signer: Callable[[], Signer], public: Callable[[bytes], bytes]) -> None:
-        super().__init__(OpenSsl(), signer, public)
+    def __init__(
+        self,
+        trust: Trust,
+        node: str,
+        signer: Callable[[], Signer],
+        public: Callable[[bytes], bytes],
+        number: Callable[[], int],
+    ) -> None:
+        super().__init__(OpenSsl(), signer, public, number=number)
         self._trust, self._node = trust, node
 
     def close(self, frame: bytes, ephemeral: bytes) -> bytes:

@@ -6,17 +6,39 @@ sparingly and dropped; it ends neither the session nor the connection, for any b
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from skerry.errors import LimitExceeded, Malformed, SkerryError
-from skerry.limits import CERTIFY_PACE_S, EXCHANGE_KEY_BYTES
+from skerry.limits import CERTIFY_LOOKS_MAX, CERTIFY_LOOKS_S, CERTIFY_PACE_S, EXCHANGE_KEY_BYTES, SIGNER_KEPT_S
 from skerry.loops.report import Counters, Log
 from skerry.ports import Authority, Clock, Entropy, Link, StreamLink
 from skerry.wire.cose import key_id
 from skerry.wire.delta import statement
 from skerry.wire.guard import DOWN, UP, About, DeviceGuard, Replayed, Secrets, Unknown, Word, stream_label
 from skerry.wire.message import Delta, Hello, Message, Reject, decode, encode
+
+
+@dataclass(slots=True)
+class Looks:
+    """When a signer that is not known may be looked at: each look is a child process, and any broker can ask for one,
+    by a signature of its own or by words of hubs that are no more. Outlives connections, which a broker ends too."""
+
+    certified_at: float = 0.0  # the last one
+    _not_before: float = 0.0
+    _at: deque[float] = field(default_factory=lambda: deque(maxlen=CERTIFY_LOOKS_MAX))
+
+    def allowed(self, now: float) -> bool:
+        """Whether there may be one now; then it counts."""
+        full = len(self._at) == CERTIFY_LOOKS_MAX and now - self._at[0] < CERTIFY_LOOKS_S
+        if full or now < self._not_before:
+            return False
+        self._at.append(now)
+        return True
+
+    def failed(self, now: float) -> None:
+        self._not_before = now + CERTIFY_PACE_S
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +48,7 @@ class Protection:
     guard: DeviceGuard
     authority: Authority
     told: Callable[[About], None] = lambda _about: None  # hears what the hub of a new session says of itself
+    looks: Looks = field(default_factory=Looks)
 
     def proves(self, delta: Delta) -> bool:
         """Whether the hub of this session signed it for this device."""
@@ -40,7 +63,6 @@ class Protected:
     ) -> None:
         self._link, self._protection = link, protection
         self._clock, self._entropy, self._log, self._counters = clock, entropy, log, counters
-        self._certify_at = 0.0  # a signer that nobody knows is looked at no sooner
 
     @property
     def secrets(self) -> Secrets | None:
@@ -57,7 +79,10 @@ class Protected:
         if self._protection is None:
             await self._link.send(frame)
         elif isinstance(message, Hello):
-            await self._link.send(self._protection.guard.greet(frame, self._entropy.token(EXCHANGE_KEY_BYTES)))
+            guard, looks = self._protection.guard, self._protection.looks
+            if self._clock.now() - looks.certified_at >= SIGNER_KEPT_S:
+                guard.forget_signers()
+            await self._link.send(guard.greet(frame, self._entropy.token(EXCHANGE_KEY_BYTES)))
         else:
             await self._seal(self._protection.guard, frame)
 
@@ -94,16 +119,17 @@ class Protected:
     async def _certify(self, unknown: Unknown) -> None:
         """Trust the signer if the authority does. Raises Malformed."""
         assert self._protection is not None
-        now = self._clock.now()
-        if now < self._certify_at:
+        looks = self._protection.looks
+        if not looks.allowed(self._clock.now()):
             raise Malformed("a signer that I do not know, too soon after another one")
         try:
             public = await self._protection.authority.certified(unknown.chain)
+            if key_id(public) != unknown.kid:
+                raise Malformed("a signer whose certificate is of another key")
         except SkerryError:
-            self._certify_at = self._clock.now() + CERTIFY_PACE_S
+            looks.failed(self._clock.now())
             raise
-        if key_id(public) != unknown.kid:
-            raise Malformed("a signer whose certificate is of another key")
+        looks.certified_at = self._clock.now()
         self._protection.guard.trust(public)
 
 

@@ -26,6 +26,7 @@ from skerry.limits import (
     KEY_ID_BYTES,
     REPLAY_WINDOW_MAX,
     STATEMENT_BYTES_MAX,
+    WORD_SIGNERS_MAX,
 )
 from skerry.ports import Crypto
 from skerry.wire import codec, cose
@@ -33,7 +34,7 @@ from skerry.wire.frame import VERSION
 
 SIGNED, SEALED = bytes((VERSION << 4 | 2,)), bytes((VERSION << 4 | 3,))  # head bytes, beside those of wire.frame
 ABOUT_HELLO, ABOUT_ANSWER, ABOUT_WORD, ABOUT_SET = b"skerry hello", b"skerry answer", b"skerry word", b"skerry set"
-FRAME, EPHEMERAL, GREETING, SIGNER, DEVICE, STATEMENT, TRUST, WALL = range(1, 9)  # keys of a signed payload
+FRAME, EPHEMERAL, GREETING, SIGNER, DEVICE, STATEMENT, TRUST, WALL, NUMBER = range(1, 10)  # keys of a signed payload
 UP, DOWN = "up", "down"
 _LAST = (1 << 64) - 1  # a counter that no frame comes to
 
@@ -146,6 +147,7 @@ class DeviceGuard:
         self.about = About()  # of the hub that answered last
         self.kid = cose.key_id(crypto.public(seed))
         self._signers: dict[bytes, bytes] = {}
+        self._words: dict[bytes, int] = {}  # kid → the number of the last word by it, the latest heard last
         self._ephemeral = self._greeting = b""
         self.signer = b""  # the public key that signed the answer
         self.secrets: Secrets | None = None
@@ -156,6 +158,10 @@ class DeviceGuard:
         """A hub's signing key that the authority certifies; the only one from now on, beside that of this session."""
         self._signers = {kid: key for kid, key in self._signers.items() if key == self.signer}
         self._signers[cose.key_id(public)] = public
+
+    def forget_signers(self) -> None:
+        """Who answers the next Hello shows its certificate, for it may have ended meanwhile."""
+        self._signers, self.signer = {}, b""
 
     def greet(self, hello: bytes, ephemeral: bytes) -> bytes:
         """The payload of a Hello; `ephemeral` is EXCHANGE_KEY_BYTES of fresh randomness. The session before is over."""
@@ -190,6 +196,7 @@ class DeviceGuard:
             word = _payload(cose.verified(self._crypto, found, public, ABOUT_WORD))
             if word.device not in (self.kid, b""):  # to a device that it does not know a hub can say only: say Hello
                 raise Malformed("a word for another device") from None
+            self._once(found.kid, word.number)
             return Word(word.frame)
         if said.greeting != self._greeting or not self._greeting:
             raise Malformed("an answer to another Hello")
@@ -200,6 +207,17 @@ class DeviceGuard:
         self._ephemeral, self.signer, self.about = b"", public, About(said.wall_s, said.trust)
         self._send, self._receive = self.secrets.sender(UP), self.secrets.receiver(DOWN)
         return said.frame
+
+    def _once(self, kid: bytes, number: int) -> None:
+        """A word counts if it is later than the last one by its signer. A hub of before this numbers none. Raises
+        Replayed."""
+        if number and number <= self._words.get(kid, 0):
+            raise Replayed("a word that came before")
+        if number:
+            self._words.pop(kid, None)
+            self._words[kid] = number
+            if len(self._words) > WORD_SIGNERS_MAX:
+                del self._words[next(iter(self._words))]
 
     def proves(self, proof: bytes, statement: bytes) -> bool:
         """Whether `proof` is the signature of this session's hub on `statement`, for ABOUT_SET."""
@@ -230,10 +248,13 @@ class HubGuard:
         signer: Callable[[], Signer],
         public: Callable[[bytes], bytes],
         about: Callable[[], About] = About,
+        number: Callable[[], int] = int,
     ) -> None:
         """`signer`: the key of this moment. `public`: the device's Ed25519 key, or nothing where none is enrolled; it
-        is given what the device shows of its authority's statement, or nothing. `about`: what each answer says."""
+        is given what the device shows of its authority's statement, or nothing. `about`: what each answer says.
+        `number`: a greater one for each word by this signer, to whichever device; 0: words have none."""
         self._crypto, self._signer, self._public, self._about = crypto, signer, public, about
+        self._number = number
         self.trust = b""  # which authorities the device said in its last Hello that it believes
         self._greetings: deque[bytes] = deque(maxlen=GREETINGS_KEPT_MAX)
         self._asked: _Payload | None = None  # the Hello that has no answer yet
@@ -304,7 +325,9 @@ class HubGuard:
         none, understands it too."""
         signer, public = self._signer(), self._public(b"")
         device = cose.key_id(public) if public else self.device
-        return self._signed(signer, codec.encode({FRAME: frame, DEVICE: device}), ABOUT_WORD, signer.chain)
+        number = self._number()
+        said = {FRAME: frame, DEVICE: device} | ({NUMBER: number} if number else {})
+        return self._signed(signer, codec.encode(said), ABOUT_WORD, signer.chain)
 
     def prove(self, statement: bytes) -> bytes:
         """A COSE_Sign1 on `statement`, which travels elsewhere, by whom the session's Hello was answered."""
@@ -327,6 +350,7 @@ class _Payload:
     statement: bytes
     trust: bytes
     wall_s: int
+    number: int
 
 
 def _payload(signed: bytes) -> _Payload:
@@ -341,8 +365,10 @@ def _payload(signed: bytes) -> _Payload:
     for key, size in sizes.items():
         if not isinstance(found[key], bytes) or len(found[key]) > size:
             raise Malformed(f"a signed payload whose part {key} is no {size} bytes")
-    wall_s = said.get(WALL, 0)
+    wall_s, number = said.get(WALL, 0), said.get(NUMBER, 0)
     if not isinstance(wall_s, int) or not 0 <= wall_s < 1 << 40:
         raise Malformed("a signed payload whose time is none")
+    if not isinstance(number, int) or number < 0:
+        raise Malformed("a signed payload whose number is none")
     frame, ephemeral, greeting, signer, device, statement, trust = found.values()
-    return _Payload(frame, ephemeral, greeting, signer, device, statement, trust, wall_s)
+    return _Payload(frame, ephemeral, greeting, signer, device, statement, trust, wall_s, number)

@@ -7,12 +7,20 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import replace
+from itertools import count
 from typing import Any
 
 import pytest
 
 from skerry.errors import Malformed
-from skerry.limits import CERTIFY_PACE_S, EXCHANGE_KEY_BYTES, REPLAY_WINDOW_MAX
+from skerry.limits import (
+    CERTIFY_LOOKS_MAX,
+    CERTIFY_LOOKS_S,
+    CERTIFY_PACE_S,
+    EXCHANGE_KEY_BYTES,
+    REPLAY_WINDOW_MAX,
+    SIGNER_KEPT_S,
+)
 from skerry.loops.link import link_loop
 from skerry.loops.protect import Protected, Protection, SealedStreamLink
 from skerry.loops.pulse import Pulse
@@ -46,6 +54,10 @@ OPENSSL = OpenSsl()
 
 def signer(seed: bytes) -> Signer:
     return Signer(seed, OPENSSL.public(seed) + STAMP)
+
+
+def hub_guard(by: Signer) -> HubGuard:
+    return HubGuard(OPENSSL, lambda: by, lambda _: OPENSSL.public(DEVICE), number=count(1).__next__)
 
 
 class Authority:
@@ -93,8 +105,12 @@ class Site:
         self.authority, self.counters, self.log = Authority(), Counters(), list[str]()
         self.guard = DeviceGuard(Sodium(), DEVICE)
         self.signer = signer(HUB)
-        self.hub = HubGuard(OPENSSL, lambda: self.signer, lambda _: OPENSSL.public(DEVICE))
+        self.hub = HubGuard(OPENSSL, lambda: self.signer, lambda _: OPENSSL.public(DEVICE), number=count(1).__next__)
         self.protection = Protection(self.guard, self.authority)
+        self.reconnect()
+
+    def reconnect(self) -> None:
+        """The frames of another connection."""
         self.frames = Protected(self.wire, self.protection, self.clock, self.dice, self.say, self.counters)
 
     def say(self, line: str) -> None:
@@ -165,6 +181,51 @@ async def test_a_signer_that_the_authority_does_not_certify_is_asked_about_at_a_
     assert site.authority.asked == 2
     await site.clock.advance(CERTIFY_PACE_S)
     await site.live()
+
+
+async def test_words_of_hubs_that_are_no_more_ask_the_authority_at_a_pace_and_count_once(site: Site) -> None:
+    """A broker has kept a hail of each of many processes of the hub, whose certificates are still good, and ends
+    connections between them."""
+    await site.live()
+    hail = message.encode(Reject(b"", RejectCode.NO_SESSION))
+    seeds = [bytes((n,)) * 32 for n in (10, 11)]
+    kept = [hub_guard(signer(seed)).word(hail) for seed in seeds]
+    heard = []
+    for _ in range(50):
+        for word in kept:
+            site.reconnect()
+            heard.append(await site.frames.opened(word))
+    assert heard[:2] == [hail, hail]
+    assert not any(heard[2:])
+    assert site.authority.asked == CERTIFY_LOOKS_MAX
+    await site.clock.advance(CERTIFY_LOOKS_S)
+    await site.live()
+
+
+async def test_a_hail_that_a_broker_repeats_is_heard_once(site: Site) -> None:
+    await site.live()
+    hail = message.encode(Reject(b"", RejectCode.NO_SESSION))
+    word = site.hub.word(hail)
+    assert await site.frames.opened(word) == hail
+    for _ in range(50):
+        await site.live()
+        assert await site.frames.opened(word) is None
+    assert site.counters["frames_replayed"] == 50
+
+
+async def test_a_signer_is_certified_again_after_a_day_for_its_certificate_may_have_ended(site: Site) -> None:
+    await site.live()
+    await site.clock.advance(SIGNER_KEPT_S - 1)
+    await site.live()
+    assert site.authority.asked == 1
+    await site.clock.advance(1)
+    await site.live()
+    assert site.authority.asked == 2
+    await site.clock.advance(SIGNER_KEPT_S)
+    site.signer = Signer(HUB, b"one that has ended")
+    await site.greet()
+    assert await site.frames.opened(site.down(WELCOME)) is None
+    assert "not certified" in site.log[-1]
 
 
 async def test_a_certificate_of_another_key_than_the_signers_is_refused(site: Site) -> None:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from itertools import count
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from skerry.errors import Malformed
-from skerry.limits import GREETINGS_KEPT_MAX, GUARD_BYTES_MAX, REPLAY_WINDOW_MAX
+from skerry.limits import GREETINGS_KEPT_MAX, GUARD_BYTES_MAX, REPLAY_WINDOW_MAX, WORD_SIGNERS_MAX
 from skerry.wire import codec, cose, guard
 from skerry.wire.guard import About, DeviceGuard, HubGuard, Receiver, Replayed, Sender, Signer, Unknown, Word
 from skerry.world.sodium import Sodium
@@ -191,6 +194,52 @@ def test_two_ends_with_other_keys_still_understand_a_word(pair: Pair) -> None:
     with pytest.raises(Malformed):
         pair.device.open(pair.down(b"sealed"))
     assert pair.open(pair.hub.word(b"say Hello")) == Word(b"say Hello")
+
+
+def numbered(seed: bytes, numbers: Iterator[int]) -> HubGuard:
+    return HubGuard(OPENSSL, lambda: Signer(seed, CHAIN), lambda _: OPENSSL.public(DEVICE), number=numbers.__next__)
+
+
+def test_a_word_is_heard_once_and_none_that_is_older(pair: Pair) -> None:
+    """A broker may keep a hail and say it again each time the device has a session."""
+    hub = numbered(HUB, count(1))
+    words = [hub.word(b"say Hello") for _ in range(3)]
+    assert pair.open(words[1]) == Word(b"say Hello")
+    for old in (words[1], words[0]):
+        with pytest.raises(Replayed):
+            pair.device.open(old)
+    assert pair.open(words[2]) == Word(b"say Hello")
+    pair.live()
+    with pytest.raises(Replayed):
+        pair.device.open(words[2])
+    assert pair.hub.open(pair.up(b"on we go")) == b"on we go"
+
+
+def test_each_hub_has_numbers_of_its_own_and_some_hubs_are_remembered(pair: Pair) -> None:
+    seeds = [bytes((n,)) * 32 for n in range(10, 10 + WORD_SIGNERS_MAX)]
+    words = [numbered(seed, count(1)).word(b"say Hello") for seed in seeds]
+    for seed, word in zip(seeds, words, strict=True):
+        pair.device.trust(OPENSSL.public(seed))
+        assert pair.device.open(word) == Word(b"say Hello")
+    for seed, word in zip(seeds, words, strict=True):
+        pair.device.trust(OPENSSL.public(seed))
+        with pytest.raises(Replayed):
+            pair.device.open(word)
+
+
+def test_the_words_of_a_hub_that_numbers_none_are_heard(pair: Pair) -> None:
+    for _ in range(2):
+        assert pair.open(pair.hub.word(b"say Hello")) == Word(b"say Hello")
+
+
+def test_a_signer_that_was_forgotten_shows_its_certificate_again(pair: Pair) -> None:
+    pair.live()
+    pair.device.forget_signers()
+    assert not pair.device.proves(pair.hub.prove(b"statement"), b"statement")
+    pair.hub.open(pair.greet())
+    found = pair.device.open(pair.answer())
+    assert isinstance(found, Unknown)
+    assert found.chain == CHAIN
 
 
 def test_a_signature_is_good_for_one_purpose(pair: Pair) -> None:
