@@ -1,4 +1,4 @@
-"""What a device reads of its own certificates: whose they are and how long they are valid. Source: RFC 5280, 4.1.
+"""What a device reads of certificates: whose they are, how long they are valid and what for. Source: RFC 5280, 4.1.
 
 Reads DER and judges nothing: that a certificate is signed by whom it should is shown by a TLS handshake.
 """
@@ -14,6 +14,9 @@ from skerry.errors import Malformed
 
 _BEGIN, _END = "-----BEGIN CERTIFICATE-----", "-----END CERTIFICATE-----"
 _SEQUENCE, _SET, _OID, _UTC_TIME, _GENERALIZED_TIME, _VERSION = 0x30, 0x31, 0x06, 0x17, 0x18, 0xA0
+_EXTENSIONS, _OCTETS = 0xA3, 0x04
+CODE_SIGNING = bytes((0x2B, 0x06, 0x01, 0x05, 0x05, 0x07, 0x03, 0x03))  # id-kp-codeSigning, RFC 5280, 4.2.1.12
+_EXTENDED_KEY_USAGE = bytes((0x55, 0x1D, 0x25))  # id-ce-extKeyUsage, 2.5.29.37
 _COMMON_NAME = bytes((0x55, 0x04, 0x03))  # id-at-commonName, 2.5.4.3
 _TEXTS = {0x0C: "utf-8", 0x13: "ascii", 0x14: "latin-1", 0x16: "ascii"}  # UTF8, Printable, T61, IA5
 _DAYS_BEFORE = (0, 31, 59, 90, 120, 151, 181, 212, 243, 273, 304, 334)
@@ -44,6 +47,30 @@ def pem_blocks(text: str) -> list[bytes]:
 
 def read(der: bytes) -> Certificate:
     """Raises Malformed."""
+    body = _body(der)
+    validity = list(_elements(_only(*body[3], _SEQUENCE)))
+    if len(validity) != 2:
+        raise Malformed("a certificate's validity has not two times")
+    return Certificate(_common_name(_only(*body[4], _SEQUENCE)), _seconds(*validity[0]), _seconds(*validity[1]))
+
+
+def purposes(der: bytes) -> frozenset[bytes]:
+    """What the certificate is for: object identifiers, as in DER, of its extended key usage; none where it has none or
+    several. Raises Malformed."""
+    found = []
+    for tag, content in _body(der)[5:]:
+        if tag != _EXTENSIONS:
+            continue
+        for kind, extension in _elements(_only(*_sole(content), _SEQUENCE)):
+            parts = list(_elements(_only(kind, extension, _SEQUENCE)))
+            if len(parts) >= 2 and parts[0] == (_OID, _EXTENDED_KEY_USAGE):
+                usages = _elements(_only(*_sole(_only(*parts[-1], _OCTETS)), _SEQUENCE))
+                found.append(frozenset(_only(*usage, _OID) for usage in usages))
+    return found[0] if len(found) == 1 else frozenset()
+
+
+def _body(der: bytes) -> list[tuple[int, bytes]]:
+    """TBSCertificate from its serial number on: signature, issuer, validity, subject and more follow."""
     tag, certificate, _ = _element(der, 0)
     fields = list(_elements(_only(tag, certificate, _SEQUENCE)))
     body = list(_elements(_only(*fields[0], _SEQUENCE))) if fields else []
@@ -51,11 +78,14 @@ def read(der: bytes) -> Certificate:
         del body[0]
     if len(body) < 5:
         raise Malformed("a certificate lacks a part")
-    # serial number, signature, issuer, validity, subject
-    validity = list(_elements(_only(*body[3], _SEQUENCE)))
-    if len(validity) != 2:
-        raise Malformed("a certificate's validity has not two times")
-    return Certificate(_common_name(_only(*body[4], _SEQUENCE)), _seconds(*validity[0]), _seconds(*validity[1]))
+    return body
+
+
+def _sole(data: bytes) -> tuple[int, bytes]:
+    found = list(_elements(data))
+    if len(found) != 1:
+        raise Malformed("a certificate has a part that is not one")
+    return found[0]
 
 
 def _element(data: bytes, at: int) -> tuple[int, bytes, int]:

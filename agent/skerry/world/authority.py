@@ -16,7 +16,9 @@ from skerry.plan.certificate import Life, Time, ended
 from skerry.wire import x509
 from skerry.world.device_key import in_memory, openssl
 
-SIGNER = ("skerry-hub:", ".signing")  # how the common name of a hub's signing key begins and ends: no node's does
+# How the common name of a hub's signing key begins and ends: no node's does. Its certificate is for code signing only,
+# as none of a device, a broker or a server is.
+SIGNER = ("skerry-hub:", ".signing")
 _PEM = "-----BEGIN CERTIFICATE-----\n{}-----END CERTIFICATE-----\n"
 _PUBLIC = "-----BEGIN PUBLIC KEY-----"
 _ED25519 = bytes.fromhex("302a300506032b6570032100")  # SubjectPublicKeyInfo of an Ed25519 key (RFC 8410), before it
@@ -43,7 +45,8 @@ def verified(ca: str, der: bytes, time: Time) -> bytes:
     """
     read = x509.read(der)
     begin, end = SIGNER
-    if not (read.common_name.startswith(begin) and read.common_name.endswith(end)):
+    named = read.common_name.startswith(begin) and read.common_name.endswith(end)
+    if not named or x509.purposes(der) != {x509.CODE_SIGNING}:
         raise Malformed("a certificate that is not for a hub's signing key")
     if ended(Life(read.begins, read.ends), time):
         raise Malformed("the hub's signing key has a certificate that has ended")

@@ -9,13 +9,13 @@ import pytest
 from cryptography import x509 as reference
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from hypothesis import given
 from hypothesis import strategies as st
 
 from contract.certificates import authority, enrolled
 from skerry.errors import Malformed
-from skerry.wire.x509 import Certificate, pem_blocks, read
+from skerry.wire.x509 import CODE_SIGNING, Certificate, pem_blocks, purposes, read
 
 KEY = ec.generate_private_key(ec.SECP256R1())
 GOOD = enrolled(authority(), "edge-1").issued.certificate
@@ -44,6 +44,34 @@ def test_name_and_times_are_those_that_cryptography_wrote(begins: datetime, span
 def test_a_certificate_without_a_common_name_has_an_empty_one() -> None:
     day = datetime(2026, 1, 1)
     assert read(made(named((NameOID.ORGANIZATION_NAME, "x")), day, day)).common_name == ""
+
+
+USAGES = (ExtendedKeyUsageOID.CODE_SIGNING, ExtendedKeyUsageOID.CLIENT_AUTH, ExtendedKeyUsageOID.SERVER_AUTH)
+
+
+@given(st.sets(st.sampled_from(USAGES)), st.booleans(), st.booleans())
+def test_what_it_is_for_is_what_cryptography_wrote(
+    usages: set[reference.ObjectIdentifier], critical: bool, more: bool
+) -> None:
+    day, name = datetime(2026, 1, 1), named((NameOID.COMMON_NAME, "x"))
+    builder = reference.CertificateBuilder().subject_name(name).issuer_name(name).public_key(KEY.public_key())
+    builder = builder.serial_number(1).not_valid_before(day).not_valid_after(day)
+    if more:
+        builder = builder.add_extension(reference.BasicConstraints(ca=False, path_length=None), critical=True)
+    if usages:
+        builder = builder.add_extension(reference.ExtendedKeyUsage(sorted(usages, key=str)), critical=critical)
+    der = builder.sign(KEY, hashes.SHA256()).public_bytes(serialization.Encoding.DER)
+    found = purposes(der)
+    assert len(found) == len(usages)
+    assert (CODE_SIGNING in found) == (ExtendedKeyUsageOID.CODE_SIGNING in usages)
+
+
+@given(st.integers(0, len(pem_blocks(GOOD)[0]) - 1), st.integers(0, 255))
+def test_what_a_changed_one_is_for_is_read_or_malformed(at: int, value: int) -> None:
+    der = bytearray(pem_blocks(GOOD)[0])
+    der[at] = value
+    with contextlib.suppress(Malformed):
+        assert CODE_SIGNING not in purposes(bytes(der))
 
 
 def test_pem_may_hold_several_and_words_between_them() -> None:

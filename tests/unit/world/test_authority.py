@@ -98,6 +98,26 @@ def test_no_other_certificate_signs(name: str, by: pki.Pair, said: str) -> None:
         verified(PEM, certificate(name, by)[0], sure(NOW))
 
 
+@pytest.mark.parametrize("names", [(), ("hub.example",)], ids=["client", "server"])
+def test_a_certificate_that_is_for_tls_signs_no_set_whatever_it_is_called(names: tuple[str, ...]) -> None:
+    """As every certificate is that the authority signs for a device, a broker or a server, by whomever and however its
+    name came about. Even of a key of the right kind."""
+    key = Ed25519PrivateKey.generate().public_key()
+    end = NOW + timedelta(days=30)
+    made = pki.certify(CA, key, f"{HUB}.signing", (), names, NOW, end).public_bytes(Encoding.DER)
+    with pytest.raises(Malformed, match="not for a hub's signing key"):
+        verified(PEM, made, sure(NOW))
+
+
+def test_what_the_hub_signs_for_a_device_is_never_a_signers() -> None:
+    """Of the worst request that it would take: its name a signer's. The key is P-256, and the purpose TLS."""
+    key = generate_private_key(SECP256R1())
+    worst = AUTHORITY.device(key.public_key(), f"{HUB}.signing", 90, NOW)
+    for one in (worst.certificate, worst.streams):
+        with pytest.raises(Malformed, match="not for a hub's signing key"):
+            verified(PEM, one.public_bytes(Encoding.DER), sure(NOW))
+
+
 def test_a_key_that_is_not_ed25519_is_refused() -> None:
     ecdsa = generate_private_key(SECP256R1()).public_key()
     with pytest.raises(Malformed, match="not Ed25519"):
