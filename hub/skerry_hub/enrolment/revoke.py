@@ -14,9 +14,9 @@ from skerry.ports import Clock
 from skerry_hub.enrolment import records, tokens
 from skerry_hub.enrolment.events import NAMESPACE as EVENTS_NAMESPACE
 from skerry_hub.enrolment.events import node_event
-from skerry_hub.enrolment.records import IDENTITY_TYPE, NAMESPACE
+from skerry_hub.enrolment.records import IDENTITY_TYPE, NAMESPACE, Identity
 from skerry_hub.limits import ENROL_RACES_MAX
-from skerry_hub.ports import EVENTS, SECRETS, Cluster, ClusterBusy, Conflict, NotFound, Obj
+from skerry_hub.ports import EVENTS, NODES, SECRETS, Cluster, ClusterBusy, Conflict, NotFound, Obj
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +32,9 @@ class Revocation:
 
 async def revoke(cluster: Cluster, clock: Clock, node: str) -> Revocation:
     """Take `node`'s identity back, and every token for it: a new one makes a new identity. To do it again is the same.
-    Raises NotFound where it has no identity (its tokens are deleted), ClusterError."""
+    Where the API has lost the identity, since it was restored from before, a mark stands in its place, or the device
+    would come back by what its authority stated. Raises NotFound where there is no such node either (its tokens are
+    deleted), ClusterError."""
     deleted = []
     for record in await tokens.every(cluster):
         if record.node == node:
@@ -40,25 +42,47 @@ async def revoke(cluster: Cluster, clock: Clock, node: str) -> Revocation:
                 await tokens.delete(cluster, record.ident)
             deleted.append(record.ident)
     for _ in range(ENROL_RACES_MAX):
+        now = clock.wall()
         try:
-            found = await cluster.get(SECRETS, NAMESPACE, records.identity_name(node))
-        except NotFound:
-            raise NotFound(f"node {node} has no identity, so no certificate of it is renewed") from None
-        known = records.identity_of(found)
+            known = await _marked(cluster, node, now)
+        except Conflict:  # it has just been renewed, or enrolled
+            continue
         serials = tuple(serial for serial, _ in known.earlier) + known.serials
         if known.revoked:
             return Revocation(node, False, serials, tuple(deleted))
-        now = clock.wall()
-        patch = records.identity_patch(found, replace(known, revoked=now))
-        try:
-            await cluster.patch(SECRETS, NAMESPACE, records.identity_name(node), patch)
-        except (Conflict, NotFound):  # it has just been renewed
-            continue
-        text = f"key {known.key_digest[:16]}: no session, no renewal; certificates end {records.stamp(known.not_after)}"
+        ends = f"certificates end {records.stamp(known.not_after)}" if known.key_digest else "it was not known"
+        text = f"key {known.key_digest[:16] or 'unknown'}: no session, no renewal; {ends}"
         with suppress(Conflict):
             await cluster.create(EVENTS, EVENTS_NAMESPACE, node_event(node, f"{int(now):x}", "Revoked", text, now))
         return Revocation(node, True, serials, tuple(deleted))
     raise ClusterBusy(f"the identity of {node} changes all the time")
+
+
+async def _marked(cluster: Cluster, node: str, now: float) -> Identity:
+    """As it was before. Raises Conflict when somebody changes it meanwhile, NotFound, ClusterError."""
+    name = records.identity_name(node)
+    try:
+        found = await cluster.get(SECRETS, NAMESPACE, name)
+    except NotFound:
+        await _there(cluster, node)
+        lost = Identity(node, "", (), 0.0, 0.0, "", "", "")
+        await cluster.create(SECRETS, NAMESPACE, records.identity_secret(replace(lost, revoked=now)))
+        return lost
+    known = records.identity_of(found)
+    if not known.revoked:
+        try:
+            await cluster.patch(SECRETS, NAMESPACE, name, records.identity_patch(found, replace(known, revoked=now)))
+        except NotFound as why:
+            raise Conflict(str(why)) from None
+    return known
+
+
+async def _there(cluster: Cluster, node: str) -> None:
+    """Raises NotFound."""
+    try:
+        await cluster.get(NODES, "", node)
+    except NotFound:
+        raise NotFound(f"there is no node {node}, and it has no identity") from None
 
 
 def revoked_nodes(secrets: Mapping[tuple[str, str], Obj]) -> set[str]:

@@ -16,7 +16,7 @@ from skerry_hub.enrolment import records, tokens
 from skerry_hub.enrolment.records import Identity, identity_name, identity_secret
 from skerry_hub.enrolment.revoke import Revocation, revoke, revoked_nodes
 from skerry_hub.enrolment.signer import DeviceIdentities
-from skerry_hub.ports import EVENTS, SECRETS, ClusterError, NotFound, Obj
+from skerry_hub.ports import EVENTS, NODES, SECRETS, ClusterError, NotFound, Obj
 from skerry_hub.revoked_file import RevokedFile
 from unit.enrolment.site import Site
 from unit.enrolment.test_renew import enrolled, kept, renewed
@@ -99,11 +99,33 @@ async def test_the_authoritys_statement_brings_a_revoked_device_back_nowhere(hub
     assert identities.sealing_key("pi") == b""
 
 
-async def test_who_was_never_enrolled_is_told_so_and_its_tokens_are_gone(hub: Site) -> None:
+async def test_a_node_that_is_none_is_told_and_its_tokens_are_gone(hub: Site) -> None:
     await hub.token("pi")
-    with pytest.raises(NotFound, match="node pi has no identity"):
+    await hub.admin.delete(NODES, "", "pi")
+    with pytest.raises(NotFound, match="there is no node pi"):
         await taken_back(hub)
     assert await tokens.every(hub.admin) == []
+    assert not await hub.objects(SECRETS, "skerry")
+
+
+@openssl
+async def test_a_device_that_the_api_has_forgotten_is_revoked_all_the_same(hub: Site, tmp_path: Path) -> None:
+    """It was stolen, and the API restored from before it was enrolled: what the authority stated of it would bring it
+    back, and let it renew."""
+    had = await enrolled(hub, tmp_path / "device")
+    await hub.admin.delete(SECRETS, records.NAMESPACE, identity_name("pi"))
+    assert (await taken_back(hub)).new
+    assert not (await taken_back(hub)).new
+    found = await secrets(hub)
+    identities = DeviceIdentities(hub.authority, lambda: found, lambda _node: None)
+    assert identities.signing_key("pi", statement_of(had.issued)) == b""
+    with pytest.raises(EnrolmentRefused, match="no such device"):
+        await renewed(tmp_path / "device")
+    assert revoked_nodes(found) == {"pi"}
+    hub.clock.moved_s = 5
+    await enrolled(hub, tmp_path / "new")
+    assert signing_key(hub, await secrets(hub))
+    assert not revoked_nodes(await secrets(hub))
 
 
 @openssl

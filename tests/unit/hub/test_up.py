@@ -303,4 +303,4 @@ def test_a_revoked_device_is_turned_away_at_its_broker(up: Up, capsys: pytest.Ca
     up.until(lambda: up.children().get("mosquitto", before) != before, "another broker")
     assert "deny" in (up.folder / "mosquitto.acl").read_text()
     assert main(["revoke", "nobody", "--kubeconfig", str(kubeconfig)]) == 1
-    assert "node nobody has no identity" in capsys.readouterr().err
+    assert "there is no node nobody" in capsys.readouterr().err
