@@ -60,6 +60,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except SkerryError as why:
         print(f"skerry: {why}", file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        return 130
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         return 1

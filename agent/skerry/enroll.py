@@ -6,7 +6,6 @@ Imported by its own command only.
 from __future__ import annotations
 
 import argparse
-import sys
 import time
 from pathlib import Path
 
@@ -41,14 +40,21 @@ def said(args: argparse.Namespace) -> Token:
         if args.token is not None and args.token_file is None:
             return tokens.decode(args.token)
         if args.token_file == STDIN and args.token is None:
-            return tokens.decode(sys.stdin.read(4 * TOKEN_CHARS_MAX))
+            return tokens.decode(_typed())
         if args.token_file is not None and args.token is None:
             return identity.token(Path(args.token_file))
     except Malformed as why:
         raise EnrolmentRefused(str(why)) from None
     except OSError as why:
-        raise EnrolmentFailed(f"{args.token_file}: {why.strerror}") from None
+        where = "standard input" if args.token_file == STDIN else args.token_file
+        raise EnrolmentFailed(f"{where}: {why.strerror}") from None
     raise EnrolmentRefused("one token is wanted: skerry enroll TOKEN, or skerry enroll --token-file F")
+
+
+def _typed() -> str:
+    """What standard input says, whatever the locale makes of it. Raises OSError, also where it is closed."""
+    with open(0, "rb", closefd=False) as stdin:
+        return stdin.read(4 * TOKEN_CHARS_MAX).decode("utf-8-sig", "replace")
 
 
 def summary(enrolled: Enrolled) -> str:

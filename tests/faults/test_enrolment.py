@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import socket
 import stat
 import subprocess
 import sys
@@ -21,6 +22,7 @@ from patience import WAIT_S
 from skerry import identity
 from skerry.identity import IDENTITY, TOKEN
 from skerry.wire import token as tokens
+from skerry.wire.token import Token
 
 pytestmark = [
     pytest.mark.skipif(MOSQUITTO is None, reason="mosquitto is not installed"),
@@ -171,6 +173,36 @@ def test_a_wrong_token_is_one_line_and_code_2(box: Box, words: tuple[str, ...], 
 def test_a_file_that_is_not_there_is_code_1(box: Box) -> None:
     done = box.enroll("--token-file", "/nonexistent")
     assert (done.returncode, done.stderr) == (1, "skerry: /nonexistent: No such file or directory\n")
+
+
+@pytest.mark.parametrize(
+    ("stdin", "code", "why"),
+    [(b"\xff\xfe\x00", 2, "this is no token of skerry"), (None, 1, "standard input: Bad file")],
+)
+def test_a_standard_input_that_is_no_text_or_closed_is_one_line(
+    box: Box, stdin: bytes | None, code: int, why: str
+) -> None:
+    closed = "exec <&-; " if stdin is None else ""
+    argv = [sys.executable, "-m", "skerry.cli", "enroll", "--config", str(box.config), "--token-file", "-"]
+    shell = ["/bin/sh", "-c", f'{closed}exec "$@"', "sh", *argv]
+    strict = {**os.environ, "PYTHONIOENCODING": "utf-8:strict"}
+    done = subprocess.run(shell, input=stdin or b"", capture_output=True, check=False, timeout=60, env=strict)
+    assert (done.returncode, done.stdout, done.stderr.count(b"\n")) == (code, b"", 1), done.stderr
+    assert why.encode() in done.stderr
+
+
+def test_who_is_tired_of_waiting_for_a_hub_sees_no_traceback(box: Box) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"https://127.0.0.1:{silent.getsockname()[1]}"
+        line = tokens.encode(Token(url, bytes(32), NODE, "abcdef", bytes(16)))
+        argv = [sys.executable, "-m", "skerry.cli", "enroll", "--config", str(box.config), line]
+        waiting = subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        silent.settimeout(WAIT_S)
+        with silent.accept()[0]:
+            waiting.send_signal(signal.SIGINT)
+            assert waiting.communicate(timeout=WAIT_S) == (b"", b"")
+    assert waiting.returncode == 130
+    assert list(box.data.iterdir()) == []
 
 
 def test_a_device_that_gets_another_name_while_it_runs_starts_again_with_it(

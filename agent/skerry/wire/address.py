@@ -60,8 +60,11 @@ def _split(url: str) -> tuple[SplitResult, str, int | None]:
         raise Malformed(str(why)) from None
     try:
         host.encode("idna")  # as getaddrinfo does
+        good = host.isprintable() and " " not in host  # http.client takes no other
     except UnicodeError:
-        raise Malformed("has a host name that cannot be") from None
+        good = False
+    if not good:
+        raise Malformed("has a host name that cannot be")
     return parts, host, port
 
 

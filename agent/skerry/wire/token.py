@@ -17,6 +17,7 @@ from dataclasses import dataclass
 
 from skerry.errors import Malformed
 from skerry.limits import DIGEST_BYTES, NAME_CHARS_MAX, TOKEN_CHARS_MAX, TOKEN_SECRET_BYTES
+from skerry.model.streams import STREAMS_SUFFIX
 from skerry.wire import codec
 from skerry.wire.address import hub_address
 
@@ -25,6 +26,8 @@ URL, CA, NODE, IDENT, SECRET = 1, 2, 3, 4, 5
 CURE = "copy the whole line that skerry-hub token create printed"
 _CRC_BYTES = 4
 _IDENT = re.compile(r"[a-z0-9]{6,32}")  # a part of a Secret's name
+_LABEL = r"[a-z0-9]([-a-z0-9]*[a-z0-9])?"
+_NODE = re.compile(rf"{_LABEL}(\.{_LABEL})*")  # RFC 1123, as Kubernetes has it
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +85,8 @@ def _checked(found: object) -> Token:
     if not (isinstance(ca, bytes) and isinstance(secret, bytes)):
         raise Malformed(f"the token lacks a part: {CURE}")
     good = len(ca) == DIGEST_BYTES and len(secret) == TOKEN_SECRET_BYTES and _IDENT.fullmatch(ident)
-    if not good or not 0 < len(node) <= NAME_CHARS_MAX or not node.isprintable():
+    named = len(node) <= NAME_CHARS_MAX and _NODE.fullmatch(node) and not node.endswith(STREAMS_SUFFIX)
+    if not good or not named:
         raise Malformed(f"the token has a part that cannot be: {CURE}")
     try:
         hub_address(url)

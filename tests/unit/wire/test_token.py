@@ -50,8 +50,9 @@ def test_any_other_character_is_found_out() -> None:
         (token.URL, "http://hub.example:10443"), (token.URL, "https://hub.example"), (token.URL, 7),
         (token.URL, "https://hub.example:10443/x"), (token.URL, "https://[hub:1"),
         (token.URL, "https://hub..example:10443"), (token.URL, "https://hub:0"), (token.CA, bytes(31)),
-        (token.NODE, ""), (token.NODE, "e\n"), (token.NODE, "e" * 300), (token.IDENT, "a/b"), (token.SECRET, b""),
-        (token.SECRET, None),
+        (token.NODE, ""), (token.NODE, "e\n"), (token.NODE, "e" * 300), (token.NODE, "Edge-1"), (token.NODE, "../e"),
+        (token.NODE, "e..f"), (token.NODE, "e-"), (token.NODE, "e.streams"), (token.NODE, "skerry-hub:hub"),
+        (token.IDENT, "a/b"), (token.SECRET, b""), (token.SECRET, None),
     ],
 )  # fmt: skip
 def test_a_part_that_cannot_be_is_refused(part: int, value: object) -> None:
