@@ -15,6 +15,7 @@ from datetime import datetime, timezone
 
 from skerry.errors import Malformed
 from skerry.limits import DIGEST_BYTES
+from skerry.model.streams import STREAMS_SUFFIX
 from skerry_hub.limits import DEVICE_NAME_CHARS_MAX, SERIALS_KEPT_MAX
 from skerry_hub.ports import Obj
 
@@ -71,8 +72,10 @@ class Identity:
 
 
 def device_name(node: str) -> bool:
-    """Whether a Secret of an identity can have this in its name."""
-    return len(node) <= DEVICE_NAME_CHARS_MAX and _NODE.fullmatch(node) is not None
+    """Whether a device can have this name: a Secret of an identity has it in its own, and so do two certificates, of
+    which none may be another device's, or a hub's."""
+    good = len(node) <= DEVICE_NAME_CHARS_MAX and _NODE.fullmatch(node) is not None
+    return good and not node.endswith(STREAMS_SUFFIX)
 
 
 def token_name(ident: str) -> str:
@@ -113,7 +116,7 @@ def token_record(obj: Obj) -> TokenRecord:
         node = data["node"]
     except (KeyError, ValueError):
         raise Malformed(f"Secret {NAMESPACE}/{meta.get('name')}: is no token of skerry") from None
-    if not IDENT.fullmatch(ident) or len(digest) != DIGEST_BYTES or not 0 < len(node) <= DEVICE_NAME_CHARS_MAX:
+    if not IDENT.fullmatch(ident) or len(digest) != DIGEST_BYTES or not device_name(node):
         raise Malformed(f"Secret {NAMESPACE}/{meta.get('name')}: is no token of skerry")
     version, uid = str(meta.get("resourceVersion") or ""), str(meta.get("uid") or "")
     return TokenRecord(

@@ -90,6 +90,10 @@ GOOD = records.token_secret(TokenRecord("abcdef", "pi", bytes(32), 1.0))
         {"secret-sha256": "00"},
         {"node": ""},
         {"node": "n" * 57},
+        {"node": "pi.streams"},
+        {"node": "skerry-hub:hub"},
+        {"node": "Pi"},
+        {"node": "+"},
         {"used": "x"},
     ],
 )
