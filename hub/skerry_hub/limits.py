@@ -107,6 +107,7 @@ SUBSCRIBE_TOPICS_MAX = 100  # topics in one SUBSCRIBE
 HAIL_BATCH = 20  # devices asked to say Hello at the same time
 HAIL_PAUSE_S = 0.1  # between two batches: 200 devices in a second
 PRESENCE_GRACE_S = 90.0  # without a session for this long, though no will came, a device counts as away
+HELLOS_MAX, HELLO_EACH_S = 32, 1.0  # Hellos of a device: so many at once, then one in so many seconds
 REJECT_PAUSE_S = 1.0  # Rejects to one device are not closer than this
 BUSY_RETRY_MS = 2_000  # a device that sent more than its credit is asked to come back after about this
 BROKER_STEADY_S = 10.0  # a connection that lived this long lets the back-off start anew

@@ -16,7 +16,7 @@ from skerry_hub.limits import DEVICES_SHOWN_MAX
 TYPE = exposition.TYPE
 Snapshot = Mapping[str, Any]  # Hub.snapshot()
 Requests = Mapping[tuple[str, str], int]  # KubeClient.requests
-_DROPS = {"queue": "dropped_queue", "credit": "dropped_credit"}
+_DROPS = {"queue": "dropped_queue", "credit": "dropped_credit", "hello": "dropped_hello"}
 _DROPS |= {name: name for name in ("malformed", "too_large", "refused", "replayed")}
 _REPORTS_DROPPED = ("superseded", "without_pod", "malformed", "refused")
 _P = "skerry_hub"
@@ -45,7 +45,7 @@ METRICS = (
     _counter("frames_sent_total", "frames handed to the broker"),
     _counter("received_bytes_total", "bytes of frames received, MQTT payload without streams"),
     _counter("sent_bytes_total", "bytes of frames sent, MQTT payload without streams"),
-    _counter("frames_dropped_total", "frames dropped: queue, credit, malformed, too_large, refused, replayed", "cause"),
+    _counter("frames_dropped_total", "dropped: queue, credit, hello, malformed, too_large, refused, replayed", "cause"),
     _counter("frames_stray_total", "messages on topics of no device"),
     _counter("hellos_total", "Hellos taken: sessions begun, reconnects included"),
     _counter("sessions_lost_total", "sessions that ended"),

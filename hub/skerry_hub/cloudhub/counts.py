@@ -17,6 +17,7 @@ class SessionCounts:
     bytes_out: int = 0
     dropped_queue: int = 0  # SESSION_QUEUE_FRAMES_MAX frames were waiting
     dropped_credit: int = 0  # Reports beyond the credit
+    dropped_hello: int = 0  # Hellos closer together than HELLO_EACH_S
     malformed: int = 0
     refused: int = 0  # frames that the device did not make, or made for a session that this hub does not know
     replayed: int = 0  # frames that came before: a broker's repetition, or somebody's

@@ -13,13 +13,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Protocol
 
 from skerry.errors import LimitExceeded, LinkLost, Malformed
-from skerry.limits import (
-    ACK_TIMEOUT_S,
-    CREDIT_FRAMES,
-    SESSION_QUEUE_FRAMES_MAX,
-    STATUS_COALESCE_S,
-    TEXT_CHARS_MAX,
-)
+from skerry.limits import ACK_TIMEOUT_S, CREDIT_FRAMES, SESSION_QUEUE_FRAMES_MAX, STATUS_COALESCE_S, TEXT_CHARS_MAX
 from skerry.model.report import OutboxItem
 from skerry.plan.backoff import full_jitter
 from skerry.ports import Clock, Entropy
@@ -27,7 +21,7 @@ from skerry.wire.guard import HubGuard, NoSession, Replayed, Secrets
 from skerry.wire.message import Hello, Message, Reject, RejectCode, Report
 from skerry_hub.cloudhub.alarms import Alarms
 from skerry_hub.cloudhub.counts import SessionCounts
-from skerry_hub.cloudhub.flood import Flood
+from skerry_hub.cloudhub.flood import Flood, Hellos
 from skerry_hub.cloudhub.protect import Frames, Garbled
 from skerry_hub.cloudhub.session import (
     Applied,
@@ -98,14 +92,13 @@ class Device:
         self._stored_at = -STATUS_COALESCE_S
         self._bell = asyncio.Event()
         self._will = self._cut = self._hail = self._changed = self._expelled = False
-        self._dial = b""  # the epoch to ask for
+        self._dial, self._reject_after = b"", 0.0  # the epoch to ask for; no Reject before
         self._prove_by: float | None = None  # for the device to show that its Hello is no copy
         self._claims: dict[type, Effect] = {}  # what follows from one that it has not shown to be none
         self._failed: Exception | None = None
         self._armed: float | None = None
         self._absent_at: float | None = clock.now() + PRESENCE_GRACE_S
-        self._reject_after = 0.0
-        self._flood = Flood()
+        self._flood, self._hellos = Flood(), Hellos()
         self._storing: asyncio.Task[None] | None = None
 
     # --- word from outside --------------------------------------------------------------------------------------------
@@ -254,6 +247,9 @@ class Device:
             await self._carry_out(self.session.target(target, self._clock.now()))
 
     async def _frame(self, payload: bytes) -> None:
+        if self._frames.greets(payload) and not self._hellos.allowed(self._clock.now()):
+            self._drop("dropped_hello")  # so that it ends no session either
+            return
         try:
             got = self._frames.opened(payload)
         except (Garbled, LimitExceeded) as why:

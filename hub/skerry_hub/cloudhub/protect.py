@@ -22,6 +22,10 @@ class Frames:
         self._guard, self._entropy = guard, entropy
         self._dialled: tuple[bytes, Secrets | None] = (b"", None)
 
+    def greets(self, payload: bytes) -> bool:
+        """Whether it can only be a Hello, before anything is done for it."""
+        return self._guard is not None and payload[:1] == SIGNED
+
     @property
     def proven(self) -> bool:
         """Whether the device of this session is there now: a Hello may be a copy."""

@@ -95,7 +95,7 @@ async def test_what_came_wrong_has_a_cause_and_a_device(site: Site) -> None:
     await site.clock.advance(1)
     found = site.read()
     causes = found["skerry_hub_frames_dropped_total"]
-    none = {(cause,): 0 for cause in ("queue", "credit", "too_large", "refused", "replayed")}
+    none = {(cause,): 0 for cause in ("queue", "credit", "hello", "too_large", "refused", "replayed")}
     assert causes == {**none, ("malformed",): 1}
     assert found["skerry_hub_device_frames_dropped_total"] == {(NODE,): 1, (OTHER,): 0}
 

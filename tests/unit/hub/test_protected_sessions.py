@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from skerry.errors import Malformed
-from skerry.limits import ACK_TIMEOUT_S, FLOOD_DROPS_MAX, HAIL_BACKOFF_S
+from skerry.limits import ACK_TIMEOUT_S, FLOOD_DROPS_MAX, GREETINGS_KEPT_MAX, HAIL_BACKOFF_S
 from skerry.model.report import Phase
 from skerry.wire import message
 from skerry.wire.delta import statement
@@ -18,7 +18,7 @@ from skerry.world.sodium import Sodium
 from skerry_hub.cloudhub.session import State
 from skerry_hub.cloudhub.sessions import topic
 from skerry_hub.crypto import OpenSsl
-from skerry_hub.limits import PRESENCE_GRACE_S, REJECT_PAUSE_S
+from skerry_hub.limits import HELLO_EACH_S, HELLOS_MAX, PRESENCE_GRACE_S, REJECT_PAUSE_S
 from unit.hub.fakes import settle
 from unit.hub.session_site import OTHER, A, B, Device, Site, hello, report, target
 from unit.wire.pair import EPOCH, NODE, OTHER_EPOCH, STORE, Board, desired
@@ -264,6 +264,45 @@ async def test_forgeries_without_end_are_a_flood_of_that_device_only(site: Site)
     assert site.counts()["floods"] == 1
     await other.tell("b", Phase.RUNNING)
     assert other.board.items == {}
+
+
+async def test_hellos_without_end_cost_the_hub_a_few_and_no_session(site: Site) -> None:
+    """By a device that is taken over, or kept by a broker, of more sessions than a hub knows again."""
+    await site.start(NODE, OTHER)
+    other = Enrolled(site, OTHER)
+    await other.connect()
+    thief = DeviceGuard(Sodium(), SEEDS[NODE])
+    for n in range(HELLOS_MAX + FLOOD_DROPS_MAX + 1):
+        frame = message.encode(replace(hello(), nonce=n.to_bytes(8, "big")))
+        site.broker.say(UP, thief.greet(frame, n.to_bytes(32, "big")))
+        await settle()
+    assert HELLOS_MAX <= site.counts()["hellos"] <= HELLOS_MAX + 1
+    assert site.counts()["floods"] == 1
+    assert site.counts()["dropped_hello"] > FLOOD_DROPS_MAX - 2
+    await other.tell("b", Phase.RUNNING)
+    assert other.board.items == {}
+
+
+async def test_kept_hellos_end_a_live_session_so_often_and_then_no_more(site: Site) -> None:
+    await site.start(NODE)
+    device = Enrolled(site)
+    for _ in range(GREETINGS_KEPT_MAX + 4):
+        await device.connect()
+        await site.clock.advance(2 * HELLO_EACH_S)
+    kept = [payload for payload in device.said if payload[:1] == SIGNED][:4]
+    for _ in range(HELLOS_MAX):
+        for payload in kept:
+            site.broker.say(UP, payload)
+            await settle()
+    assert site.counts()["dropped_hello"] > 0
+    await site.clock.advance(HELLO_EACH_S)
+    await device.connect()
+    for payload in kept[:2]:
+        site.broker.say(UP, payload)
+        await settle()
+    await device.tell("a", Phase.RUNNING)
+    assert device.board.items == {}
+    assert site.counts()["state"] == State.LIVE.value
 
 
 async def test_a_hello_that_is_sealed_is_the_devices_own_fault(site: Site) -> None:

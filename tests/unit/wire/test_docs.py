@@ -120,7 +120,7 @@ def test_the_cddl_has_the_codes_bounds() -> None:
 def test_the_cddl_has_the_protected_forms_of_the_code() -> None:
     said = rules()
     greeting = {guard.FRAME, guard.EPHEMERAL, guard.SIGNER, guard.STATEMENT, guard.TRUST}
-    keys = {"greeting": greeting, "word": {guard.FRAME, guard.DEVICE}}
+    keys = {"greeting": greeting, "word": {guard.FRAME, guard.DEVICE, guard.NUMBER}}
     keys |= {"answer": {guard.FRAME, guard.EPHEMERAL, guard.GREETING, guard.TRUST, guard.WALL}, "cipher": {cose.ALG}}
     keys |= {"signer": {cose.ALG, cose.KID, cose.X5CHAIN}, "counter": {cose.PARTIAL_IV}}
     assert {rule: set(members(rule)) for rule in keys} == keys
