@@ -31,6 +31,10 @@ OBJECTS_MAX = 2_000  # objects in one device's set
 PODS_MAX = 250  # pods on one device (kubelet's own default is 110)
 CONTAINERS_MAX = 32  # containers in one pod
 VOLUMES_MAX = 64  # volumes in one pod
+PULL_SECRETS_MAX = 64  # imagePullSecrets of one pod
+PULL_KEYS_MAX = 16  # credentials for one image that a pull tries, one after the other
+REGISTRIES_MAX = 1_000  # registries that one pull secret names
+REGISTRY_CHARS_MAX = 512  # of the name of one: host, port and path
 ENV_MAX = 1_000  # variables of one container after envFrom
 ENV_BYTES_MAX = 512 * KIB  # the environment block of one container
 

@@ -228,6 +228,14 @@ class ContainerSpec:
 
 
 @dataclass(frozen=True, slots=True)
+class AuthConfig:
+    """Who pulls an image, by CRI's name for it."""
+
+    username: str = field(repr=False)
+    password: str = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
 class RuntimeEvent:
     """Something happened to a pod; `pod_uid` is empty when the runtime does not say to which."""
 
@@ -296,8 +304,9 @@ class Runtime(RuntimeStreams, Protocol):
 
     async def image_present(self, image: str) -> bool: ...
 
-    async def pull_image(self, image: str) -> None:
-        """Raises ImagePullFailed."""
+    async def pull_image(self, image: str, auth: AuthConfig | None = None) -> None:
+        """`auth` is for this call alone, and kept nowhere. Raises ImagePullFailed, whose text may hold whatever the
+        registry said."""
 
     async def run_pod_sandbox(self, pod: Pod, attempt: int) -> str: ...
 
@@ -392,6 +401,7 @@ class Host(Protocol):
 
 
 __all__ = [
+    "AuthConfig",
     "Clock",
     "Container",
     "ContainerSpec",

@@ -15,7 +15,7 @@ from typing import Any, Protocol
 
 import pytest
 
-from skerry.errors import ImagePullFailed, RuntimeAway, RuntimeFailed
+from skerry.errors import RuntimeAway, RuntimeFailed
 from skerry.model.observed import ContainerSeen, ContainerState
 from skerry.model.pod import Container, Pod, Port, Resources
 from skerry.ports import ContainerSpec, MountSpec, Runtime, RuntimeEvent
@@ -31,7 +31,6 @@ class RuntimeSite(Protocol):
     """A runtime that has no pods, and the world it runs in."""
 
     image: str  # present
-    missing_image: str  # neither present nor to be had
 
     def runtime(self) -> Runtime: ...
 
@@ -288,13 +287,6 @@ class RuntimeContract:
             await runtime.update_container_resources(unknown, Resources(cpu_limit_millis=100))
         with pytest.raises(RuntimeFailed):
             await runtime.create_container(make_pod(), unknown, 0, make_spec(site))
-
-    async def test_images(self, site: RuntimeSite) -> None:
-        runtime = site.runtime()
-        assert await runtime.image_present(site.image)
-        assert not await runtime.image_present(site.missing_image)
-        with pytest.raises(ImagePullFailed):
-            await runtime.pull_image(site.missing_image)
 
     async def test_new_resources_restart_nothing(self, site: RuntimeSite) -> None:
         runtime, pod = site.runtime(), make_pod()

@@ -15,10 +15,11 @@ from sim.device import Device
 from sim.etcd import Backup, Etcd
 from sim.hub import CLIENT, Hub
 from sim.loop import State
-from sim.people import IMAGES, Operator
+from sim.people import CANARY, IMAGES, PRIVATE_IMAGE, Operator
 from sim.runtime import LIE_S
 from sim.world import World
 from skerry.model.observed import ContainerState
+from skerry.ports import AuthConfig
 from skerry.world.link import down_topic, streams_down_topic, streams_up_topic, up_topic
 
 HOSTILE_FRAMES = 40
@@ -368,3 +369,4 @@ class Faults:
 def stock(device: Device) -> None:
     """The images that a device has or can get."""
     device.weather.registry.update(IMAGES)
+    device.weather.private[PRIVATE_IMAGE] = AuthConfig("sim", CANARY)

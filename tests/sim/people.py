@@ -6,6 +6,7 @@ another container: what promise 3 is checked against, without asking `plan/`.
 
 from __future__ import annotations
 
+import json
 from base64 import b64encode
 from collections.abc import Callable
 from random import Random
@@ -23,6 +24,7 @@ NAMESPACE = "default"
 PODS_MAX = 5  # of one device at a time
 MARK = "sim/mark."
 CANARY = "nobody-may-read-this-"  # what every Secret holds
+PRIVATE_IMAGE, KEYS = "rock:latest", "keys"  # what is pulled with the Secret
 
 
 class Operator:
@@ -102,17 +104,21 @@ class Operator:
         value = self.random.choice(["MQ==", "Mg==", "Mw=="])
         try:
             self.etcd.change(kind, NAMESPACE, name, lambda o: o["data"].update(key=_value(kind, value)))
+            if kind is SECRETS:
+                self.etcd.change(kind, NAMESPACE, KEYS, lambda o: o.update(data=_keys(value)))
         except NotFound:
             return ""
         return f"change {name}"
 
     def toggle_config(self) -> str:
-        """A ConfigMap that some pods wait for."""
+        """A ConfigMap that some pods wait for, and the pull secret."""
         try:
             self.etcd.delete(CONFIG_MAPS, NAMESPACE, "late")
+            self.etcd.delete(SECRETS, NAMESPACE, KEYS)
             return "delete ConfigMap late"
         except NotFound:
             self.etcd.create(CONFIG_MAPS, NAMESPACE, {"metadata": {"name": "late"}, "data": {"key": "1"}})
+            self._make_keys()
             return "create ConfigMap late"
 
     def make_configs(self) -> None:
@@ -120,6 +126,7 @@ class Operator:
         for kind, name in ((CONFIG_MAPS, "conf"), (SECRETS, "creds"), (CONFIG_MAPS, "late")):
             if self.etcd.find(kind, NAMESPACE, name) is None:
                 self.etcd.create(kind, NAMESPACE, {"metadata": {"name": name}, "data": {"key": _value(kind, "MQ==")}})
+        self._make_keys()
 
     # --- at the end of a storm ----------------------------------------------------------------------------------------
 
@@ -155,6 +162,11 @@ class Operator:
 
     # --- private ------------------------------------------------------------------------------------------------------
 
+    def _make_keys(self) -> None:
+        if self.etcd.find(SECRETS, NAMESPACE, KEYS) is None:
+            secret = {"metadata": {"name": KEYS}, "type": "kubernetes.io/dockerconfigjson", "data": _keys("MQ==")}
+            self.etcd.create(SECRETS, NAMESPACE, secret)
+
     def _annotate(self, node: str, marks: dict[str, str]) -> None:
         self.etcd.change(NODES, "", node, lambda n: n["metadata"].setdefault("annotations", {}).update(marks))
 
@@ -178,6 +190,7 @@ class Operator:
             containers[0]["image"] = LOST_IMAGE  # beside another container it would keep that from starting
         volumes: list[Obj] = []
         spec: Obj = {"nodeName": node, "restartPolicy": policy, "containers": containers}
+        spec["imagePullSecrets"] = [{"name": KEYS}]
         if random.random() < 0.4:
             volumes.append(self._volume(random))
             containers[0]["volumeMounts"] = [{"name": v["name"], "mountPath": f"/{v['name']}"} for v in volumes]
@@ -240,6 +253,12 @@ class Operator:
 
 def _value(kind: Resource, value: str) -> str:
     return b64encode(CANARY.encode()).decode() + value if kind is SECRETS else value  # its length is divisible by 3
+
+
+def _keys(value: str) -> Obj:
+    """The same credentials, in other bytes for another value."""
+    auths = {"docker.io": {"username": "sim", "password": CANARY}, f"{value[:2].lower()}.example": {}}
+    return {".dockerconfigjson": b64encode(json.dumps({"auths": auths}).encode()).decode()}
 
 
 __all__ = ["CANARY", "Operator", "PatchForm"]

@@ -19,6 +19,7 @@ import skerry.loops.link as link
 import skerry.loops.protect as protect
 import skerry.loops.steer as steer_module
 import skerry.loops.streams as streams_module
+import skerry.plan.keyring as keyring
 import skerry.plan.reconcile as reconcile
 import skerry.wire.delta as delta
 import skerry.wire.guard as guard
@@ -252,6 +253,11 @@ def _secrets_in_clear() -> Sequence[Patch]:
     return [(seals.Seals, "begin", lambda self, node: lambda part: part)]
 
 
+def _a_pull_tells_all() -> Sequence[Patch]:
+    """What a registry says is not searched for passwords."""
+    return [(keyring, "shown", lambda text, auths: text)]
+
+
 def _latch_after_failures() -> Sequence[Patch]:
     """The link gives up after three failures in a row."""
 
@@ -332,5 +338,6 @@ BUGS = (
     Planted("an answer is heard again", ("13",), 60, _an_answer_is_heard_again, HOSTILE),
     Planted("frames in clear are heard", ("13",), 60, _unsealed_is_heard, HOSTILE),
     Planted("Secrets travel in clear", ("14",), 60, _secrets_in_clear),
+    Planted("a registry's words are told as they are", ("14",), 60, _a_pull_tells_all),
     Planted("files of the start", ("5",), 60, _files_of_the_start),
 )

@@ -18,7 +18,7 @@ from skerry.limits import PULL_TIMEOUT_S, RUNTIME_CALL_TIMEOUT_S
 from skerry.model.observed import PodSeen
 from skerry.model.pod import Pod, Resources
 from skerry.model.streams import Attach, CloseCode, Exec, Logs
-from skerry.ports import ContainerSpec, Duplex, RuntimeEvent
+from skerry.ports import AuthConfig, ContainerSpec, Duplex, RuntimeEvent
 
 T = TypeVar("T")
 CALL_S = (0.001, 0.03)
@@ -39,6 +39,7 @@ class Weather:
     online: bool = True  # the registry can be reached
     hidden: set[str] = field(default_factory=set)  # ids that listings omit
     registry: set[str] = field(default_factory=set)  # images that can be pulled
+    private: dict[str, AuthConfig] = field(default_factory=dict)  # image → who alone may pull it
     calls: int = 0
     pending: set[asyncio.Future[None]] = field(default_factory=set)
     streams: list[asyncio.Queue[str | None]] = field(default_factory=list)
@@ -91,10 +92,13 @@ class SimRuntime:
     async def image_present(self, image: str) -> bool:
         return await self._call("ImageStatus", lambda: image in self._engine.images)
 
-    async def pull_image(self, image: str) -> None:
+    async def pull_image(self, image: str, auth: AuthConfig | None = None) -> None:
         def pull() -> None:
+            said = image if auth is None else f"{image} for {auth.username} with {auth.password}"  # registries may
             if not self._weather.online or image not in self._weather.registry:
-                raise ImagePullFailed("PullImage", "NOT_FOUND" if self._weather.online else "UNAVAILABLE", image)
+                raise ImagePullFailed("PullImage", "NOT_FOUND" if self._weather.online else "UNAVAILABLE", said)
+            if auth != self._weather.private.get(image, auth):
+                raise ImagePullFailed("PullImage", "UNKNOWN", f"{said}: 401 Unauthorized")
             self._engine.images.add(image)
 
         seconds = self._random.uniform(0.1, 20.0) * (1 if self._random.random() < 0.9 else 10)

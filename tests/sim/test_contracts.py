@@ -12,6 +12,7 @@ import pytest
 from contract.authority import AuthorityContract
 from contract.clock import ClockContract, EntropyContract
 from contract.device_key import DeviceKeysContract
+from contract.images import ImagesContract
 from contract.link import LinkContract
 from contract.manifests import ManifestsContract
 from contract.runtime import RuntimeContract
@@ -27,7 +28,7 @@ from sim.runtime import SimRuntime, Weather
 from sim.store import Disk, SimStore
 from sim.trust import STAMP, Trust
 from sim.world import SimClock, SimEntropy, World
-from skerry.ports import Authority, DeviceKeys, Link, Manifests, Runtime, StreamLink
+from skerry.ports import AuthConfig, Authority, DeviceKeys, Link, Manifests, Runtime, StreamLink
 from skerry.world.link import streams_down_topic, streams_up_topic
 
 
@@ -55,6 +56,12 @@ class Runtimes:
 
     def runtime(self) -> Runtime:
         return SimRuntime(self._world, self._engine, self._weather)
+
+    async def private(self) -> tuple[str, AuthConfig]:
+        auth = AuthConfig("tide", "ebb")
+        self._weather.registry.add("private:1")
+        self._weather.private["private:1"] = auth
+        return "private:1", auth
 
     async def away(self) -> None:
         self._weather.go_away()
@@ -152,6 +159,7 @@ SUITES = (
     (ManifestsContract, {"site": ManifestFolders}),
     (StoreContract, {"site": Stores}),
     (RuntimeContract, {"site": Runtimes}),
+    (ImagesContract, {"site": Runtimes}),
     (LinkContract, {"site": Links}),
     (StreamLinkContract, {"site": StreamLinks}),
     (ClockContract, {"clock": SimClock}),

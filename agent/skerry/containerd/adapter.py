@@ -21,7 +21,7 @@ from skerry.limits import CONTAINERS_SEEN_MAX, LOOK_CALLS_MAX, PULL_TIMEOUT_S, R
 from skerry.model.observed import ContainerSeen, PodSeen, SandboxSeen, pods_seen
 from skerry.model.pod import Pod, Resources
 from skerry.model.streams import Attach, CloseCode, Exec, Logs
-from skerry.ports import Clock, ContainerSpec, Duplex, RuntimeEvent
+from skerry.ports import AuthConfig, Clock, ContainerSpec, Duplex, RuntimeEvent
 
 T = TypeVar("T")
 OpenLog = Callable[[Path, Logs, Callable[[], Awaitable[bool]]], Awaitable[Duplex]]  # as world.logs.open_log
@@ -98,8 +98,8 @@ class Containerd:
         reply = await self._connection.call(IMAGES, "ImageStatus", request, cri.ImageStatusResponse)
         return reply.HasField("image")
 
-    async def pull_image(self, image: str) -> None:
-        request = cri.PullImageRequest(image=cri.ImageSpec(image=image))
+    async def pull_image(self, image: str, auth: AuthConfig | None = None) -> None:
+        request = cri.PullImageRequest(image=cri.ImageSpec(image=image), auth=convert.auth_config(auth))
         try:
             await self._connection.call(IMAGES, "PullImage", request, cri.PullImageResponse, PULL_TIMEOUT_S)
         except RuntimeFailed as error:

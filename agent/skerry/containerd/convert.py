@@ -13,7 +13,7 @@ from skerry.containerd.stubs import cri
 from skerry.limits import STATUS_MESSAGE_CHARS_MAX
 from skerry.model.observed import ContainerSeen, ContainerState, SandboxSeen
 from skerry.model.pod import Pod, Resources
-from skerry.ports import ContainerSpec
+from skerry.ports import AuthConfig, ContainerSpec
 
 MANAGED = "io.skerry.managed"  # on all that skerry made; nothing else is listed
 POD_NAME, POD_NAMESPACE, POD_UID = "io.kubernetes.pod.name", "io.kubernetes.pod.namespace", "io.kubernetes.pod.uid"
@@ -104,6 +104,11 @@ def container_config(pod: Pod, spec: ContainerSpec, memory: bool = True) -> cri.
             ),
         ),
     )
+
+
+def auth_config(auth: AuthConfig | None) -> cri.AuthConfig | None:
+    """None: containerd's own configuration may have some for the registry."""
+    return None if auth is None else cri.AuthConfig(username=auth.username, password=auth.password)
 
 
 def resources(wanted: Resources, update: bool = False, memory: bool = True) -> cri.LinuxContainerResources:

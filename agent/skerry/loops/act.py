@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from skerry.errors import ImagePullFailed, Refused, RuntimeAway
+from skerry.errors import ImagePullFailed, NotOpened, Refused, RuntimeAway
 from skerry.model.action import (
     Action,
     MountVolumes,
@@ -25,7 +25,7 @@ from skerry.model.pod import ObjectVolume, Pod, PullPolicy
 from skerry.plan.memory import PodMemory
 from skerry.plan.reconcile import resources_mark
 from skerry.plan.resolve import environment, expand, files
-from skerry.ports import ContainerSpec, Host, MountSpec, ResolvedVolume, Runtime
+from skerry.ports import AuthConfig, ContainerSpec, Host, MountSpec, ResolvedVolume, Runtime
 
 Lookup = Callable[[str, str, bool], ConfigData | None]  # (namespace, name, is a Secret); raises NotOpened
 
@@ -79,11 +79,48 @@ class Hands:
             raise ImagePullFailed("PullImage", "ErrImageNeverPull", f"{action.image} is not here and may not be pulled")
         if action.policy is PullPolicy.ALWAYS or not present:
             try:
-                await self._runtime.pull_image(action.image)
-            except (ImagePullFailed, RuntimeAway):
+                await self._fetch(action, memory)
+            except (ImagePullFailed, Refused, RuntimeAway):
                 if not present:
                     raise
         memory.images.add(action.image)
+
+    async def _fetch(self, action: PullImage, memory: PodMemory) -> None:
+        """With each of the credentials that are for its registry until one is taken, or without any. They are read anew
+        for each pull, and nothing of them stays."""
+        auths: tuple[AuthConfig | None, ...] = (None,)
+        if action.secrets:
+            from skerry.plan import keyring
+
+            found, memory.lacking = self._pull_secrets(action)
+            auths = keyring.matching(action.image, found) or auths
+            del found
+        known = [auth for auth in auths if auth is not None]
+        refusals: dict[str, ImagePullFailed] = {}
+        for auth in auths:
+            try:
+                return await self._runtime.pull_image(action.image, auth)
+            except ImagePullFailed as why:
+                said = keyring.shown(why.message, known) if known else why.message
+                refusals.setdefault(said, ImagePullFailed(why.call, why.code, said))
+            except RuntimeAway as why:
+                raise RuntimeAway(keyring.shown(str(why), known) if known else str(why)) from None
+        first = next(iter(refusals.values()))
+        raise ImagePullFailed(first.call, first.code, "; ".join(refusals))
+
+    def _pull_secrets(self, action: PullImage) -> tuple[list[ConfigData], tuple[str, ...]]:
+        """Those that are here and open, and what to say of the others: the pull is tried without them, as the kubelet
+        does."""
+        found, lacking = [], []
+        for name in action.secrets:
+            try:
+                secret = self._lookup(action.namespace, name, True)
+            except NotOpened as why:
+                lacking.append(f"{name} {why}")
+            else:
+                lacking += [name] if secret is None else []
+                found += [secret] if secret is not None else []
+        return found, tuple(lacking)
 
     async def _mount(self, pod: Pod, memory: PodMemory) -> None:
         paths, stamp = {}, memory.files_due

@@ -1,4 +1,4 @@
-"""ConfigMaps and Secrets by name, and which of them a pod's files are made of. Decides nothing.
+"""ConfigMaps and Secrets by name, and which of them a pod's files and pulls are made of. Decides nothing.
 
 Read anew when they may have changed, not for each question: a device's set has up to OBJECTS_MAX of them. Of a Secret
 only the name is kept: what it holds is read, and opened where it is sealed, when somebody is about to use it.
@@ -48,6 +48,12 @@ class Configs:
         all_ = self._all()
         volumes = [v for v in pod.volumes if isinstance(v, ObjectVolume)]
         found = [(v.name, all_.get((_kind(v.secret), pod.namespace, v.object_name))) for v in volumes]
+        return tuple((name, entry[0].digest if entry is not None else b"") for name, entry in found)
+
+    def keys(self, pod: Pod) -> Stamp:
+        """Which pull secrets of it are here, and as what."""
+        all_ = self._all()
+        found = [(name, all_.get((Kind.SECRET, pod.namespace, name))) for name in pod.pull_secrets]
         return tuple((name, entry[0].digest if entry is not None else b"") for name, entry in found)
 
     # --- private ------------------------------------------------------------------------------------------------------

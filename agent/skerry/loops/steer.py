@@ -8,30 +8,20 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
-from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import groupby
 
-from skerry.errors import (
-    ImagePullFailed,
-    Malformed,
-    Refused,
-    RuntimeAway,
-    RuntimeFailed,
-    SkerryError,
-    StoreFull,
-    VolumeFailed,
-)
+from skerry.errors import Malformed, Refused, RuntimeAway, RuntimeFailed, SkerryError, StoreFull, VolumeFailed
 from skerry.journal.journal import Journal
-from skerry.limits import POD_STEP_S_MAX, POD_WORKERS_MAX, PULL_BACKOFF_S, STEP_BACKOFF_S
+from skerry.limits import POD_STEP_S_MAX, POD_WORKERS_MAX, STEP_BACKOFF_S
 from skerry.loops.act import Hands
 from skerry.loops.configs import Configs
 from skerry.loops.pulse import Beat
 from skerry.loops.report import Counters, Log
+from skerry.loops.warn import NO_MEMORY_CGROUP, Warnings
 from skerry.model.action import (
     Action,
-    MountVolumes,
     PullImage,
     RefreshVolumes,
     RemoveContainer,
@@ -49,17 +39,17 @@ from skerry.model.observed import PodSeen
 from skerry.model.pod import Pod
 from skerry.model.report import Event, PodStatus
 from skerry.plan.backoff import full_jitter
-from skerry.plan.memory import FREE, TAKEN, Hold, PodMemory
+from skerry.plan.memory import FREE, TAKEN, Hold, PodMemory, Stamp
 from skerry.plan.ports import Claim, claim, host_ports, waits_for
 from skerry.plan.reconcile import QUIET, Plan, absent, dismantle, forced, next_steps
 from skerry.plan.resolve import MISSING
 from skerry.plan.transitions import transitions
+from skerry.plan.trouble import backoff, reason, without_image
 from skerry.plan.verdict import FINAL, refusal, verdict
 from skerry.ports import Clock, Entropy, Host, Runtime
 from skerry.wire.codec import decode
 from skerry.wire.sealed import Unseal
 
-NO_MEMORY_CGROUP = "the kernel's memory control group is off (boot with cgroup_enable=memory)"
 HEAVY = (PullImage, RunPodSandbox, RunContainer)
 # Clearing up after a failed step does not make the next attempt any more promising.
 CLEARING = (StopContainer, RemoveContainer, StopPodSandbox, RemovePodSandbox)
@@ -99,10 +89,12 @@ class Steer:
     _heavy: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(POD_WORKERS_MAX))
     _followed: object = None  # up to where the set and the folder were followed
     _twins: dict[str, tuple[Object, RefusedPod]] = field(default_factory=dict)  # hub's pods whose name is taken here
+    _warnings: Warnings = field(init=False)
     _full: bool = False  # the journal had no room for the last status
 
     def __post_init__(self) -> None:
         journal = self.journal
+        self._warnings = Warnings(journal, self.clock, self.entropy)
         self._configs = {
             local: Configs(
                 partial(journal.objects, local),
@@ -158,7 +150,8 @@ class Steer:
         return due
 
     def _retry_missing(self) -> set[str]:
-        """Pods that waited for a ConfigMap or Secret, or whose files are old, once the set or the folder changed."""
+        """Pods that waited for a ConfigMap or Secret, or whose files are old, or which could not pull an image with the
+        pull secrets that they had, once the set or the folder changed."""
         follows = (self.journal.desired.generation, self.journal.local_changes)
         if self._followed == follows:
             return set()
@@ -167,14 +160,31 @@ class Steer:
         for uid in waiting:
             self._memories[uid].hold = FREE
             self._memories[uid].holds.clear()
+        for uid, memory in self._memories.items():
+            failed = without_image(memory)
+            if failed and self._new_keys(memory):
+                waiting.add(uid)
+                for name in failed:
+                    memory.holds.pop(name, None)
         return waiting | {u for u, m in self._memories.items() if isinstance(m.wish, Pod) and self._compare(m.wish, m)}
 
     def _compare(self, pod: Pod, memory: PodMemory) -> bool:
         """Whether the pod's files are not what they should be; a change does not wait for the back-off of another."""
-        due = self._configs[(Kind.POD, pod.uid) in self.journal.local].stamp(pod)
+        due = self._configs_of(pod.uid).stamp(pod)
         if due != memory.files_due:
             memory.files_due, memory.refresh = due, FREE
         return memory.stale
+
+    def _new_keys(self, memory: PodMemory) -> bool:
+        """Whether its pull secrets are others than when its last pull began."""
+        return memory.keys != self._keys(memory)
+
+    def _keys(self, memory: PodMemory) -> Stamp:
+        pod = memory.wish
+        return self._configs_of(pod.uid).keys(pod) if isinstance(pod, Pod) else ()
+
+    def _configs_of(self, uid: str) -> Configs:
+        return self._configs[(Kind.POD, uid) in self.journal.local]
 
     async def _wait(self) -> None:
         """Until the journal rings, a worker ends or a wake is due."""
@@ -237,8 +247,10 @@ class Steer:
             name = pod.namespace + "/" + pod.name if pod is not None else uid
             try:
                 await self._act(uid, name, plan.actions, memory)
-                if isinstance(pod, Pod) and not self.host.memory_cgroup:
-                    await self._tell_unlimited(pod, plan.actions, memory)
+                if isinstance(pod, Pod):
+                    await self._warnings.lacking(pod, memory)
+                    if not self.host.memory_cgroup:
+                        await self._warnings.unlimited(pod, plan.actions, memory)
             finally:
                 self.journal.want_look(uid)
 
@@ -334,19 +346,6 @@ class Steer:
             self._full, memory.untold = True, status
             self._wakes[status.uid] = self.clock.now() + full_jitter(STEP_BACKOFF_S, 6, self.entropy.uniform())
 
-    async def _tell_unlimited(self, pod: Pod, actions: tuple[Action, ...], memory: PodMemory) -> None:
-        """Once for each pod that asks for a memory limit: this kernel has none, the pod runs all the same."""
-        limited = [c.name for c in pod.containers if c.resources.memory_limit_bytes]
-        if memory.unlimited_told or not limited or not any(isinstance(a, RunContainer) for a in actions):
-            return
-        memory.unlimited_told = True
-        message = f"{', '.join(limited)} without a memory limit: {NO_MEMORY_CGROUP}"
-        at, ident = max(0, int(self.clock.wall())), self.entropy.token(8).hex()
-        self.journal.note(self.clock.wall(), pod.full_name, pod.uid, "MemoryLimitIgnored", message)
-        with suppress(StoreFull):
-            event = Event(pod.uid, pod.namespace, pod.name, "MemoryLimitIgnored", message, True, at, ident)
-            await self.journal.tell(None, [event])
-
     async def _forget(self, uid: str) -> None:
         try:
             await self.journal.forget(uid)
@@ -361,7 +360,7 @@ class Steer:
     async def _act(self, uid: str, name: str, actions: tuple[Action, ...], memory: PodMemory) -> None:
         """Take the steps in order; stops of the same pod run at the same time. A failure ends the round, or of a step
         that is for one container, the round of that container."""
-        hands = Hands(self.runtime, self.host, self._configs[(Kind.POD, uid) in self.journal.local].find)
+        hands = Hands(self.runtime, self.host, self._configs_of(uid).find)
         failed: set[str] = set()
         for stops, group in groupby(actions, key=lambda a: isinstance(a, StopContainer)):
             steps = [a for a in group if not container_of(a) or container_of(a) not in failed]
@@ -383,6 +382,8 @@ class Steer:
 
     async def _step(self, hands: Hands, name: str, uid: str, action: Action, memory: PodMemory) -> bool:
         what, outcome = type(action).__name__, ""
+        if isinstance(action, PullImage):
+            memory.keys = self._keys(memory)
         try:
             if isinstance(action, HEAVY):
                 async with self._heavy:
@@ -418,8 +419,10 @@ class Steer:
         self.counters["failed_steps"] += 1
         container = container_of(action)
         failures = (memory.holds.get(container, FREE) if container else memory.hold).failures + 1
-        bounds = PULL_BACKOFF_S if isinstance(why, ImagePullFailed) else STEP_BACKOFF_S
-        hold = Hold(self.clock.now() + full_jitter(bounds, failures, self.entropy.uniform()), failures)
+        delay = full_jitter(backoff(action, why), failures, self.entropy.uniform())
+        hold = Hold(self.clock.now() + delay, failures)
+        if isinstance(action, PullImage) and self._new_keys(memory):  # they changed while it was tried
+            hold = replace(hold, until=0.0)
         if container:
             memory.holds[container] = hold
         else:
@@ -427,19 +430,4 @@ class Steer:
         if isinstance(why, RuntimeAway):
             self.journal.want_look()
             return
-        memory.trouble[container] = (_reason(action, why, failures), str(why))
-
-
-def _reason(action: Action, why: SkerryError, failures: int) -> str:
-    """Kubelet's word for a failed step."""
-    match action:
-        case PullImage():
-            return "ErrImagePull" if failures == 1 else "ImagePullBackOff"
-        case RunContainer():
-            return why.reason if isinstance(why, Refused) else "RunContainerError"
-        case RunPodSandbox():
-            return "FailedCreatePodSandBox"
-        case MountVolumes():
-            return why.reason if isinstance(why, Refused) else "FailedMount"
-        case _:
-            return "FailedStep"
+        memory.trouble[container] = (reason(action, why, failures), str(why))

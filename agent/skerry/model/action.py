@@ -13,12 +13,14 @@ from skerry.model.pod import Container, Pod, PullPolicy
 @dataclass(frozen=True, slots=True)
 class PullImage:
     """`policy` Always asks the registry even if the image is present; a present one serves when that fails, so that a
-    pod with the tag latest starts offline."""
+    pod with the tag latest starts offline. `secrets` names the pod's pull secrets, which are opened for the pull."""
 
     image: str
     policy: PullPolicy
     container: str
     why: str
+    namespace: str = ""
+    secrets: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import TypeVar
 
 from skerry.errors import Refused
-from skerry.limits import CONTAINERS_MAX, ENV_MAX, GRACE_S_DEFAULT, GRACE_S_MAX, VOLUMES_MAX
+from skerry.limits import CONTAINERS_MAX, ENV_MAX, GRACE_S_DEFAULT, GRACE_S_MAX, PULL_SECRETS_MAX, VOLUMES_MAX
 from skerry.model.desired import Kind, Object
 from skerry.model.pod import (
     Container,
@@ -59,7 +59,7 @@ IGNORED = {
 }
 POD_READ = frozenset(
     {
-        "containers", "volumes", "restartPolicy", "terminationGracePeriodSeconds", "hostname",
+        "containers", "volumes", "restartPolicy", "terminationGracePeriodSeconds", "hostname", "imagePullSecrets",
         "dnsPolicy", "os", "hostUsers",  # only what needs nothing
     }
 )  # fmt: skip
@@ -95,6 +95,7 @@ class ConfigData:
     secret: bool
     data: tuple[tuple[str, bytes], ...] = field(repr=False)
     binary: frozenset[str] = frozenset()
+    type: str = ""  # a Secret's, as in kubernetes.io/dockerconfigjson
 
 
 def read_pod(obj: Object, value: object, secret_env: bool) -> Pod | RefusedPod:
@@ -117,7 +118,8 @@ def read_config(obj: Object, value: object) -> ConfigData:
     binary = {key: _bytes(root["binaryData"][key], encoded=True) for key in root["binaryData"].names()}
     meta = root["metadata"]
     data = tuple(sorted((pairs | binary).items()))
-    return ConfigData(meta["namespace"].text(), meta["name"].text(), secret, data, frozenset(binary))
+    kind = root["type"].text("") if secret else ""
+    return ConfigData(meta["namespace"].text(), meta["name"].text(), secret, data, frozenset(binary), kind)
 
 
 def _bytes(field: Field, encoded: bool) -> bytes:
@@ -164,8 +166,15 @@ def _pod(uid: str, root: Field, secret_env: bool) -> Pod:
         restart_policy=_choice(spec["restartPolicy"], RestartPolicy, RestartPolicy.ALWAYS),
         grace_s=spec["terminationGracePeriodSeconds"].number(0, GRACE_S_MAX, GRACE_S_DEFAULT),
         hostname=spec["hostname"].text(""),
+        pull_secrets=_pull_secrets(spec["imagePullSecrets"]),
         deleting_grace_s=deleting,
     )
+
+
+def _pull_secrets(field: Field) -> tuple[str, ...]:
+    """Names in their order. The API takes empty ones, and the kubelet passes them over."""
+    names = (one.only(frozenset({"name"}))["name"].text("") for one in field.each(PULL_SECRETS_MAX))
+    return tuple(dict.fromkeys(name for name in names if name))
 
 
 def _choice(field: Field, of: type[_E], default: _E) -> _E:

@@ -150,6 +150,7 @@ class Pod:
     restart_policy: RestartPolicy = RestartPolicy.ALWAYS
     grace_s: int = GRACE_S_DEFAULT
     hostname: str = ""
+    pull_secrets: tuple[str, ...] = ()  # names of Secrets in its namespace, for the registries of its images
     deleting_grace_s: int | None = None  # set once the API has a deletionTimestamp
 
     @property

@@ -30,6 +30,9 @@ class PodMemory:
     files: Stamp | None = None  # what the files of its volumes hold, as far as this process knows
     files_due: Stamp = ()  # what they should hold
     refresh: Hold = FREE  # of their refresh, which holds up nothing else
+    keys: Stamp = ()  # pull secret → digest, as they were when the last pull began
+    lacking: tuple[str, ...] = ()  # pull secrets that the last pull could not have
+    lacking_told: tuple[str, ...] = ()  # those that an Event was about
     images: set[str] = field(default_factory=set)  # images known to be present
     resources: dict[str, str] = field(default_factory=dict)  # container id → what it was updated to
     exit_seen: dict[str, float] = field(default_factory=dict)  # container id → when its exit was first seen

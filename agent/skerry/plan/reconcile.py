@@ -310,7 +310,8 @@ def _run(
 ) -> list[Action]:
     steps: list[Action] = []
     if want.image not in memory.images:
-        steps.append(PullImage(want.image, want.pull_policy, want.name, "its image must be here"))
+        why_pull = "its image must be here"
+        steps.append(PullImage(want.image, want.pull_policy, want.name, why_pull, pod.namespace, pod.pull_secrets))
     if pod.volumes and memory.volumes is None:
         steps.append(MountVolumes(pod, "its volumes must be ready"))
     return [*steps, RunContainer(pod, want, mark, box.id, box.attempt, attempt, why)]

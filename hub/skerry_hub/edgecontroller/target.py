@@ -116,7 +116,7 @@ def config_object(kind: Kind, obj: Obj) -> Object | Refusal:
 
 
 def references(pod: Obj) -> tuple[Reference, ...]:
-    """Every ConfigMap and Secret that the pod names for its containers' environment and volumes."""
+    """Every ConfigMap and Secret that the pod names, for its containers' environment, its volumes and its images."""
     spec, namespace = pod.get("spec") or {}, pod["metadata"]["namespace"]
     found: set[tuple[Kind, str]] = set()
     for container in (c for part in CONTAINER_LISTS for c in _dicts(spec.get(part))):
@@ -129,6 +129,8 @@ def references(pod: Obj) -> tuple[Reference, ...]:
         _name_of(found, volume, ("", "secret"), "secretName")
         for source in _dicts((volume.get("projected") or {}).get("sources")):
             _name_of(found, source, ("configMap", "secret"), "name")
+    for key in _dicts(spec.get("imagePullSecrets")):
+        _name_of(found, {"secret": key}, ("", "secret"), "name")
     return tuple(Reference(kind, namespace, name) for kind, name in sorted(found))
 
 

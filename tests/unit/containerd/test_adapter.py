@@ -24,7 +24,7 @@ from skerry.containerd.stubs import cri
 from skerry.errors import ImagePullFailed, RuntimeAway, RuntimeFailed
 from skerry.limits import CONTAINERS_SEEN_MAX
 from skerry.model.pod import Container, Pod, Resources
-from skerry.ports import ContainerSpec
+from skerry.ports import AuthConfig, ContainerSpec
 
 POD = Pod("u-1", "default", "web", (Container("main", "hello:1"),))
 Answer = Message | GRPCError | None
@@ -223,6 +223,17 @@ async def test_a_failed_pull_says_so(serve: Serve, runtime: Containerd) -> None:
     await serve({"PullImage": GRPCError(Status.UNKNOWN, "no network")})
     with pytest.raises(ImagePullFailed, match="PullImage: UNKNOWN: no network"):
         await runtime.pull_image("x")
+
+
+async def test_credentials_go_with_the_pull_that_they_are_for_and_with_no_other(
+    serve: Serve, runtime: Containerd
+) -> None:
+    fake = await serve({})
+    await runtime.pull_image("x", AuthConfig("tide", "ebb"))
+    await runtime.pull_image("x")
+    first, second = fake.requests
+    assert (first.image.image, first.auth.username, first.auth.password) == ("x", "tide", "ebb")
+    assert not second.HasField("auth"), "so that containerd looks into its own configuration"
 
 
 # --- answers that make no sense ---------------------------------------------------------------------------------------

@@ -77,6 +77,19 @@ def test_named_objects_travel_as_they_come_change_and_go() -> None:
     assert site.keys() == {"uid-web", "uid-pass"}
 
 
+def test_a_pull_secret_travels_as_it_comes_changes_and_goes() -> None:
+    site = Site()
+    site.index.pod_changed(WEB, api_pod(imagePullSecrets=[{"name": "keys"}]))
+    site.told()
+    for _ in range(2):
+        site.config("keys", Kind.SECRET, type="kubernetes.io/dockercfg", data={".dockercfg": "e30="})
+        assert site.told() == ["pi"]
+        assert site.keys() == {"uid-web", "uid-keys"}
+        site.forget("keys", Kind.SECRET)
+        assert site.told() == ["pi"]
+        assert site.keys() == {"uid-web"}
+
+
 def test_a_shared_object_concerns_every_node_that_uses_it_once() -> None:
     site = Site()
     for name, node in (("a", "n1"), ("b", "n2"), ("c", "n2")):

@@ -87,6 +87,17 @@ def test_a_device_gets_its_secrets_sealed_and_its_config_maps_in_clear() -> None
     assert decode(chosen[Kind.CONFIG_MAP, "uid-all"].body)["data"] == {"plain": "text"}
 
 
+def test_a_pull_secret_is_sealed_like_any_other_with_its_type() -> None:
+    site = Site()
+    site.index.pod_changed(("default", "on-pi"), api_pod("on-pi", imagePullSecrets=[{"name": "keys"}]))
+    kind = "kubernetes.io/dockerconfigjson"
+    site.config("keys", Kind.SECRET, type=kind, data={".dockerconfigjson": base64.b64encode(CANARY).decode()})
+    o = site.index.chosen("pi").objects[Kind.SECRET, "uid-keys"]
+    assert CANARY not in o.body
+    assert kind.encode() not in o.body
+    assert (opened(o)["type"], opened(o)["data"]) == (kind, {".dockerconfigjson": CANARY})
+
+
 def test_each_device_has_its_own_and_no_other_opens_it() -> None:
     site = Site("pi", "other")
     mine, theirs = site.given("pi"), site.given("other")

@@ -128,9 +128,10 @@ def test_references_are_those_of_all_containers_and_volumes_but_the_token() -> N
             {"name": "p", "projected": {"sources": [{"secret": {"name": "s3"}}, {"configMap": {"name": "c3"}}]}},
         ],
     }
+    spec["imagePullSecrets"] = [{"name": "keys"}, {"name": ""}, {}]
     assert references(api_pod(**spec)) == tuple(
         [Reference(Kind.CONFIG_MAP, "default", n) for n in ("all", "c3", "conf")]
-        + [Reference(Kind.SECRET, "default", n) for n in ("pass", "s1", "s2", "s3")]
+        + [Reference(Kind.SECRET, "default", n) for n in ("keys", "pass", "s1", "s2", "s3")]
     )
 
 
@@ -138,7 +139,8 @@ def test_references_are_those_of_all_containers_and_volumes_but_the_token() -> N
     "spec",
     [
         {"volumes": "no list"}, {"volumes": [7, None]}, {"containers": [{"env": {"a": 1}, "envFrom": [3]}]},
-        {"containers": None}, {"volumes": [{"name": "x", "projected": {"sources": 7}}]},
+        {"containers": None}, {"imagePullSecrets": [7, None, {"name": 7}]}, {"imagePullSecrets": "x"},
+        {"volumes": [{"name": "x", "projected": {"sources": 7}}]},
     ],
 )  # fmt: skip
 def test_odd_shapes_name_nothing_and_break_nothing(spec: dict[str, Any]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -10,7 +11,7 @@ import pytest
 from skerry.errors import NotOpened, Refused
 from skerry.loops.configs import Configs
 from skerry.model.desired import Kind, Object, object_of
-from skerry.model.pod import ObjectVolume
+from skerry.model.pod import ObjectVolume, Pod
 from skerry.plan.resolve import MISSING, files
 from skerry.wire import sealed
 from skerry.wire.codec import encode
@@ -88,6 +89,13 @@ def test_a_pod_waits_with_a_reason_for_what_cannot_be_opened(site: Site, problem
     with pytest.raises(Refused, match=problem) as found:
         files(volume, lambda name, secret: site.configs.find("default", name, secret))
     assert found.value.reason == MISSING, "it is tried again as soon as the set changes"
+
+
+def test_which_pull_secrets_a_pod_has_is_told_without_opening_any() -> None:
+    site, pod = Site(CLEAR, SEALED), Pod("u", "default", "p", (), pull_secrets=("creds", "gone"))
+    assert site.configs.keys(pod) == (("creds", SEALED.digest), ("gone", b""))
+    assert site.configs.keys(replace(pod, namespace="other")) == (("creds", b""), ("gone", b""))
+    assert site.opened == 0
 
 
 def test_what_is_no_secret_at_all_is_none() -> None:

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from properties.amount import examples
 from skerry.errors import Refused
+from skerry.limits import PULL_SECRETS_MAX
 from skerry.model.desired import Kind, object_of
 from skerry.model.manifest import IGNORED, RefusedPod, read_config, read_pod
 from skerry.model.pod import (
@@ -31,6 +32,7 @@ from skerry.model.pod import (
     PullPolicy,
     Resources,
     RestartPolicy,
+    fingerprint,
 )
 from unit.model.manifests import full, pod_object, small
 
@@ -222,13 +224,23 @@ def test_ignored_fields_change_nothing_and_have_a_reason(field: str) -> None:
     assert accepted(with_spec(**{field: {"any": "thing"}})) == accepted(small())
 
 
+def test_pull_secrets_are_read_in_their_order_and_restart_nothing() -> None:
+    """Empty names, which the API takes, are passed over, as by the kubelet."""
+    said = [{"name": "b"}, {"name": "a"}, {"name": ""}, {}, {"name": "b"}]
+    pod = accepted(with_spec(imagePullSecrets=said))
+    assert pod.pull_secrets == ("b", "a")
+    before = accepted(small())
+    assert pod != before, "a new wish is tried at once"
+    assert fingerprint(pod.containers[0], ()) == fingerprint(before.containers[0], ())
+
+
 # --- refused ----------------------------------------------------------------------------------------------------------
 
 # Fields of PodSpec and Container (Kubernetes 1.33) that are neither read nor ignored, each with a value that asks.
 POD_REFUSED: dict[str, Any] = {
     "activeDeadlineSeconds": 60, "dnsConfig": {"nameservers": ["1.1.1.1"]}, "ephemeralContainers": [{"name": "d"}],
     "hostAliases": [{"ip": "1.1.1.1"}], "hostIPC": True, "hostNetwork": True, "hostPID": True, "hostUsers": False,
-    "hostnameOverride": "x", "imagePullSecrets": [{"name": "x"}], "initContainers": [{"name": "i", "image": "x"}],
+    "hostnameOverride": "x", "initContainers": [{"name": "i", "image": "x"}],
     "overhead": {"cpu": "1"}, "readinessGates": [{"conditionType": "x"}], "resourceClaims": [{"name": "x"}],
     "resources": {"limits": {"cpu": "1"}}, "runtimeClassName": "kata", "schedulingGates": [{"name": "x"}],
     "securityContext": {"runAsUser": 0}, "setHostnameAsFQDN": True, "shareProcessNamespace": True, "subdomain": "x",
@@ -249,6 +261,7 @@ REFUSED = [
     *((f"spec.containers[0].{k}", with_container(**{k: v})) for k, v in CONTAINER_REFUSED.items()),
     *((f"spec.volumes[0].{k}", with_volume(**{k: {"x": "y"}})) for k in VOLUME_REFUSED),
     ("spec.brandNew", with_spec(brandNew=1)),
+    ("spec.imagePullSecrets[0].brandNew", with_spec(imagePullSecrets=[{"name": "x", "brandNew": 1}])),
     ("spec.dnsPolicy", with_spec(dnsPolicy="None")),
     ("spec.os.name", with_spec(os={"name": "windows"})),
     ("spec.containers[0].terminationMessagePolicy", with_container(terminationMessagePolicy="FallbackToLogsOnError")),
@@ -281,6 +294,10 @@ def test_a_refused_field_that_asks_for_nothing_is_accepted(field: str) -> None:
 
 
 WRONG = [
+    ("spec.imagePullSecrets", with_spec(imagePullSecrets="x")),
+    ("spec.imagePullSecrets", with_spec(imagePullSecrets=[{"name": "x"}] * (PULL_SECRETS_MAX + 1))),
+    ("spec.imagePullSecrets[1]", with_spec(imagePullSecrets=[{"name": "x"}, "y"])),
+    ("spec.imagePullSecrets[0].name", with_spec(imagePullSecrets=[{"name": 7}])),
     ("spec.containers", with_spec(containers=[])),
     ("spec.containers", with_spec(containers=[{"name": "a", "image": "x"}] * 2)),
     ("spec.containers[0].name", with_spec(containers=[{"image": "x"}])),

@@ -17,6 +17,7 @@ POD = {
     "restartPolicy": "Always, OnFailure, Never",
     "terminationGracePeriodSeconds": "0 to 3600",
     "hostname": "",
+    "imagePullSecrets": "up to 64 Secrets of type kubernetes.io/dockerconfigjson or kubernetes.io/dockercfg; see below",
     "dnsPolicy": "ClusterFirst and Default, which mean the same here: the board's own resolver",
     "os": "linux",
     "hostUsers": "true, which is the default",
