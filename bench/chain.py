@@ -1,27 +1,33 @@
 """What streams cost through the whole chain: client → API → kubelet endpoint → mosquitto → agent → container. And what
 they cost everybody else: how long a change takes to a device's journal while ten of them are saturated.
 
-One board, the real API, hub, agent, mosquitto and containerd on one machine. Each figure takes turns with its peer.
+One board, the real API, hub, agent, mosquitto and containerd on one machine, over mutual TLS and in protected frames.
+Each figure takes turns with its peer.
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
+import os
+import signal
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from statistics import median, quantiles
 from typing import Any
 
+from bench.dialer import BARE, BARE_DEVICE, BARE_HUB
 from bench.fleets import weigh
 from bench.report import Row, progress
 from e2e.board import Board
-from fleet import BIN, MQTT_PORT, ROOT, Fleet, pod
+from fleet import BIN, MQTTS_PORT, ROOT, Fleet, pod
 from rig import Device, Process, until
 from skerry.limits import STREAM_CHUNK_BYTES
 from skerry.model.streams import Channel, Exec, Logs
 from skerry.ports import Duplex
+from skerry_hub import mosquitto, pki_files
+from skerry_hub.enrolment.authority import NAME, STEM
 
 NODE, POD, FORWARD_BUDGET, SYNC_BUDGET = "edge-1", "streaming", 0.5, 2.0
 SOURCE, SINK, ENDLESS = 7001, 7002, 7003
@@ -32,13 +38,14 @@ LINES, LINE = 20_000, "x" * 79  # with CRI's own prefix 2.4 MB: below the size a
 
 def rows(quick: bool = False) -> Iterator[Row]:
     rounds, size = (2, 10_000_000) if quick else (7, 40_000_000)
-    with Fleet(secure=False) as fleet:
+    with Fleet() as fleet:
         weigh(fleet)
         fleet.start()
         board = fleet.join(NODE)
         board.boot(network=True)
         board.start_agent()
         fleet.kubectl("wait", f"node/{NODE}", "--for=condition=Ready", "--timeout=90s")
+        admit_bare(fleet)
         chain = Chain(fleet, board, size)
         chain.deploy()
         yield from chain.execs(rounds, 5 if quick else 10)
@@ -113,9 +120,9 @@ class Chain:
         for turn in range(rounds):
             progress(f"          port-forward, round {turn + 1} of {rounds}")
             down.append(self.ask("down", POD, SOURCE, self.size))
-            bare.append(self.ask("bare", MQTT_PORT, self.size))
+            bare.append(self.ask("bare", str(self.fleet.trust), MQTTS_PORT, self.size))
             up.append(self.ask("up", POD, SINK, self.size, f"{self.size // BLOCK}+0"))
-        each = f"{self.size / 1e6:.0f} MB in {STREAM_CHUNK_BYTES >> 10} KiB payloads"
+        each = f"{self.size / 1e6:.0f} MB in payloads of {STREAM_CHUNK_BYTES} B"
         note = f"median of {rounds} alternating rounds of {each}"
         peer = "bare publishes through the broker"
         for name, got in (("port-forward, pod to client", down), ("port-forward, client to pod", up)):
@@ -176,6 +183,17 @@ class Chain:
             process.wait()
 
         return process, end
+
+
+def admit_bare(fleet: Fleet) -> None:
+    """Two more clients of the fleet's broker, with certificates: a device and a hub, for bare publishes."""
+    assert fleet.broker is not None
+    authority = pki_files.authority(fleet.trust, STEM, NAME)
+    for stem, name in ((BARE_DEVICE, BARE), (BARE_HUB, mosquitto.hub_names(BARE)[0])):
+        pki_files.pair(fleet.trust, stem, authority, name, (), ())
+    hubs = [*mosquitto.hub_names(), mosquitto.hub_names(BARE)[0]]
+    (fleet.trust / "rules").write_text(mosquitto.rules(hubs))
+    os.kill(fleet.broker.pid, signal.SIGHUP)
 
 
 def cwd_env() -> dict[str, str]:

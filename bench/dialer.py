@@ -6,7 +6,6 @@ a log. Prints what it measured as JSON. Decides nothing about figures.
 
 from __future__ import annotations
 
-import asyncio
 import base64
 import contextlib
 import http.client
@@ -22,16 +21,23 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode, urlsplit
 
+import uvloop
 from wsproto import events
 from wsproto.connection import Connection, ConnectionType
 
 from bench import streams
 from skerry.wire import spdy
+from skerry.world.mqtt_values import MqttOptions
+from skerry_hub import tls
+from skerry_hub.cloudhub.sessions import UP, topic
+from skerry_hub.enrolment.authority import STEM
 from skerry_hub.kube.config import Access, load, tls_context
+from skerry_hub.mosquitto import hub_names
 
 TIMEOUT_S = 120.0
 READ_BYTES = 256 * 1024
 SEND_BYTES = 64 * 1024
+BARE, BARE_DEVICE, BARE_HUB = "bare", "bare-device", "bare-hub"  # a node, and the files of its two ends
 BUSY_BYTES = 256 * 1024  # a stream that has brought so many is under way
 
 
@@ -198,11 +204,23 @@ class Dialer:
         return lines / (time.perf_counter() - began)
 
 
+async def bare(trust: Path, port: int, size: int) -> float:
+    """MB/s of bare publishes through the fleet's broker: what a device of the name `BARE` says to a hub of that name,
+    over the same TLS as everybody's."""
+
+    def options(stem: str, name: str) -> MqttOptions:
+        authority, *pair = (trust / f"{STEM}.crt", trust / f"{stem}.crt", trust / f"{stem}.key")
+        context = tls.client_context(authority.read_bytes(), pair[0].read_bytes(), pair[1].read_bytes())
+        return MqttOptions("127.0.0.1", port, name, context)
+
+    reader, writer = options(BARE_HUB, hub_names(BARE)[0]), options(BARE_DEVICE, BARE)
+    return await streams.published(reader, writer, topic(BARE, UP), size)
+
+
 def main() -> int:
     kubeconfig, what, *rest = sys.argv[1:]
     if what == "bare":
-        port, size = map(int, rest)
-        print(json.dumps(asyncio.run(streams.bare(port, size))))
+        print(json.dumps(uvloop.run(bare(Path(rest[0]), int(rest[1]), int(rest[2])))))
         return 0
     dialer, args = Dialer(Path(kubeconfig)), [int(a) if a.isdigit() else a for a in rest]
     print(json.dumps(getattr(dialer, what)(*args)), flush=True)

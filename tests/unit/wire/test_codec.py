@@ -7,7 +7,7 @@ import datetime
 import pytest
 
 from skerry.errors import Malformed
-from skerry.wire.codec import decode, encode
+from skerry.wire.codec import bytes_at, bytes_head, decode, encode
 
 
 def test_a_map_has_one_spelling() -> None:
@@ -33,3 +33,18 @@ def test_what_we_may_not_send_cannot_be_read_back(value: object) -> None:
         return
     with pytest.raises(Malformed):
         decode(data)
+
+
+@pytest.mark.parametrize("size", [0, 1, 23, 24, 255, 256, 16_400, 65_535, 65_536, 300_000])
+def test_a_byte_string_by_hand_is_the_one_that_a_library_makes(size: int) -> None:
+    whole = encode(bytes(size))
+    assert bytes_head(size) + bytes(size) == whole
+    assert bytes_at(b"front" + whole + b"behind", 5) == (bytes(size), 5 + len(whole))
+
+
+@pytest.mark.parametrize(
+    "data", ["", "41", "5801aa", "590001aa", "5a00000001aa", "5b0000000000000001aa", "5fff", "60", "a0", "58", "5900"]
+)
+def test_any_other_spelling_of_a_byte_string_is_malformed(data: str) -> None:
+    with pytest.raises(Malformed, match="at byte 1"):
+        bytes_at(b"." + bytes.fromhex(data), 1)
