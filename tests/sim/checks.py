@@ -22,7 +22,7 @@ from skerry.model.report import Event, OutboxItem, PodStatus, ReportKind
 from skerry.ports import Inbound
 from skerry.wire import message
 from skerry.wire.codec import decode
-from skerry.wire.delta import full_name
+from skerry.wire.delta import completed, full_name
 from skerry.wire.message import Ack, Delta, Hello, Inventory, Reject, RejectCode, Report, Welcome
 from skerry.wire.report import decode_report
 from skerry_hub.edgecontroller import status as hub_status
@@ -162,7 +162,9 @@ class Watching:
         gone = [k for k in deletes if k.startswith(record.OBJECT) and k in records]
         changed = [k for k, v in puts.items() if k.startswith(record.OBJECT) and records.get(k, v) != v]
         self._came_back(puts, gone, changed)
-        deltas = [d for (_, g, _d), d in self.deltas.items() if g == generation and d.digest == digest]
+        # One that names no store is of the device's own; that its hub's target is so too, unit.wire.pair checks.
+        same = [d for (_, g, _d), d in self.deltas.items() if g == generation and d.digest == digest]
+        deltas = [completed(d, before) for d in same]
         self.world.check(bool(deltas), PROMISES["2"], f"{self.device.node}: a generation that the hub never sent")
         nonce = self.hello.nonce if self.hello is not None else b""
         replayed = f"{self.device.node}: generation {generation} comes from a set of an earlier session"

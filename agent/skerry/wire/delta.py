@@ -7,7 +7,7 @@ tens of bytes; the digests say whether the result is right.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import sha256
 
 from skerry.errors import LimitExceeded, Malformed
@@ -110,6 +110,11 @@ def statement(delta: Delta, device: bytes) -> bytes:
     the id of the device's key; the nonce is the session's."""
     whole = [delta.nonce, delta.store, delta.epoch, delta.resource_version, delta.generation]
     return encode([device, *whole, delta.base, delta.digest, delta.adopt])
+
+
+def completed(delta: Delta, own: Desired) -> Delta:
+    """With the store and epoch that it leaves out, because they are those of the device's set."""
+    return delta if delta.store or delta.epoch else replace(delta, store=own.store, epoch=own.epoch)
 
 
 def judge(delta: Delta, own: Desired) -> Change | Fault | None:

@@ -6,7 +6,7 @@ Whole contract: docs/wire-protocol.cddl. Streams have messages of their own (wir
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import IntEnum
 from typing import Any
 
@@ -99,7 +99,8 @@ class Put:
 
 @dataclass(frozen=True, slots=True)
 class Delta:
-    """Hub → device: the step from the set `base` to the set `digest`."""
+    """Hub → device: the step from the set `base` to the set `digest`. Where `continues`, `store` and `epoch` are those
+    of the device's set and do not travel; at the device they are empty then (wire.delta.completed)."""
 
     nonce: bytes
     store: str
@@ -113,6 +114,7 @@ class Delta:
     adopt: bool = False  # an operator allowed this store and epoch to replace the device's
     proof: bytes = b""  # COSE_Sign1 over delta.statement, where frames are protected
     extra: Mapping[int, Any] = field(default_factory=lambda: NO_EXTRA)
+    continues: bool = field(default=False, repr=False, compare=False, kw_only=True)  # the hub's own, not on the wire
 
 
 @dataclass(frozen=True, slots=True)
@@ -249,7 +251,7 @@ TABLE: Table = {
 }
 TYPE_OF = {cls: kind for kind, (cls, _) in TABLE.items()}
 OPTIONAL: Optional = {
-    Delta: {"puts": (), "deletes": (), "adopt": False, "proof": b""},
+    Delta: {"store": "", "epoch": "", "puts": (), "deletes": (), "adopt": False, "proof": b""},
     Ack: dict.fromkeys(("generation", "digest", "journal_id", "seq", "credit")),
     Reject: {"detail": "", "retry_ms": 0},
     Report: {"waited_s": 0},
@@ -259,6 +261,8 @@ OPTIONAL: Optional = {
 def encode(message: Message) -> bytes:
     """A message as a frame. Raises LimitExceeded if it does not fit one."""
     kind = TYPE_OF[type(message)]
+    if isinstance(message, Delta) and message.continues:
+        message = replace(message, store="", epoch="")
     return pack(kind, TABLE[kind][1], OPTIONAL.get(type(message), {}), message)
 
 

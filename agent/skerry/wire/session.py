@@ -30,7 +30,7 @@ from skerry.limits import (
 from skerry.model.desired import Change, Desired, short
 from skerry.model.report import OutboxItem
 from skerry.wire import message
-from skerry.wire.delta import Fault, full_name, judge
+from skerry.wire.delta import Fault, completed, full_name, judge
 from skerry.wire.message import Ack, Credit, Delta, Dial, Hello, Inventory, Message, Reject, RejectCode, Report, Welcome
 
 
@@ -313,6 +313,7 @@ class DeviceSession:
             return [Note("a Delta before the answer to my Hello")]
         assert not self._committing, "loops.link commits one change at a time"
         own = view.desired
+        got = completed(got, own)
         verdict: Change | Fault | None = Fault(RejectCode.UNPROVEN, "the set is not signed by my hub for me")
         if self.proves is None or self.proves(got):
             verdict = judge(got, own)

@@ -390,6 +390,7 @@ class HubSession:
             puts=puts,
             deletes=deletes,
             adopt=adopt,
+            continues=self._origin == (target.store, target.epoch),
         )
         self._answer_by = now + ACK_TIMEOUT_S
         self.given.origin, self.given.version = (target.store, target.epoch), target.resource_version

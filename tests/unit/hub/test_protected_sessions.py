@@ -326,9 +326,11 @@ async def test_every_change_is_signed_for_this_device_and_session(site: Site) ->
     await device.converse()
     deltas = [m for m in device.heard if isinstance(m, Delta)]
     assert len(deltas) == 2
-    for delta in deltas:
+    assert (deltas[0].store, deltas[0].epoch) == (STORE, EPOCH)
+    assert (deltas[1].store, deltas[1].epoch) == ("", "")  # the device's set is of them, and signed for all the same
+    assert not device.guard.proves(deltas[1].proof, statement(deltas[1], device.guard.kid))
+    for delta in (deltas[0], replace(deltas[1], store=STORE, epoch=EPOCH)):
         assert device.guard.proves(delta.proof, statement(delta, device.guard.kid))
         for other in (replace(delta, nonce=b"87654321"), replace(delta, generation=9), replace(delta, adopt=True)):
             assert not device.guard.proves(delta.proof, statement(other, device.guard.kid))
         assert not device.guard.proves(delta.proof, statement(delta, Enrolled(site, OTHER).guard.kid))
-    assert (deltas[0].store, deltas[0].epoch) == (STORE, EPOCH)

@@ -88,6 +88,7 @@ MESSAGES: dict[str, Message] = {
     ),
     "delta-empty": Delta(NONCE, STORE, EPOCH, 4_712, 13, DIGESTS[0], DIGESTS[0]),
     "delta-proven": Delta(NONCE, STORE, EPOCH, 4_712, 13, DIGESTS[0], DIGESTS[0], proof=b"COSE_Sign1"),
+    "delta-continued": Delta(NONCE, "", "", 4_712, 13, DIGESTS[0], DIGESTS[0]),
     "ack-device": Ack(NONCE, generation=13, digest=DIGESTS[1]),
     "ack-hub": Ack(NONCE, 12, DIGESTS[0], JOURNAL, 9, 16),
     "reject": Reject(NONCE, RejectCode.FULL, "map full", 30_000),

@@ -22,9 +22,9 @@ from skerry.model.desired import (
     set_digest,
     short,
 )
-from skerry.wire.delta import Fault, Step, judge, next_step
+from skerry.wire.delta import Fault, Step, completed, judge, next_step
 from skerry.wire.frame import deflate
-from skerry.wire.message import Delta, Put, RejectCode, encode
+from skerry.wire.message import Delta, Put, RejectCode, decode, encode
 from unit.wire.pair import EPOCH, OTHER_EPOCH, OTHER_STORE, STORE, config, desired, objects, pod
 
 A, A2, B, C = pod("a"), pod("a", "busybox:2"), pod("b"), config("c")
@@ -56,6 +56,17 @@ def test_a_repeat_of_what_is_applied_is_no_change_and_no_fault() -> None:
     change = judge(GOOD, OWN)
     assert isinstance(change, Change)
     assert judge(GOOD, OWN.changed(change)) is None
+
+
+def test_a_delta_that_goes_on_names_no_store_and_means_that_of_the_set() -> None:
+    sent = decode(encode(replace(GOOD, continues=True)))
+    assert isinstance(sent, Delta)
+    assert (sent.store, sent.epoch) == ("", "")
+    assert completed(sent, OWN) == GOOD
+    assert completed(replace(GOOD, epoch=OTHER_EPOCH), OWN).epoch == OTHER_EPOCH
+    first = judge(completed(replace(sent, base=Desired().digest, generation=1), Desired()), Desired())
+    assert isinstance(first, Fault)  # a device without a set has none to go on from
+    assert first.code is RejectCode.FOREIGN
 
 
 HUGE = object_of(Kind.POD, "b", bytes(OBJECT_BYTES_MAX + 1))
