@@ -24,7 +24,7 @@ RESTORED = "RestoredHub"
 DISK_PRESSURE = "DiskPressure"
 PROBLEM = "DeviceProblem"
 NOT_READY = "KubeletNotReady"
-READY = "Ready"
+READY, CONTAINERS_READY = "Ready", "ContainersReady"
 COMPONENT = "skerry"
 WALL_S_MAX = 253_402_300_799  # the last second that RFC 3339 can write
 
@@ -53,6 +53,15 @@ def pod_patch(
     if conditions:
         patch["conditions"] = conditions
     return patch or None
+
+
+def ready_patch(have: Mapping[str, Any], wall: float) -> Obj | None:
+    """The strategic merge patch of a pod's `status` whose Ready somebody set to False: it follows ContainersReady, and
+    that only reports change."""
+    known = {c.get("type"): c.get("status") for c in have.get("conditions") or () if isinstance(c, dict)}
+    if known.get(CONTAINERS_READY) != "True" or known.get(READY) != "False":
+        return None
+    return {"conditions": _changed([(READY, "True", "", "")], have, wall)}
 
 
 def node_patch(facts: NodeFacts, have: Mapping[str, Any], wall: float) -> Obj | None:
@@ -165,7 +174,7 @@ def _pod_conditions(said: PodStatus, order: list[str]) -> list[Condition]:
     return [
         ("Initialized", "True", completed, ""),
         (READY, *ready),
-        ("ContainersReady", *ready),
+        (CONTAINERS_READY, *ready),
         ("PodScheduled", "True", "", ""),
     ]
 

@@ -44,7 +44,7 @@ from skerry_hub.kube.client import KubeClient
 from skerry_hub.kube.config import Access, load
 from skerry_hub.kubelet.access import Reviews
 from skerry_hub.kubelet.serving_certificate import ServingCertificate
-from skerry_hub.ports import CONFIG_MAPS, EVENTS, LEASES, NODES, PODS, ClusterError, NotFound, Obj
+from skerry_hub.ports import CONFIG_MAPS, EVENTS, LEASES, NODES, PODS, ClusterError, NotFound, Obj, PatchForm
 from unit.apiserver.serving import running
 from unit.hub.enrolment_story import enrolled
 from unit.hub.fakes import Dice
@@ -135,6 +135,7 @@ class Story:
         running = PodStatus(uid, "default", "web", Phase.RUNNING, (ContainerStatus("main", Life.RUNNING),))
         await self.report(running)
         assert (await self.pod())["status"]["phase"] == "Running"
+        await self._is_marked_not_ready()
         for _ in range(2):
             await self.report(Event(uid, "default", "web", "Pulled", "here", False, 0, "e1"))
         events = [e for e in (await self.admin.list(EVENTS)).items if e["reason"] == "Pulled"]
@@ -145,6 +146,17 @@ class Story:
         await self._gets_a_certificate()
         await enrolled(self.folder / "enrolment", self.admin, self.hub, self.clock, self.until)
         await self._other_things()
+
+    async def _is_marked_not_ready(self) -> None:
+        """By a node lifecycle controller that saw the node's Lease run out for a while; the device notices nothing."""
+        marked = {"status": {"conditions": [{"type": "Ready", "status": "False"}]}}
+        await self.admin.patch(PODS, "default", "web", marked, form=PatchForm.STRATEGIC, subresource="status")
+
+        async def ready() -> bool:
+            shown = (await self.pod())["status"]["conditions"]
+            return ("Ready", "True") in {(c["type"], c["status"]) for c in shown}
+
+        await self.until(ready, "the pod to be Ready again")
 
     async def _ends(self, uid: str, running: PodStatus) -> None:
         """A deletion is finished by the device, and only of this very pod."""
