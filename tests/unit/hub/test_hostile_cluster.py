@@ -169,7 +169,7 @@ class Story:
 
     async def _shows_mirrors(self) -> None:
         """A pod of the device's own is shown with its status, and again when somebody deletes that; it goes with it."""
-        body = encode({"metadata": {"name": "beacon-pi"}, "spec": _pod()["spec"]})
+        body = encode({"metadata": {"name": "beacon-pi"}, "spec": _exported()})
         await self.report(LocalPods((LocalPod("own-1", "default", "beacon-pi", "beacon.yaml", body),)))
         main = ContainerStatus("main", Life.RUNNING)
         await self.report(PodStatus("own-1", "default", "beacon-pi", Phase.RUNNING, (main,)))
@@ -256,6 +256,19 @@ def _pod() -> Obj:
     containers = [{"name": "main", "image": "busybox:1"}]
     meta = {"name": "web", "namespace": "default"}
     return {"apiVersion": "v1", "kind": "Pod", "metadata": meta, "spec": {"nodeName": "pi", "containers": containers}}
+
+
+def _exported() -> Obj:
+    """The spec of a manifest that somebody got of a real cluster with `kubectl get -o yaml`, and gave a Secret."""
+    mount = {"name": "kube-api-access-x7x7x", "mountPath": "/var/run/secrets/kubernetes.io/serviceaccount"}
+    secret = {"name": "S", "valueFrom": {"secretKeyRef": {"name": "pass", "key": "s"}}}
+    container = {"name": "main", "image": "busybox:1", "env": [secret], "volumeMounts": [mount]}
+    token = {"sources": [{"serviceAccountToken": {"path": "token", "expirationSeconds": 3607}}]}
+    return {
+        "containers": [container], "volumes": [{"name": "kube-api-access-x7x7x", "projected": token}],
+        "serviceAccountName": "default", "imagePullSecrets": [{"name": "registry"}],
+        "priority": 1000, "priorityClassName": "of-that-cluster", "preemptionPolicy": "Never",
+    }  # fmt: skip
 
 
 async def _true(value: T) -> T:
