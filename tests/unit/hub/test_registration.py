@@ -53,6 +53,12 @@ def test_a_node_that_was_made_by_hand_gets_its_hostname_at_once() -> None:
     assert label_patch({"metadata": {"name": "pi"}}) == {"metadata": {"labels": {HOSTNAME_LABEL: "pi"}}}
 
 
+def test_a_name_that_no_label_may_have_keeps_no_node_from_being_made_and_shown() -> None:
+    long = "pi." + "a" * 63
+    assert HOSTNAME_LABEL not in new_node(long, tainted=True)["metadata"]["labels"]
+    assert label_patch({"metadata": {"name": long}}) is None
+
+
 def test_the_api_server_finds_logs_at_the_hub_and_follows_when_the_device_moves() -> None:
     device = {"addresses": [{"type": "ExternalIP", "address": "192.168.1.9"}]}
     shown = status_after(device, endpoint_patch(("10.0.0.1", 10350), device))
