@@ -8,6 +8,7 @@ PodStatus, NodeStatus and Event v1 core; the reasons are kubelet's.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from datetime import datetime, timezone
 from hashlib import sha256
 from typing import Any
@@ -19,6 +20,7 @@ from skerry_hub.limits import EVENT_MESSAGE_CHARS_MAX, EVENT_REASON_CHARS_MAX
 from skerry_hub.ports import Obj
 
 DONE = (Phase.SUCCEEDED, Phase.FAILED)
+COUNTS_FAILURES = ("Job", "Node")  # kinds of owners that make no pod without end in the place of a Failed one
 RUNTIME_SCHEME = "containerd://"
 RESTORED = "RestoredHub"
 DISK_PRESSURE = "DiskPressure"
@@ -27,6 +29,16 @@ NOT_READY = "KubeletNotReady"
 READY, CONTAINERS_READY = "Ready", "ContainersReady"
 COMPONENT = "skerry"
 WALL_S_MAX = 253_402_300_799  # the last second that RFC 3339 can write
+
+
+def awaiting(said: PodStatus, meta: Mapping[str, Any]) -> PodStatus:
+    """What is shown of it where a controller owns the pod. A device's refusal is Failed and has no containers. It is no
+    end, since another agent or configuration may run the pod, but a ReplicaSet makes another in its place at once, and
+    again without end (kubernetes/kubernetes issue 72593): so there it is Pending."""
+    refused = said.phase is Phase.FAILED and not said.containers and not said.gone
+    owners = [owner.get("kind") for owner in meta.get("ownerReferences") or () if owner.get("controller")]
+    again = any(kind not in COUNTS_FAILURES for kind in owners)
+    return replace(said, phase=Phase.PENDING) if refused and again else said
 
 
 def pod_patch(

@@ -13,6 +13,7 @@ import time
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -142,6 +143,7 @@ class Story:
         assert len(events) == 1, "a repeat is shown once"
         await self.until(lambda: self._renewed(first), "the Lease to be renewed")
         await self._ends(uid, running)
+        await self._is_refused()
         await self._shows_mirrors()
         await self._gets_a_certificate()
         await enrolled(self.folder / "enrolment", self.admin, self.hub, self.clock, self.until)
@@ -164,6 +166,22 @@ class Story:
         assert (await self.pod())["metadata"]["deletionTimestamp"]
         await self.until(self._knows_deletion, "the hub to know")
         await self.report(PodStatus(uid, "default", "web", Phase.SUCCEEDED, running.containers, gone=True))
+        with pytest.raises(NotFound):
+            await self.pod()
+
+    async def _is_refused(self) -> None:
+        """By the device, which runs no such pod: a ReplicaSet would make another as often as it sees one Failed."""
+        owner = {"apiVersion": "apps/v1", "kind": "ReplicaSet", "name": "web", "uid": "rs-1", "controller": True}
+        made = await self.admin.create(
+            PODS, "default", _pod() | {"metadata": {"name": "web", "ownerReferences": [owner]}}
+        )
+        said = PodStatus(made["metadata"]["uid"], "default", "web", Phase.FAILED, reason="Unsupported")
+        await self.report(said)
+        shown = (await self.pod())["status"]
+        assert (shown["phase"], shown["reason"]) == ("Pending", "Unsupported")
+        await self.admin.delete(PODS, "default", "web")
+        await self.until(self._knows_deletion, "the hub to know")
+        await self.report(replace(said, gone=True))
         with pytest.raises(NotFound):
             await self.pod()
 
