@@ -47,6 +47,12 @@ from skerry_hub.sets import Target
 IDENTITY = "identity"
 OnOwn = Callable[[frozenset[str]], None]  # the devices of this replica; must neither block nor raise
 OnSecret = Callable[[Name], None]  # hears of each Secret that comes, changes or goes
+FOLLOWED: Mapping[Resource, Mapping[str, str]] = {  # with the selectors of what is followed
+    PODS: {"fields": "spec.nodeName!="},
+    CONFIG_MAPS: {},
+    SECRETS: {},
+    NODES: {"labels": f"{DEVICE_LABEL}=true"},
+}
 KINDS = {Kind.CONFIG_MAP: CONFIG_MAPS, Kind.SECRET: SECRETS}
 
 
@@ -87,18 +93,13 @@ class EdgeController:
         self._doubt: tuple[str, int] = ("", 0)  # an epoch, and the version of it that a device has seen and we have not
         self._count = 0  # informers that are synced
         self.ready = asyncio.Event()  # set while every informer follows the API
-        made: dict[Resource, Informer] = {}
-        for resource, more in (
-            (PODS, {"fields": "spec.nodeName!="}),
-            (CONFIG_MAPS, {}),
-            (SECRETS, {}),
-            (NODES, {"labels": f"{DEVICE_LABEL}=true"}),
-        ):
-            made[resource] = Informer(
-                cluster, resource, clock, entropy, log, **more,
+        self.informers: Mapping[Resource, Informer] = {
+            resource: Informer(
+                cluster, resource, clock, entropy, log, **which,
                 on_change=self._handler(resource), on_synced=self._synced,
-            )  # fmt: skip
-        self.informers: Mapping[Resource, Informer] = made
+            )
+            for resource, which in FOLLOWED.items()
+        }  # fmt: skip
         self._seals = seals
         self._index = Index(self._set_changed, self._config, seals)
         self._chosen: dict[str, Mapping[Key, Object]] = {}

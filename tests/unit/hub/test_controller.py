@@ -80,10 +80,6 @@ class Site:
     def patches(self, plural: str = "nodes") -> list[Any]:
         return [what for verb, p, _, what in self.api.writes if (verb, p) == ("patch", plural)]
 
-    def statuses(self) -> list[Any]:
-        """What was written of pods' status."""
-        return [patch for patch in self.patches("pods") if "status" in patch]
-
 
 @pytest.fixture
 async def site() -> AsyncIterator[Site]:
@@ -386,54 +382,6 @@ async def test_a_bound_pod_gets_tolerations_without_an_end_once(site: Site) -> N
     site.say(PODS, pod, WatchType.ADDED)
     await site.clock.advance(1)
     assert len(site.patches("pods")) == 2
-
-
-def ready(pod: Obj, status: str, containers: str = "True") -> Obj:
-    """As a node lifecycle controller leaves it that took Ready away: with the reason that it had."""
-    conditions = [{"type": "Ready", "status": status}, {"type": "ContainersReady", "status": containers}]
-    stays = {**pod["spec"], "tolerations": [{"operator": "Exists"}]}
-    return {**pod, "spec": stays, "status": {"phase": "Running", "conditions": conditions}}
-
-
-async def test_a_pod_is_ready_again_that_somebody_marked_while_its_device_was_there(site: Site) -> None:
-    """No report will say it: on the device nothing has changed."""
-    await site.start()
-    site.controller.presence("pi", True)
-    site.say(PODS, ready(api_pod(), "True"))
-    await site.clock.advance(1)
-    assert site.statuses() == []
-    site.say(PODS, ready(api_pod(), "False"))
-    at = site.api.version
-    await site.clock.advance(1)
-    (patch,) = site.statuses()
-    (condition,) = patch["status"]["conditions"]
-    assert (condition["type"], condition["status"]) == ("Ready", "True")
-    assert patch["metadata"] == {"uid": "uid-web", "resourceVersion": str(at)}
-    site.say(PODS, ready(api_pod(), "False", containers="False"))
-    await site.clock.advance(60)
-    assert len(site.statuses()) == 1, "it is not ready, says its device"
-
-
-async def test_nobody_calls_a_pod_ready_whose_device_is_away(site: Site) -> None:
-    await site.start()
-    site.controller.presence("pi", True)
-    site.controller.presence("pi", False)
-    site.say(PODS, ready(api_pod(), "False"))
-    await site.clock.advance(60)
-    assert site.statuses() == []
-    site.controller.presence("pi", True)
-    await site.clock.advance(1)
-    assert len(site.statuses()) == 1
-
-
-async def test_an_api_that_keeps_no_condition_is_not_patched_in_a_hot_loop(site: Site) -> None:
-    await site.start()
-    site.controller.presence("pi", True)
-    await site.clock.advance(1)
-    site.api.forgetful = True
-    site.say(PODS, ready(api_pod(), "False"))
-    await site.clock.advance(120)
-    assert 2 <= len(site.statuses()) < 60
 
 
 async def test_only_pods_of_devices_that_are_to_stay_get_them(site: Site) -> None:
