@@ -27,6 +27,7 @@ from skerry.errors import ConfigInvalid, SkerryError
 from skerry.plan.backoff import full_jitter
 from skerry.world.clock import SystemClock
 from skerry.world.entropy import SystemEntropy
+from skerry.world.private_memory import keep_private
 from skerry_hub import folders, mosquitto, pki, pki_files, revoked_file
 from skerry_hub.boot import log, stop_event
 from skerry_hub.enrolment.authority import NAME, STEM
@@ -89,6 +90,7 @@ class Child:
 async def up(data: Path, listen: str, mqtt_port: int | None, enroll_port: int | None, address: str) -> int:
     """Run all three until a signal; devices reach this machine at `address`. Raises SkerryError when they do not come
     up."""
+    keep_private(log)  # the authority's key
     with _folder(data) as folder:
         return await _up(folder, listen, mqtt_port, enroll_port, address)
 
