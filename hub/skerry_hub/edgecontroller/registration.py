@@ -14,6 +14,9 @@ from skerry_hub.ports import Obj
 DEVICE_LABEL = "skerry.dev/device"
 ROLE_LABEL = "node-role.kubernetes.io/edge"
 HOSTNAME_LABEL, OS_LABEL, ARCH_LABEL = "kubernetes.io/hostname", "kubernetes.io/os", "kubernetes.io/arch"
+# A device that is away says nothing of the zone that it is counted to: a node lifecycle controller stops evicting from
+# the nodes of a zone most of which is not ready. And no load balancer of a cloud reaches a device behind NAT.
+EXEMPT = ("node.kubernetes.io/exclude-disruption", "node.kubernetes.io/exclude-from-external-load-balancers")
 LABEL_VALUE_CHARS_MAX = 63  # the API's; a Node's name may have more, and then it is no label's value
 TAINT = {"key": DEVICE_LABEL, "value": "true", "effect": "NoSchedule"}
 # Conditions that every node shows. A node lifecycle controller makes them Unknown while no Lease is renewed, and only
@@ -26,7 +29,7 @@ Endpoint = tuple[str, int]  # address and port where the API server finds logs a
 
 def new_node(name: str, tainted: bool) -> Obj:
     """The Node of a device that has not come yet."""
-    labels = {DEVICE_LABEL: "true", ROLE_LABEL: "", **_hostname(name)}
+    labels = {DEVICE_LABEL: "true", ROLE_LABEL: "", **dict.fromkeys(EXEMPT, ""), **_hostname(name)}
     spec: Obj = {"taints": [dict(TAINT)]} if tainted else {}
     return {"apiVersion": "v1", "kind": "Node", "metadata": {"name": name, "labels": labels}, "spec": spec}
 

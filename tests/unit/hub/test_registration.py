@@ -9,6 +9,7 @@ from skerry_hub.edgecontroller.registration import (
     ARCH_LABEL,
     CALM,
     DEVICE_LABEL,
+    EXEMPT,
     HOSTNAME_LABEL,
     OS_LABEL,
     TAINT,
@@ -34,6 +35,14 @@ def test_a_new_node_keeps_the_cluster_s_own_pods_away_unless_it_is_a_cluster_of_
     assert node["metadata"]["labels"][DEVICE_LABEL] == "true"
     assert node["metadata"]["labels"][HOSTNAME_LABEL] == "pi"
     assert new_node("pi", tainted=False)["spec"] == {}
+
+
+def test_devices_that_are_away_stop_no_eviction_from_a_cluster_s_own_nodes() -> None:
+    for tainted in (True, False):
+        assert set(EXEMPT) < set(new_node("pi", tainted)["metadata"]["labels"])
+    assert label_patch({"metadata": {"name": "pi", "labels": {HOSTNAME_LABEL: "pi"}}}) is None, (
+        "who took them away keeps"
+    )
 
 
 def test_labels_follow_from_what_the_device_told_and_a_chosen_hostname_stays() -> None:
