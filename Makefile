@@ -29,6 +29,7 @@ demo: setup ## one machine, a hub and a board: a pod runs, and runs on without n
 
 test: setup check ## all checks and all tests
 	@tools/setup bubblewrap
+	@tools/setup docker-registry || echo "test: no docker-registry (above): no private image is pulled from a real one"
 	@tools/setup chromium || echo "test: no chromium (above): the fleet's page is not tried in a browser"
 	@tools/kubectls > /dev/null || echo "test: fewer kubectls (above): the table is tried with those that are here"
 	$(PYTEST) $(TESTS)

@@ -63,7 +63,10 @@ def stop_event() -> asyncio.Event:
 
 async def serve_api(data: Path, listen: str, insecure: bool) -> int:
     """`skerry-hub api`."""
+    from skerry.world.private_memory import keep_private
     from skerry_hub.apiserver.serve import ServedAt, serve
+
+    keep_private(log)
 
     def ready(at: ServedAt) -> None:
         log(f"skerry-hub api: ready, serving {at.url}, administrator: {at.kubeconfig}")
@@ -89,8 +92,10 @@ async def serve_hub(
     """`skerry-hub run`; without `kubelet` no logs and no exec, without `enrolment` no device is enrolled here."""
     from skerry.world.clock import SystemClock
     from skerry.world.entropy import SystemEntropy
+    from skerry.world.private_memory import keep_private
     from skerry_hub.hub import Hub
 
+    keep_private(log)  # signing keys and Secrets
     stop, clock, entropy = stop_event(), SystemClock(), SystemEntropy()
     async with kube_client(kubeconfig) as cluster:
         mqtt, bulk = _brokers(broker, insecure)

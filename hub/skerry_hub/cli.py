@@ -110,6 +110,8 @@ def _join(args: argparse.Namespace) -> int:
 def _token(args: argparse.Namespace) -> int:
     data, text = token_arguments.do(args)
     _show(args.output, data, text)
+    if data.get("replaces"):
+        print(f"skerry-hub: {data['node']} is enrolled: who uses this token takes its place", file=sys.stderr)
     return 0
 
 

@@ -13,6 +13,7 @@ from skerry_hub.edgecontroller.registration import DEVICE_LABEL, new_node
 from skerry_hub.ports import NODES, Cluster, ClusterError, Conflict, NotFound
 
 _NODE_NAME = re.compile(r"[a-z0-9]([-a-z0-9.]*[a-z0-9])?")
+VERSION_SUFFIX = "+skerry"  # of kubeletVersion, as edgecontroller.status tells it of a device
 PORTS = {"mqtt": 1883, "mqtts": 8883}  # by scheme, where a URL names none
 
 
@@ -51,7 +52,7 @@ def broker_address(url: str) -> tuple[str, int]:
 
 async def join(cluster: Cluster, node: str, tainted: bool = True) -> bool:
     """Make the Node object of a device, with the taint that keeps other pods away or without; True if it is new. An
-    existing one gets the label and keeps its taints. Raises ClusterError."""
+    existing one gets the label and keeps its taints. Raises ClusterError, also where it is a kubelet's."""
     label = {DEVICE_LABEL: "true"}
     try:
         await cluster.create(NODES, "", new_node(node, tainted))
@@ -59,6 +60,9 @@ async def join(cluster: Cluster, node: str, tainted: bool = True) -> bool:
     except Conflict:
         found = await cluster.get(NODES, "", node)
     if (found["metadata"].get("labels") or {}).get(DEVICE_LABEL) != "true":
+        version = str(((found.get("status") or {}).get("nodeInfo") or {}).get("kubeletVersion") or "")
+        if version and not version.endswith(VERSION_SUFFIX):
+            raise ClusterError(f"node {node} is a kubelet's ({version}) and no device's: choose another name")
         await cluster.patch(NODES, "", node, {"metadata": {"labels": label}})
     return False
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ipaddress
 import os
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from hashlib import sha256
@@ -56,9 +57,9 @@ def private_pem(key: ec.EllipticCurvePrivateKey) -> bytes:
     return key.private_bytes(encoding, form, serialization.NoEncryption())
 
 
-def new_authority(name: str, days: int, now: datetime) -> Pair:
-    """A self-signed authority called `name`, valid for `days`."""
-    key = new_key()
+def new_authority(name: str, days: int, now: datetime, key: ec.EllipticCurvePrivateKey | None = None) -> Pair:
+    """A self-signed authority called `name`, valid for `days`; with a new key, if it has none."""
+    key = key or new_key()
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
     usage = x509.KeyUsage(True, False, False, False, False, True, True, False, False)
     builder = _builder(subject, subject, key.public_key(), now, now + timedelta(days=days))
@@ -238,6 +239,19 @@ def load(certificate: Path, key: Path) -> Pair | None:
     return Pair(public, private)
 
 
+def load_key(path: Path) -> ec.EllipticCurvePrivateKey:
+    """Raises PkiError."""
+    try:
+        found = serialization.load_pem_private_key(path.read_bytes(), None)
+    except OSError as why:
+        raise PkiError(f"{path}: {why.strerror}") from None
+    except (ValueError, TypeError) as why:
+        raise PkiError(f"{path}: not a usable key: {why}") from None
+    if not isinstance(found, ec.EllipticCurvePrivateKey):
+        raise PkiError(f"{path}: not a usable key: it is not one of an elliptic curve")
+    return found
+
+
 def save(pair: Pair, certificate: Path, key: Path) -> None:
     """Writes both files, the key (0600) first. Raises PkiError."""
     write_private(key, pair.key_pem)
@@ -245,10 +259,11 @@ def save(pair: Pair, certificate: Path, key: Path) -> None:
 
 
 def write_private(path: Path, data: bytes, mode: int = 0o600) -> None:
-    """Replaces `path` by `data` in one step that a power cut cannot halve. Raises PkiError."""
+    """Replaces `path` by `data` in one step that a power cut cannot halve, and follows no link. Raises PkiError."""
     temporary = path.with_name(f".{path.name}.new")
     try:
-        with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode), "wb") as file:
+        temporary.unlink(missing_ok=True)  # what a power cut left
+        with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, mode), "wb") as file:
             os.fchmod(file.fileno(), mode)
             file.write(data)
             file.flush()
@@ -260,6 +275,8 @@ def write_private(path: Path, data: bytes, mode: int = 0o600) -> None:
         finally:
             os.close(folder)
     except OSError as why:
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
         raise PkiError(f"{path}: cannot be written: {why.strerror}") from None
 
 

@@ -46,7 +46,8 @@ def do(args: argparse.Namespace) -> Shown:
 
     if args.verb == "create":
         made = boot.run(boot.with_cluster(args.kubeconfig, _creation(args)))
-        return {"token": made.text, **_row(made.record), "url": made.where.url}, made.text
+        more = {"url": made.where.url, "replaces": made.replaces}
+        return {"token": made.text, **_row(made.record), **more}, made.text
     if args.verb == "list":
         return _listed(boot.run(boot.with_cluster(args.kubeconfig, tokens.every)))
     boot.run(boot.with_cluster(args.kubeconfig, partial(_deleted, args.ident)))

@@ -17,8 +17,8 @@ import shutil
 import signal
 import socket
 import sys
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -27,7 +27,8 @@ from skerry.errors import ConfigInvalid, SkerryError
 from skerry.plan.backoff import full_jitter
 from skerry.world.clock import SystemClock
 from skerry.world.entropy import SystemEntropy
-from skerry_hub import mosquitto, pki, pki_files, revoked_file
+from skerry.world.private_memory import keep_private
+from skerry_hub import folders, mosquitto, pki, pki_files, revoked_file
 from skerry_hub.boot import log, stop_event
 from skerry_hub.enrolment.authority import NAME, STEM
 from skerry_hub.limits import CHILD_BACKOFF_S, CHILD_READY_S, CHILD_STEADY_S, CHILD_STOP_S, REVOKED_LOOK_S
@@ -39,6 +40,7 @@ SBIN = "/usr/sbin:/usr/local/sbin"
 BROKER_USERS = ("mosquitto", "nobody")
 PR_SET_PDEATHSIG = 1
 REVOKED, RULES = "revoked", "mosquitto.acl"
+SOCKET, KUBECONFIG = "hub.sock", "api/admin.kubeconfig"
 POLL_S = 0.05
 
 
@@ -88,11 +90,16 @@ class Child:
 async def up(data: Path, listen: str, mqtt_port: int | None, enroll_port: int | None, address: str) -> int:
     """Run all three until a signal; devices reach this machine at `address`. Raises SkerryError when they do not come
     up."""
+    keep_private(log)  # the authority's key
+    with _folder(data) as folder:
+        return await _up(folder, listen, mqtt_port, enroll_port, address)
+
+
+async def _up(folder: Path, listen: str, mqtt_port: int | None, enroll_port: int | None, address: str) -> int:
     stop = stop_event()
-    folder = _folder(data)  # locked as long as this process lives
-    port = _port(folder, "mqtt-port", mqtt_port, MQTT_PORT)
-    enrolling = _port(folder, "enroll-port", enroll_port, ENROLL_PORT)
-    kubeconfig, authority = folder / "api" / "admin.kubeconfig", pki_files.authority(folder, STEM, NAME)
+    port = await _port(folder, "mqtt-port", mqtt_port, MQTT_PORT)
+    enrolling = await _port(folder, "enroll-port", enroll_port, ENROLL_PORT, port)
+    kubeconfig, authority = folder / KUBECONFIG, pki_files.authority(folder, STEM, NAME)
     children = [
         _mosquitto(folder, address, port, authority),
         Child("api", [*_self(), "api", "--data", str(folder / "api"), "--listen", listen], kubeconfig.exists, _die_too),
@@ -104,13 +111,13 @@ async def up(data: Path, listen: str, mqtt_port: int | None, enroll_port: int | 
                 "--device-ca-key", str(folder / f"{STEM}.key"),
                 "--device-broker", f"mqtts://{_shown(address)}:{port}",
                 "--enroll-listen", f"{_shown(address)}:{enrolling}",
-                "--status-socket", str(folder / "hub.sock"),
+                "--status-socket", str(folder / SOCKET),
                 "--revoked-file", str(folder / REVOKED),
                 "--kubelet-cert", str(folder / "api" / "kubelet.crt"),
                 "--kubelet-key", str(folder / "api" / "kubelet.key"),
                 "--kubelet-client-ca", str(folder / "api" / "ca.crt"),
             ],
-            (folder / "hub.sock").exists,
+            (folder / SOCKET).exists,
             _die_too,
         ),
     ]  # fmt: skip
@@ -171,8 +178,8 @@ def _explain(kubeconfig: Path, folder: Path) -> None:
         f"a device: skerry-hub token create --node NAME --no-taint --kubeconfig {kubeconfig}",
         "          skerry enroll TOKEN && skerry run  (on the device, as root, beside containerd)",
         "a pod:    names its device in spec.nodeName, for there is no scheduler yet",
-        f"look:     skerry-hub status --socket {folder / 'hub.sock'}",
-        f"a page:   skerry-hub ui --kubeconfig {kubeconfig} --socket {folder / 'hub.sock'}",
+        f"look:     skerry-hub status --socket {folder / SOCKET}",
+        f"a page:   skerry-hub ui --kubeconfig {kubeconfig} --socket {folder / SOCKET}",
     )
     for line in lines:
         log(f"skerry-hub up: {line}")
@@ -246,22 +253,30 @@ async def _keep(child: Child) -> None:
             await child.stop()
 
 
-def _folder(data: Path) -> Path:
+@contextmanager
+def _folder(data: Path) -> Iterator[Path]:
+    """The folder, for this process alone. Raises ConfigInvalid and SkerryError."""
+    folder = data.absolute()
     try:
-        folder = data.absolute()
-        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        folders.private(folder)
+    except folders.FolderError as why:
+        raise ConfigInvalid("--data", str(why)) from None
+    try:
         lock = os.open(folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     except OSError as why:
         raise ConfigInvalid("--data", f"{data}: {why.strerror}") from None
     try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        raise SkerryError(f"{data}: another skerry-hub up runs on this folder") from None
-    try:
-        (folder / "hub.sock").unlink(missing_ok=True)
-    except OSError as why:
-        raise ConfigInvalid("--data", f"{data}: {why.strerror}") from None
-    return folder
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            for name in (SOCKET, KUBECONFIG):  # they say that their part is ready
+                (folder / name).unlink(missing_ok=True)
+        except BlockingIOError:
+            raise SkerryError(f"{data}: another skerry-hub up runs on this folder") from None
+        except OSError as why:
+            raise ConfigInvalid("--data", f"{data}: {why.strerror}") from None
+        yield folder
+    finally:
+        os.close(lock)
 
 
 def _self() -> list[str]:
@@ -304,32 +319,39 @@ def _open_for(file: Path, user: pwd.struct_passwd | None) -> int:
         raise ConfigInvalid("--data", f"{file}: {why.strerror}") from None
 
 
-def _port(folder: Path, name: str, asked: int | None, usual: int) -> int:
-    """The given port, else the one of last time, else the usual or a free one; remembered, because devices are told
-    it. Raises ConfigInvalid and SkerryError."""
+async def _port(folder: Path, name: str, asked: int | None, usual: int, others: int = 0) -> int:
+    """The given port, else the one of last time, else the usual or a free one, not `others`; remembered, because
+    devices are told it. Raises ConfigInvalid and SkerryError."""
     if asked is not None and not 0 <= asked < 1 << 16:
         raise ConfigInvalid(f"--{name}", f"must be between 0 and 65535, got {asked}")
-    file = folder / name
+    file, before = folder / name, 0
+    with suppress(OSError, ValueError):
+        before = int(file.read_text())
     port = asked or 0
     if asked is None:
-        with suppress(OSError, ValueError):
-            port = int(file.read_text())
+        port = before if 0 < before < 1 << 16 else 0
         port = port or (usual if not _listens(usual) else 0)
     if not port:
         with socket.socket() as sock:
             sock.bind((LOOPBACK, 0))
             port = int(sock.getsockname()[1])
+    if port == others:
+        raise ConfigInvalid(f"--{name}", f"{port} is for the broker already")
+    if port == before:
+        await _freed(port)
     if _listens(port):
         raise SkerryError(f"{LOOPBACK}:{port} is taken; choose another one with --{name}")
-    _write(file, f"{port}\n")
+    if port != before:
+        _write_private(file, f"{port}\n")
     return port
 
 
-def _write(file: Path, text: str) -> None:
-    try:
-        file.write_text(text)
-    except OSError as why:
-        raise ConfigInvalid("--data", f"{file}: {why.strerror}") from None
+async def _freed(port: int) -> None:
+    """Children of an earlier one, which was killed, may be about to end."""
+    clock = SystemClock()
+    deadline = clock.now() + CHILD_STOP_S
+    while _listens(port) and clock.now() < deadline:
+        await clock.sleep_until(clock.now() + POLL_S)
 
 
 def _write_private(file: Path, text: str) -> None:

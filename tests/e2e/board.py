@@ -10,9 +10,13 @@ import sys
 import time
 from pathlib import Path
 
-from rig import Device, images, until
+import pytest
+
+from rig import Device, images, registry, until
+from rig.registry import Registry
 from skerry.containerd.adapter import Containerd
 from skerry.model.pod import Pod
+from skerry.ports import AuthConfig
 from skerry.world.first_writes import FirstWrites
 from skerry.world.logs import open_log
 
@@ -29,7 +33,7 @@ class Monotonic:
 
 
 class Board:
-    """contract.runtime.EffectsSite."""
+    """contract.runtime.EffectsSite and contract.images.ImageSite."""
 
     image = images.HELLO
     missing_image = "127.0.0.1:1/no/such:image"
@@ -62,6 +66,15 @@ class Board:
     async def close(self) -> None:
         for runtime in self._runtimes:
             await runtime.close()
+
+    async def private(self) -> tuple[str, AuthConfig]:
+        if why := registry.missing():
+            pytest.skip(why)
+        image = images.image(f"{registry.HOST}/private/tide:1", {"etc/word": b"private"}, ["/bin/sleep", "9"])
+        auth = AuthConfig("tide", "ebb and flow")
+        running = await asyncio.to_thread(Registry, self.device, auth.username, auth.password)
+        await asyncio.to_thread(running.push, image)
+        return image.name, auth
 
     async def away(self) -> None:
         await asyncio.to_thread(self.device.kill_containerd)

@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 import uvloop
 
+from contract.images import ImagesContract
 from contract.runtime import (
     STUBBORN,
     Heard,
@@ -42,6 +43,10 @@ pytestmark = [
 
 
 class TestContract(RuntimeContract):
+    pass
+
+
+class TestImages(ImagesContract):
     pass
 
 

@@ -211,7 +211,8 @@ def _config(node: str, kind: Kind, root: Field, meta: dict[str, Any]) -> tuple[O
         plain = {key: root["stringData"][key].text() for key in root["stringData"].names()}
         data |= {key: b64encode(said.encode()).decode() for key, said in plain.items()}
     binary = {key: root["binaryData"][key].text() for key in root["binaryData"].names()}
-    body |= {name: said for name, said in (("data", data), ("binaryData", binary)) if said}
+    told = root["type"].text("") if secret else ""
+    body |= {name: said for name, said in (("data", data), ("binaryData", binary), ("type", told)) if said}
     obj = object_of(kind, uid, encode(body))
     read_config(obj, body)
     return obj, (kind, full_name)

@@ -154,7 +154,14 @@ def _covers(registry: str, repository: str) -> bool:
     (globs, glob_port), (parts, port) = _host(glob), _host(host)
     if glob_port != port or len(globs) != len(parts) or not path.startswith(glob_path):
         return False
-    return all(fnmatchcase(part, one.replace("[^", "[!")) for one, part in zip(globs, parts, strict=True))
+    return all(_fits(one, part) for one, part in zip(globs, parts, strict=True))
+
+
+def _fits(glob: str, part: str) -> bool:
+    try:
+        return fnmatchcase(part, glob.replace("[^", "[!"))
+    except re.error:  # a range that runs backwards, on Python 3.10
+        return False
 
 
 def _split(name: str) -> tuple[str, str]:
@@ -165,7 +172,7 @@ def _split(name: str) -> tuple[str, str]:
 def _host(host: str) -> tuple[list[str], str]:
     """The parts between the points, and the port. An IPv6 address is one part, for its colons are no port."""
     address, bracket, port = host.rpartition("]")
-    if bracket:
+    if bracket and address.startswith("[") and (not port or port.startswith(":")):
         return [address], port
     name, _, port = host.partition(":")
     return name.split("."), port

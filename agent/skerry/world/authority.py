@@ -56,7 +56,7 @@ def verified(ca: str, der: bytes, time: Time) -> bytes:
             argv = ("verify", "-no_check_time", "-x509_strict", "-no-CApath", "-no-CAstore", "-CAfile", *files)
             openssl(argv, f"{files[1]}: OK", (authority, one))
             shown = openssl(("x509", "-in", files[1], "-noout", "-pubkey"), _PUBLIC, (one,))
-    except KeyFailed as why:
+    except (KeyFailed, OSError) as why:  # or no memory file can be made
         raise Malformed(f"a signer that this device's authority does not certify: {why}") from None
     body = "".join(line for line in shown.splitlines() if "-----" not in line)
     key = base64.b64decode(body)

@@ -54,6 +54,7 @@ from skerry.world import tls
 from skerry.world.clock import known_time
 from skerry.world.device_key import KeysInFiles
 from skerry.world.entropy import SystemEntropy
+from skerry.world.private_memory import keep_private
 from skerry.world.sodium import Sodium
 
 T = TypeVar("T")
@@ -298,6 +299,7 @@ REFUSED = 2
 
 def child(folder: str, node: str, say: Callable[[str], object] = sys.stderr.write) -> int:
     """`enrol_by_file` as a process: 0 when enrolled, REFUSED, or 1 when asking again may help; why is one line."""
+    keep_private(say)
     try:
         enrol_by_file(Path(folder), node)
         return 0

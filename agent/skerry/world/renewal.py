@@ -17,6 +17,7 @@ from skerry.ports import DeviceKeys
 from skerry.wire.enrolment import renewal, statement_of
 from skerry.world.device_key import KeysInFiles
 from skerry.world.enrolment import ANEW, REFUSED, Hub, check, current
+from skerry.world.private_memory import keep_private
 from skerry.world.sodium import Sodium
 
 UNCHANGED = 3
@@ -44,6 +45,7 @@ def renew(folder: Path, keys: DeviceKeys) -> bool:
 def child(folder: str, say: Callable[[str], object] = sys.stderr.write) -> int:
     """`renew` as a process: 0 when there is a new identity, UNCHANGED, REFUSED, or 1 when asking again may help; why is
     one line."""
+    keep_private(say)
     try:
         return 0 if renew(Path(folder), KeysInFiles()) else UNCHANGED
     except SkerryError as why:

@@ -45,17 +45,50 @@ def create(store: Store, resource: Resource, obj: Obj) -> None:
     """Completes a new object by what others say. Raises ApiError 403. `obj` is changed."""
     if resource is kinds.PODS:
         _priority(obj)
-        if _MIRROR not in obj["metadata"].get("annotations", {}):
+        if _MIRROR in obj["metadata"].get("annotations", {}):
+            _mirror(obj)
+        else:
             _service_account(store, obj)
 
 
 def _priority(pod: Obj) -> None:
-    name = pod["spec"].get("priorityClassName")
-    if not name:
-        return
-    if name not in _PRIORITIES:
-        raise forbidden("pods", "", pod["metadata"].get("name", ""), f"no PriorityClass with name {name} was found")
-    pod["spec"]["priority"] = _PRIORITIES[name]
+    spec, pod_name = pod["spec"], pod["metadata"].get("name", "")
+    name, said = spec.get("priorityClassName"), spec.get("priority", 0)
+    if name and name not in _PRIORITIES:
+        raise forbidden("pods", "", pod_name, f"no PriorityClass with name {name} was found")
+    computed = _PRIORITIES[name] if name else 0
+    if said not in (0, computed):  # 0 is what nobody has said
+        why = f"the integer value of priority ({said}) must not be provided in pod spec"
+        text = f"{why}; priority admission controller computed {computed} from the given PriorityClass name"
+        raise forbidden("pods", "", pod_name, text)
+    spec["priority"] = computed
+
+
+def _mirror(pod: Obj) -> None:
+    """A node's picture of its own pod names nothing that only the API could give. Source: the admission plugin
+    ServiceAccount."""
+    spec, name = pod["spec"], pod["metadata"].get("name", "")
+    if spec.get("serviceAccountName"):
+        raise forbidden("pods", "", name, "a mirror pod may not reference service accounts")
+    if spec.get("imagePullSecrets") or _names_secret(spec):
+        raise forbidden("pods", "", name, "a mirror pod may not reference secrets")
+    if any("serviceAccountToken" in source for source in _projected(spec)):
+        raise forbidden("pods", "", name, "a mirror pod may not use ServiceAccountToken volume projections")
+
+
+def _names_secret(spec: Obj) -> bool:
+    containers = spec.get("containers", []) + spec.get("initContainers", [])
+    variables = [e.get("valueFrom") or {} for c in containers for e in c.get("env", [])]
+    return (
+        any("secret" in volume for volume in spec.get("volumes", []))
+        or any("secret" in source for source in _projected(spec))
+        or any("secretKeyRef" in source for source in variables)
+        or any("secretRef" in source for c in containers for source in c.get("envFrom", []))
+    )
+
+
+def _projected(spec: Obj) -> list[Obj]:
+    return [s for volume in spec.get("volumes", []) for s in (volume.get("projected") or {}).get("sources", [])]
 
 
 def _service_account(store: Store, pod: Obj) -> None:

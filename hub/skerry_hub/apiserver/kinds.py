@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 from typing import Any
 
-from . import defaults, pod_updates, rows, signing_requests, validate, validate_pods
+from . import defaults, pod_status, pod_updates, rows, signing_requests, validate, validate_pods
 from .resources import Column, Resource, Subresource, index
 from .rows import AGE, NAME
 from .status import Cause, forbidden_value, invalid_value
@@ -50,6 +50,7 @@ PODS = Resource(
     prepare_update=defaults.pod_updated,
     validate=_pod_validate,
     validate_update=pod_updates.causes,
+    validate_path=pod_status.change,
 )  # fmt: skip
 
 

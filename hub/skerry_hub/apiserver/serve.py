@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from skerry_hub import pki
+from skerry_hub import folders, pki
 from skerry_hub.http import Connections
 from skerry_hub.limits import TLS_HANDSHAKE_S, TOP_BYTES_MAX
 from skerry_hub.listener import ListenError, parse_listen
@@ -107,10 +107,9 @@ async def _serve(
 
 def _make_folder(data: Path) -> None:
     try:
-        data.mkdir(parents=True, exist_ok=True, mode=0o700)
-        data.chmod(0o700)
-    except OSError as why:
-        raise DataError(f"{data}: cannot be used as a data folder: {why.strerror}") from None
+        folders.private(data)
+    except folders.FolderError as why:
+        raise DataError(f"{why}: cannot be used as a data folder") from None
 
 
 @contextlib.contextmanager

@@ -21,6 +21,7 @@ from skerry_hub.edgecontroller.index import Index
 from skerry_hub.edgecontroller.leases import Leases
 from skerry_hub.edgecontroller.mirrors import Mirrors, is_mirror
 from skerry_hub.edgecontroller.nodes import EndpointOf, Nodes
+from skerry_hub.edgecontroller.readiness import Readiness
 from skerry_hub.edgecontroller.registration import DEVICE_LABEL
 from skerry_hub.edgecontroller.replicas import Replicas
 from skerry_hub.edgecontroller.reports import Reports, tell
@@ -46,6 +47,12 @@ from skerry_hub.sets import Target
 IDENTITY = "identity"
 OnOwn = Callable[[frozenset[str]], None]  # the devices of this replica; must neither block nor raise
 OnSecret = Callable[[Name], None]  # hears of each Secret that comes, changes or goes
+FOLLOWED: Mapping[Resource, Mapping[str, str]] = {  # with the selectors of what is followed
+    PODS: {"fields": "spec.nodeName!="},
+    CONFIG_MAPS: {},
+    SECRETS: {},
+    NODES: {"labels": f"{DEVICE_LABEL}=true"},
+}
 KINDS = {Kind.CONFIG_MAP: CONFIG_MAPS, Kind.SECRET: SECRETS}
 
 
@@ -86,18 +93,13 @@ class EdgeController:
         self._doubt: tuple[str, int] = ("", 0)  # an epoch, and the version of it that a device has seen and we have not
         self._count = 0  # informers that are synced
         self.ready = asyncio.Event()  # set while every informer follows the API
-        made: dict[Resource, Informer] = {}
-        for resource, more in (
-            (PODS, {"fields": "spec.nodeName!="}),
-            (CONFIG_MAPS, {}),
-            (SECRETS, {}),
-            (NODES, {"labels": f"{DEVICE_LABEL}=true"}),
-        ):
-            made[resource] = Informer(
-                cluster, resource, clock, entropy, log, **more,
+        self.informers: Mapping[Resource, Informer] = {
+            resource: Informer(
+                cluster, resource, clock, entropy, log, **which,
                 on_change=self._handler(resource), on_synced=self._synced,
-            )  # fmt: skip
-        self.informers: Mapping[Resource, Informer] = made
+            )
+            for resource, which in FOLLOWED.items()
+        }  # fmt: skip
         self._seals = seals
         self._index = Index(self._set_changed, self._config, seals)
         self._chosen: dict[str, Mapping[Key, Object]] = {}
@@ -121,6 +123,10 @@ class EdgeController:
             cluster, clock, entropy, log, pod=self._index.pod, node=self.node, era=self.era, learn=self.learn,
             mirrors=self._mirrors,
         )  # fmt: skip
+        self._readiness = Readiness(
+            cluster, clock, entropy, log, pod=self._index.pod, pods_of=self._index.all_of, era=self.era,
+            learn=self.learn,
+        )  # fmt: skip
 
     def listen(self, audience: Audience) -> None:
         self._audience = audience
@@ -129,6 +135,7 @@ class EdgeController:
         """Never returns; only a bug ends it."""
         loops = [i.run() for i in self.informers.values()]
         loops += [w.run() for w in (self._nodes, self.leases, self._stays, self._refusals, self._store, self._pictures)]
+        loops += [self._readiness.run()]
         loops += [self._replicas.run()] if self._replicas is not None else []
         tasks = [asyncio.ensure_future(loop) for loop in loops]
         self._store.add(IDENTITY)
@@ -175,6 +182,7 @@ class EdgeController:
         """The node's Ready condition should say so, and its Lease."""
         self._nodes.presence(node, live)
         self.leases.live(node, live)
+        self._readiness.presence(node, live)
 
     def held(self, node: str, held: bool, why: str) -> None:
         """The node's RestoredHub condition should say so."""
@@ -198,8 +206,10 @@ class EdgeController:
             self._index.pod_changed(name, now)
             if (node := self._mirrors.concerns(name, before, now)) in self._own:
                 self._pictures.add(node)
-            if now is not None and not is_mirror(now):
-                self._keep(now)
+            if now is not None:
+                self._readiness.look(now)
+                if not is_mirror(now):
+                    self._keep(now)
 
         def config_map(name: Name, _before: Obj | None, now: Obj | None) -> None:
             self._index.config_changed(Kind.CONFIG_MAP, name)
@@ -312,6 +322,7 @@ class EdgeController:
         for node in before - self._own:
             self._nodes.forget(node)
             self.leases.live(node, False)
+            self._readiness.presence(node, False)
             self._told.pop(node, None)
             self._mirrors.forget(node)
             self._chosen.pop(node, None)

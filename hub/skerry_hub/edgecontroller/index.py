@@ -74,6 +74,11 @@ class Index:
         for name in sorted(self._nodes.get(node, ())):
             yield self._pods[name].obj
 
+    def all_of(self, node: str) -> Iterator[Obj]:
+        """Those and the mirrors."""
+        yield from self.pods_of(node)
+        yield from self.mirrors_of(node)
+
     def chosen(self, node: str) -> Chosen:
         """The set of a device."""
         seal = self._seals.begin(node) if self._seals is not None else None

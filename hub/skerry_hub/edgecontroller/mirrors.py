@@ -22,6 +22,14 @@ from skerry_hub.ports import PODS, Cluster, ClusterError, Invalid, NotFound, Obj
 # kubelet's own annotations (pkg/kubelet/types): clients and admission know a mirror pod by them
 MIRROR, HASH, SOURCE = "kubernetes.io/config.mirror", "kubernetes.io/config.hash", "kubernetes.io/config.source"
 STAYS: Obj = {"operator": "Exists", "effect": "NoExecute"}  # kubelet's for static pods: taints evict none of them
+# What admission plugins refuse in a mirror: ServiceAccount any Secret or account, Priority what no PriorityClass says.
+REFUSED = frozenset(
+    {
+        "serviceAccount", "serviceAccountName", "imagePullSecrets",
+        "priority", "priorityClassName", "preemptionPolicy",
+    }
+)  # fmt: skip
+SECRET_VOLUMES = ("secret", "projected")  # of projected ones a device has none but those for a token
 
 Name = tuple[str, str]  # namespace, name
 
@@ -178,7 +186,7 @@ def mirror_of(local: LocalPod, node: str, shown: Obj | None) -> Obj:
         if shown is not None:
             owner = {"apiVersion": "v1", "kind": "Node", "name": node, "uid": shown["metadata"]["uid"]}
             head["ownerReferences"] = [{**owner, "controller": True}]
-        spec = _without_secrets(spec)
+        spec = _admitted(spec)
     except (AttributeError, KeyError, TypeError, ValueError) as why:
         raise Malformed(f"what the device tells is no pod: {why!r}") from None
     return {
@@ -189,13 +197,15 @@ def mirror_of(local: LocalPod, node: str, shown: Obj | None) -> Obj:
     }
 
 
-def _without_secrets(spec: Mapping[str, Any]) -> dict[str, Any]:
-    """The API server's admission takes no mirror pod that names a Secret or a service account, so the picture is
-    without."""
-    out = {k: v for k, v in spec.items() if k not in ("serviceAccount", "serviceAccountName")}
+def _admitted(spec: Mapping[str, Any]) -> dict[str, Any]:
+    """The picture is without what the API server's admission takes of no mirror pod, none of which it needs."""
+    out = {k: v for k, v in spec.items() if k not in REFUSED}
     if out.get("volumes"):
-        out["volumes"] = [{"name": v["name"], "emptyDir": {}} if "secret" in v else v for v in out["volumes"]]
-    for container in out.get("containers") or ():
+        out["volumes"] = [
+            {"name": v["name"], "emptyDir": {}} if any(kind in v for kind in SECRET_VOLUMES) else v
+            for v in out["volumes"]
+        ]
+    for container in (c for part in ("initContainers", "containers") for c in out.get(part) or ()):
         for name, ref in (("env", "secretKeyRef"), ("envFrom", "secretRef")):
             said = container.get(name)
             if said:

@@ -181,6 +181,7 @@ class Reports:
     async def _show(self, node: str, pod: Obj, said: PodStatus) -> None:
         meta = pod["metadata"]
         namespace, name = meta["namespace"], meta["name"]
+        said = status.awaiting(said, meta)
         patch = status.pod_patch(said, pod["spec"], pod.get("status") or {}, self._host_ip(node), self._clock.wall())
         if patch is not None:
             body = {"metadata": {"uid": meta["uid"]}, "status": patch}

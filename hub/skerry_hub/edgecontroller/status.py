@@ -8,6 +8,7 @@ PodStatus, NodeStatus and Event v1 core; the reasons are kubelet's.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from datetime import datetime, timezone
 from hashlib import sha256
 from typing import Any
@@ -19,14 +20,25 @@ from skerry_hub.limits import EVENT_MESSAGE_CHARS_MAX, EVENT_REASON_CHARS_MAX
 from skerry_hub.ports import Obj
 
 DONE = (Phase.SUCCEEDED, Phase.FAILED)
+COUNTS_FAILURES = ("Job", "Node")  # kinds of owners that make no pod without end in the place of a Failed one
 RUNTIME_SCHEME = "containerd://"
 RESTORED = "RestoredHub"
 DISK_PRESSURE = "DiskPressure"
 PROBLEM = "DeviceProblem"
 NOT_READY = "KubeletNotReady"
-READY = "Ready"
+READY, CONTAINERS_READY = "Ready", "ContainersReady"
 COMPONENT = "skerry"
 WALL_S_MAX = 253_402_300_799  # the last second that RFC 3339 can write
+
+
+def awaiting(said: PodStatus, meta: Mapping[str, Any]) -> PodStatus:
+    """What is shown of it where a controller owns the pod. A device's refusal is Failed and has no containers. It is no
+    end, since another agent or configuration may run the pod, but a ReplicaSet makes another in its place at once, and
+    again without end (kubernetes/kubernetes issue 72593): so there it is Pending."""
+    refused = said.phase is Phase.FAILED and not said.containers and not said.gone
+    owners = [owner.get("kind") for owner in meta.get("ownerReferences") or () if owner.get("controller")]
+    again = any(kind not in COUNTS_FAILURES for kind in owners)
+    return replace(said, phase=Phase.PENDING) if refused and again else said
 
 
 def pod_patch(
@@ -53,6 +65,15 @@ def pod_patch(
     if conditions:
         patch["conditions"] = conditions
     return patch or None
+
+
+def ready_patch(have: Mapping[str, Any], wall: float) -> Obj | None:
+    """The strategic merge patch of a pod's `status` whose Ready somebody set to False: it follows ContainersReady, and
+    that only reports change."""
+    known = {c.get("type"): c.get("status") for c in have.get("conditions") or () if isinstance(c, dict)}
+    if known.get(CONTAINERS_READY) != "True" or known.get(READY) != "False":
+        return None
+    return {"conditions": _changed([(READY, "True", "", "")], have, wall)}
 
 
 def node_patch(facts: NodeFacts, have: Mapping[str, Any], wall: float) -> Obj | None:
@@ -165,7 +186,7 @@ def _pod_conditions(said: PodStatus, order: list[str]) -> list[Condition]:
     return [
         ("Initialized", "True", completed, ""),
         (READY, *ready),
-        ("ContainersReady", *ready),
+        (CONTAINERS_READY, *ready),
         ("PodScheduled", "True", "", ""),
     ]
 

@@ -34,11 +34,13 @@ IDENT_BYTES = 10  # 16 characters of base32
 
 @dataclass(frozen=True, slots=True)
 class Made:
-    """`text` is the line for the device; nobody can show it again."""
+    """`text` is the line for the device; nobody can show it again. `replaces`: a device has the name already, and who
+    uses this token takes its place."""
 
     text: str
     record: TokenRecord
     where: Where
+    replaces: bool = False
 
 
 def device_name(node: str) -> str:
@@ -88,6 +90,7 @@ async def create(
     secret = entropy.token(TOKEN_SECRET_BYTES)
     digest = hashlib.sha256(secret).digest()
     await make_node(cluster, node, tainted)
+    replaces = await _enrolled(cluster, node)
     for _ in range(TOKEN_DRAWS_MAX):
         ident = base64.b32encode(entropy.token(IDENT_BYTES)).decode().lower()
         record = TokenRecord(ident, node, digest, clock.wall() + ttl_s, tainted)
@@ -95,7 +98,7 @@ async def create(
             await _create(cluster, records.token_secret(record))
         except Conflict:
             continue
-        return Made(line.encode(line.Token(at.url, at.ca_digest, node, ident, secret)), record, at)
+        return Made(line.encode(line.Token(at.url, at.ca_digest, node, ident, secret)), record, at, replaces)
     raise ClusterError("the API has every token that is drawn already")
 
 
@@ -159,6 +162,14 @@ def old(found: list[TokenRecord], now: float) -> list[TokenRecord]:
 
 
 # --- private ----------------------------------------------------------------------------------------------------------
+
+
+async def _enrolled(cluster: Cluster, node: str) -> bool:
+    """Whether there is a device of that name which is not revoked. Raises ClusterError."""
+    try:
+        return not records.identity_of(await cluster.get(SECRETS, NAMESPACE, records.identity_name(node))).revoked
+    except (NotFound, Malformed):
+        return False
 
 
 async def _create(cluster: Cluster, secret: Obj) -> None:

@@ -48,8 +48,13 @@ AGENT = "skerry-hub"
 KINDS: dict[int, type[ClusterError]] = {401: Forbidden, 403: Forbidden, 404: NotFound, 409: Conflict, 410: Expired}
 BUSY = (408, 429)
 VERBS = {"GET": "get", "POST": "create", "PATCH": "patch", "DELETE": "delete"}
+PAGE_SHRINKS_BY = 8  # a page that is too large, as of Secrets that hold Helm's releases, is asked for again in parts
 NO_REPLY = "none"  # instead of a status
 TYPES = {kind.value: kind for kind in WatchType}
+
+
+class _TooLarge(ClusterAway):
+    """A reply is larger than API_REPLY_BYTES_MAX."""
 
 
 class KubeClient:
@@ -81,9 +86,16 @@ class KubeClient:
 
     async def list(self, resource: Resource, *, namespace: str = "", labels: str = "", fields: str = "") -> Listing:
         items: list[Obj] = []
-        query = {**_selectors(labels, fields), "limit": str(LIST_PAGE_ITEMS)}
+        size, query = LIST_PAGE_ITEMS, _selectors(labels, fields)
         while True:
-            page = await self._call("GET", self._path(resource, namespace), query)
+            query["limit"] = str(size)
+            try:
+                page = await self._call("GET", self._path(resource, namespace), query)
+            except _TooLarge:
+                if size == 1:
+                    raise
+                size = max(1, size // PAGE_SHRINKS_BY)
+                continue
             meta = page.get("metadata") or {}
             items += page.get("items") or []
             if not meta.get("continue"):
@@ -221,7 +233,7 @@ async def _body(reply: aiohttp.ClientResponse) -> bytes:
     async for part in reply.content.iter_any():
         data += part
         if len(data) > API_REPLY_BYTES_MAX:
-            raise ClusterAway(f"the API's reply is larger than API_REPLY_BYTES_MAX ({API_REPLY_BYTES_MAX})")
+            raise _TooLarge(f"the API's reply is larger than API_REPLY_BYTES_MAX ({API_REPLY_BYTES_MAX})")
     return bytes(data)
 
 

@@ -89,14 +89,15 @@ class NodeEndpoint:
             self._counts.unauthorized += 1
             raise Wrong(401, "Unauthorized")
         verb, below = right(request.method, request.path)
-        what = f"(user={who.user}, verb={verb}, resource=nodes, subresource={below})"
+        what = f"(user={who.user}, verb={verb}, resource=nodes, subresource={','.join(below)})"
         try:
-            allowed = bool(verb) and await self._parts.access.allowed(who, verb, below, self._node)
+            for subresource in below if verb else ():
+                if await self._parts.access.allowed(who, verb, subresource, self._node):
+                    return
         except ClusterError as why:
             raise Wrong(500, f"Authorization error {what}: {why}") from None
-        if not allowed:
-            self._counts.forbidden += 1
-            raise Wrong(403, f"Forbidden {what}")
+        self._counts.forbidden += 1
+        raise Wrong(403, f"Forbidden {what}")
 
     def _route(self, request: Request) -> Route:
         """Raises Wrong."""

@@ -21,6 +21,13 @@ _NAME = re.compile(r"[a-z0-9]([-a-z0-9.]*[a-z0-9])?")
 _RFC3339 = re.compile(r"(\d{4})-(\d\d)-(\d\d)[Tt](\d\d):(\d\d):(\d\d)(\.\d{1,9})?([Zz]|[+-]\d\d:\d\d)")
 NS = 1_000_000_000
 _FIXED = {"/healthz": "healthz", "/pods": "pods", "/stats/summary": "stats", "/metrics/resource": "metrics"}
+_RIGHTS: Mapping[str, tuple[str, ...]] = {  # fine-grained ones since Kubernetes 1.32 (KubeletFineGrainedAuthz)
+    "stats": ("stats",),
+    "metrics": ("metrics",),
+    "logs": ("log",),
+    "pods": ("pods", "proxy"),
+    "healthz": ("healthz", "proxy"),
+}
 _VERBS = {"GET": "get", "HEAD": "get", "POST": "create", "PUT": "update", "PATCH": "patch", "DELETE": "delete"}
 
 
@@ -50,12 +57,13 @@ class Forward:
 Route = Document | Logs | Exec | Attach | Forward
 
 
-def right(method: str, path: str) -> tuple[str, str]:
-    """Verb and subresource of `nodes` that a request needs, as the kubelet's authoriser has it, with one difference:
-    what runs or reaches into a container needs `create` by GET too (a kubelet lets a WebSocket pass with `get`)."""
+def right(method: str, path: str) -> tuple[str, tuple[str, ...]]:
+    """Verb and subresources of `nodes`, one of which a request needs, as the kubelet's authoriser has it, with one
+    difference: what runs or reaches into a container needs `create` by GET too (a kubelet lets a WebSocket pass with
+    `get`)."""
     first = path.strip("/").partition("/")[0]
     verb = "create" if first in ("exec", "attach", "portForward") else _VERBS.get(method, "")
-    return verb, {"stats": "stats", "metrics": "metrics", "logs": "log"}.get(first, "proxy")
+    return verb, _RIGHTS.get(first, ("proxy",))
 
 
 def route(method: str, path: str, query: Query, now_unix_ns: int) -> Route:

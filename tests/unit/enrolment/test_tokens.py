@@ -6,6 +6,7 @@ import asyncio
 import json
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,14 +17,17 @@ from skerry.errors import ConfigInvalid
 from skerry.limits import API_BACKOFF_S
 from skerry.wire import token as line
 from skerry_hub.cli import main
-from skerry_hub.enrolment import authority, published, tokens
+from skerry_hub.edgecontroller.status import node_patch
+from skerry_hub.enrolment import authority, published, records, tokens
 from skerry_hub.enrolment.records import TokenRecord
+from skerry_hub.join import VERSION_SUFFIX
 from skerry_hub.limits import DEVICE_NAME_CHARS_MAX, TOKEN_KEPT_S, TOKEN_SWEEP_MAX, TOKEN_SWEEP_S
 from skerry_hub.ports import SECRETS, ClusterAway, NotFound, Obj, Resource
 from skerry_hub.token_arguments import seconds
 from unit.apiserver.serving import Client, running
 from unit.enrolment.site import Site
 from unit.hub.fakes import Dice, ManualClock, ScriptedCluster, settle
+from unit.hub.test_status import FACTS
 
 URL = "https://hub.example:8443"
 
@@ -76,6 +80,51 @@ def test_as_json_it_has_fields(operator: Operator) -> None:
     assert (said["node"], said["ident"], said["state"], said["url"]) == ("pi", token.ident, "unused", URL)
     _, node = operator.api.call("GET", "/api/v1/nodes/pi")
     assert "skerry.dev/device" not in [t["key"] for t in node["spec"].get("taints", [])]
+
+
+def test_a_token_for_a_name_that_a_device_has_says_so(operator: Operator, capsys: pytest.CaptureFixture[str]) -> None:
+    """By mistake it would throw that device out."""
+
+    def created() -> tuple[bool, str]:
+        argv = ["--device-ca-cert", str(operator.ca), "--enroll-url", URL, "--output", "json"]
+        assert main(["token", "create", "--node", "pi", *argv, "--kubeconfig", operator._kubeconfig]) == 0
+        said = capsys.readouterr()
+        return json.loads(said.out)["replaces"], said.err
+
+    assert created() == (False, "")
+    identity = records.Identity("pi", "00" * 32, ("1", "2"), 2e9, 1e9, "abcdef", "11" * 32, "22" * 32)
+    secret = records.identity_secret(identity)
+    operator.api.call("POST", "/api/v1/namespaces/skerry/secrets", secret)
+    assert created() == (True, "skerry-hub: pi is enrolled: who uses this token takes its place\n")
+    name = records.identity_name("pi")
+    operator.api.call("DELETE", f"/api/v1/namespaces/skerry/secrets/{name}")
+    operator.api.call(
+        "POST", "/api/v1/namespaces/skerry/secrets", records.identity_secret(replace(identity, revoked=1e9))
+    )
+    assert created() == (False, "")
+
+
+def test_the_node_of_a_kubelet_is_not_taken_over(operator: Operator) -> None:
+    """Of a cluster's own machine, by mistake: the hub would write its status and its Lease."""
+    info = dict.fromkeys(
+        ("machineID", "systemUUID", "bootID", "kernelVersion", "osImage", "containerRuntimeVersion", "kubeletVersion",
+         "kubeProxyVersion", "operatingSystem", "architecture"), "v1.36.0",
+    )  # fmt: skip
+    node = {"apiVersion": "v1", "kind": "Node", "metadata": {"name": "worker-1"}, "status": {"nodeInfo": info}}
+    operator.api.call("POST", "/api/v1/nodes", node)
+    assert "node worker-1 is a kubelet's (v1.36.0)" in operator.create("--node", "worker-1", expect=1)
+    _, found = operator.api.call("GET", "/api/v1/nodes/worker-1")
+    assert "skerry.dev/device" not in (found["metadata"].get("labels") or {})
+    assert operator.token("list") == "there are no tokens\n"
+    ours = {**info, "kubeletVersion": f"v0.1.0{VERSION_SUFFIX}"}
+    operator.api.call("POST", "/api/v1/nodes", {**node, "metadata": {"name": "pi-9"}, "status": {"nodeInfo": ours}})
+    assert line.decode(operator.create("--node", "pi-9")).node == "pi-9"
+
+
+def test_what_the_hub_says_of_a_device_is_no_kubelets() -> None:
+    patch = node_patch(FACTS, {}, 0.0)
+    assert patch is not None
+    assert patch["nodeInfo"]["kubeletVersion"].endswith(VERSION_SUFFIX)
 
 
 def test_tokens_are_listed_without_their_secrets_and_deleted(operator: Operator) -> None:

@@ -13,6 +13,7 @@ import time
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -44,7 +45,7 @@ from skerry_hub.kube.client import KubeClient
 from skerry_hub.kube.config import Access, load
 from skerry_hub.kubelet.access import Reviews
 from skerry_hub.kubelet.serving_certificate import ServingCertificate
-from skerry_hub.ports import CONFIG_MAPS, EVENTS, LEASES, NODES, PODS, ClusterError, NotFound, Obj
+from skerry_hub.ports import CONFIG_MAPS, EVENTS, LEASES, NODES, PODS, ClusterError, NotFound, Obj, PatchForm
 from unit.apiserver.serving import running
 from unit.hub.enrolment_story import enrolled
 from unit.hub.fakes import Dice
@@ -135,16 +136,29 @@ class Story:
         running = PodStatus(uid, "default", "web", Phase.RUNNING, (ContainerStatus("main", Life.RUNNING),))
         await self.report(running)
         assert (await self.pod())["status"]["phase"] == "Running"
+        await self._is_marked_not_ready()
         for _ in range(2):
             await self.report(Event(uid, "default", "web", "Pulled", "here", False, 0, "e1"))
         events = [e for e in (await self.admin.list(EVENTS)).items if e["reason"] == "Pulled"]
         assert len(events) == 1, "a repeat is shown once"
         await self.until(lambda: self._renewed(first), "the Lease to be renewed")
         await self._ends(uid, running)
+        await self._is_refused()
         await self._shows_mirrors()
         await self._gets_a_certificate()
         await enrolled(self.folder / "enrolment", self.admin, self.hub, self.clock, self.until)
         await self._other_things()
+
+    async def _is_marked_not_ready(self) -> None:
+        """By a node lifecycle controller that saw the node's Lease run out for a while; the device notices nothing."""
+        marked = {"status": {"conditions": [{"type": "Ready", "status": "False"}]}}
+        await self.admin.patch(PODS, "default", "web", marked, form=PatchForm.STRATEGIC, subresource="status")
+
+        async def ready() -> bool:
+            shown = (await self.pod())["status"]["conditions"]
+            return ("Ready", "True") in {(c["type"], c["status"]) for c in shown}
+
+        await self.until(ready, "the pod to be Ready again")
 
     async def _ends(self, uid: str, running: PodStatus) -> None:
         """A deletion is finished by the device, and only of this very pod."""
@@ -155,9 +169,25 @@ class Story:
         with pytest.raises(NotFound):
             await self.pod()
 
+    async def _is_refused(self) -> None:
+        """By the device, which runs no such pod: a ReplicaSet would make another as often as it sees one Failed."""
+        owner = {"apiVersion": "apps/v1", "kind": "ReplicaSet", "name": "web", "uid": "rs-1", "controller": True}
+        made = await self.admin.create(
+            PODS, "default", _pod() | {"metadata": {"name": "web", "ownerReferences": [owner]}}
+        )
+        said = PodStatus(made["metadata"]["uid"], "default", "web", Phase.FAILED, reason="Unsupported")
+        await self.report(said)
+        shown = (await self.pod())["status"]
+        assert (shown["phase"], shown["reason"]) == ("Pending", "Unsupported")
+        await self.admin.delete(PODS, "default", "web")
+        await self.until(self._knows_deletion, "the hub to know")
+        await self.report(replace(said, gone=True))
+        with pytest.raises(NotFound):
+            await self.pod()
+
     async def _shows_mirrors(self) -> None:
         """A pod of the device's own is shown with its status, and again when somebody deletes that; it goes with it."""
-        body = encode({"metadata": {"name": "beacon-pi"}, "spec": _pod()["spec"]})
+        body = encode({"metadata": {"name": "beacon-pi"}, "spec": _exported()})
         await self.report(LocalPods((LocalPod("own-1", "default", "beacon-pi", "beacon.yaml", body),)))
         main = ContainerStatus("main", Life.RUNNING)
         await self.report(PodStatus("own-1", "default", "beacon-pi", Phase.RUNNING, (main,)))
@@ -244,6 +274,19 @@ def _pod() -> Obj:
     containers = [{"name": "main", "image": "busybox:1"}]
     meta = {"name": "web", "namespace": "default"}
     return {"apiVersion": "v1", "kind": "Pod", "metadata": meta, "spec": {"nodeName": "pi", "containers": containers}}
+
+
+def _exported() -> Obj:
+    """The spec of a manifest that somebody got of a real cluster with `kubectl get -o yaml`, and gave a Secret."""
+    mount = {"name": "kube-api-access-x7x7x", "mountPath": "/var/run/secrets/kubernetes.io/serviceaccount"}
+    secret = {"name": "S", "valueFrom": {"secretKeyRef": {"name": "pass", "key": "s"}}}
+    container = {"name": "main", "image": "busybox:1", "env": [secret], "volumeMounts": [mount]}
+    token = {"sources": [{"serviceAccountToken": {"path": "token", "expirationSeconds": 3607}}]}
+    return {
+        "containers": [container], "volumes": [{"name": "kube-api-access-x7x7x", "projected": token}],
+        "serviceAccountName": "default", "imagePullSecrets": [{"name": "registry"}],
+        "priority": 1000, "priorityClassName": "of-that-cluster", "preemptionPolicy": "Never",
+    }  # fmt: skip
 
 
 async def _true(value: T) -> T:

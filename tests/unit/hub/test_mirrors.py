@@ -90,12 +90,24 @@ def test_what_admission_takes_of_no_mirror_is_left_out() -> None:
         {"name": "C", "valueFrom": {"configMapKeyRef": {"name": "c", "key": "k"}}},
     ]
     main = {"name": "main", "image": "i", "env": env, "envFrom": [{"secretRef": {"name": "s"}}]}
-    volumes = [{"name": "s", "secret": {"secretName": "s"}}, {"name": "c", "configMap": {"name": "c"}}]
-    spec = picture(local(spec={"containers": [main], "volumes": volumes, "serviceAccountName": "x"}))["spec"]
-    assert [e["name"] for e in spec["containers"][0]["env"]] == ["A", "C"]
-    assert spec["containers"][0]["envFrom"] == []
-    assert spec["volumes"] == [{"name": "s", "emptyDir": {}}, {"name": "c", "configMap": {"name": "c"}}]
-    assert "serviceAccountName" not in spec
+    token = {"sources": [{"serviceAccountToken": {"path": "token"}}]}
+    volumes = [
+        {"name": "s", "secret": {"secretName": "s"}},
+        {"name": "c", "configMap": {"name": "c"}},
+        {"name": "kube-api-access-x7x7x", "projected": token},
+    ]
+    more = {"serviceAccountName": "x", "serviceAccount": "x", "imagePullSecrets": [{"name": "s"}], "priority": 7}
+    more |= {"priorityClassName": "none", "preemptionPolicy": "Never", "restartPolicy": "Never"}
+    spec = picture(local(spec={"containers": [main], "initContainers": [main], "volumes": volumes, **more}))["spec"]
+    for container in (*spec["containers"], *spec["initContainers"]):
+        assert [e["name"] for e in container["env"]] == ["A", "C"]
+        assert container["envFrom"] == []
+    assert spec["volumes"] == [
+        {"name": "s", "emptyDir": {}},
+        {"name": "c", "configMap": {"name": "c"}},
+        {"name": "kube-api-access-x7x7x", "emptyDir": {}},
+    ]
+    assert [name for name in more if name in spec] == ["restartPolicy"]
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ from skerry_hub.edgecontroller.registration import (
     ARCH_LABEL,
     CALM,
     DEVICE_LABEL,
+    EXEMPT,
     HOSTNAME_LABEL,
     OS_LABEL,
     TAINT,
@@ -36,6 +37,14 @@ def test_a_new_node_keeps_the_cluster_s_own_pods_away_unless_it_is_a_cluster_of_
     assert new_node("pi", tainted=False)["spec"] == {}
 
 
+def test_devices_that_are_away_stop_no_eviction_from_a_cluster_s_own_nodes() -> None:
+    for tainted in (True, False):
+        assert set(EXEMPT) < set(new_node("pi", tainted)["metadata"]["labels"])
+    assert label_patch({"metadata": {"name": "pi", "labels": {HOSTNAME_LABEL: "pi"}}}) is None, (
+        "who took them away keeps"
+    )
+
+
 def test_labels_follow_from_what_the_device_told_and_a_chosen_hostname_stays() -> None:
     info = {"architecture": "arm64", "operatingSystem": "linux"}
     node = {
@@ -51,6 +60,12 @@ def test_labels_follow_from_what_the_device_told_and_a_chosen_hostname_stays() -
 
 def test_a_node_that_was_made_by_hand_gets_its_hostname_at_once() -> None:
     assert label_patch({"metadata": {"name": "pi"}}) == {"metadata": {"labels": {HOSTNAME_LABEL: "pi"}}}
+
+
+def test_a_name_that_no_label_may_have_keeps_no_node_from_being_made_and_shown() -> None:
+    long = "pi." + "a" * 63
+    assert HOSTNAME_LABEL not in new_node(long, tainted=True)["metadata"]["labels"]
+    assert label_patch({"metadata": {"name": long}}) is None
 
 
 def test_the_api_server_finds_logs_at_the_hub_and_follows_when_the_device_moves() -> None:

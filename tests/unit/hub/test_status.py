@@ -13,6 +13,7 @@ from skerry_hub.apiserver import patch_strategic, quantity
 from skerry_hub.edgecontroller.status import (
     READY,
     RESTORED,
+    awaiting,
     event_object,
     full_patch,
     held_patch,
@@ -44,6 +45,37 @@ def patched(said: PodStatus, have: dict[str, Any], wall: float = AT) -> dict[str
 
 def conditions(status: dict[str, Any]) -> dict[str, str]:
     return {c["type"]: c["status"] for c in status["conditions"]}
+
+
+REFUSED = PodStatus("uid-web", "default", "web", Phase.FAILED, reason="Unsupported", message="spec.hostPID: no")
+
+
+@pytest.mark.parametrize(
+    ("owner", "phase"),
+    [
+        (None, "Failed"),
+        ({"kind": "Job", "controller": True}, "Failed"),
+        ({"kind": "Node", "controller": True}, "Failed"),
+        ({"kind": "ReplicaSet"}, "Failed"),
+        ({"kind": "ReplicaSet", "controller": True}, "Pending"),
+        ({"kind": "DaemonSet", "controller": True}, "Pending"),
+        ({"kind": "RoleBasedGroup", "controller": True}, "Pending"),
+    ],
+)
+def test_a_refused_pod_waits_where_its_controller_would_make_another_at_once(
+    owner: dict[str, Any] | None, phase: str
+) -> None:
+    meta = {"ownerReferences": [owner]} if owner else {}
+    got = patched(awaiting(REFUSED, meta), {"phase": "Pending"})
+    assert (got["phase"], got["reason"], got["message"]) == (phase, "Unsupported", "spec.hostPID: no")
+    assert conditions(got)["Ready"] == "False"
+
+
+def test_what_has_really_ended_or_is_gone_is_no_refusal() -> None:
+    meta = {"ownerReferences": [{"kind": "ReplicaSet", "controller": True}]}
+    ended = replace(STATUS, phase=Phase.FAILED, containers=(replace(RUNNING, life=Life.TERMINATED, exit_code=1),))
+    for said in (STATUS, ended, replace(REFUSED, gone=True)):
+        assert awaiting(said, meta) is said
 
 
 def test_a_running_pod() -> None:

@@ -6,6 +6,7 @@ import asyncio
 import json
 import os
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -281,6 +282,51 @@ def test_a_file_of_its_folder_that_cannot_be_written_is_one_line(
     said = capsys.readouterr().err
     assert "--data" in said
     assert len(said.splitlines()) == 1
+
+
+@pytest.mark.parametrize("kept", ["", "99999", "-1", "8 8", "\x00", "0"])
+def test_a_port_that_is_not_whole_in_its_file_is_chosen_anew(
+    tmp_path: Path, kept: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shutil, "which", lambda *_args, **_more: None)
+    (tmp_path / "mqtt-port").write_text(kept)
+    ports = []
+    for _ in range(2):
+        assert main(["up", "--data", str(tmp_path)]) == 1
+        assert capsys.readouterr().err == "skerry-hub: mosquitto is not installed (Debian: apt install mosquitto)\n"
+        ports.append(int((tmp_path / "mqtt-port").read_text()))
+    assert 0 < ports[0] == ports[1] < 1 << 16
+
+
+def test_what_an_operator_may_do_wrong_is_one_line_and_changes_nothing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    port, shared = str(free_port()), tmp_path / "shared"
+    shared.mkdir()
+    shared.chmod(0o1777)
+    wrong = {
+        ("--data", str(tmp_path / "hub"), "--mqtt-port", port, "--enroll-port", port): f"{port} is for the broker",
+        ("--data", str(tmp_path / "hub"), "--mqtt-port", "65536"): "must be between 0 and 65535",
+        ("--data", str(shared)): "others may write to it",
+    }
+    for argv, said in wrong.items():
+        assert main(["up", *argv]) == 2
+        err = capsys.readouterr().err
+        assert said in err
+        assert len(err.splitlines()) == 1
+    assert list(shared.iterdir()) == []
+    assert not (tmp_path / "hub" / "enroll-port").exists()
+
+
+def test_one_that_was_killed_is_started_again_at_once_on_the_ports_of_before(up: Up) -> None:
+    up.start()
+    assert up.process is not None
+    kept = [up.port(name) for name in ("mqtt-port", "enroll-port")]
+    up.process.kill()
+    up.process.wait()
+    up.start(ports=())
+    assert [up.port(name) for name in ("mqtt-port", "enroll-port")] == kept
+    assert (up.hub() or {}).get("connected") is not None
 
 
 def test_a_revoked_device_is_turned_away_at_its_broker(up: Up, capsys: pytest.CaptureFixture[str]) -> None:

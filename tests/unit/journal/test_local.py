@@ -73,6 +73,17 @@ class Held:
 # --- what a file holds ------------------------------------------------------------------------------------------------
 
 
+def test_a_pull_secret_has_its_type_and_a_pod_its_pull_secrets() -> None:
+    """So that a private image is pulled before there is a hub."""
+    kind = "kubernetes.io/dockerconfigjson"
+    keys = {**SECRET, "type": kind, "data": {".dockerconfigjson": "e30="}, "stringData": None}
+    secret, one = read(keys, pod(imagePullSecrets=[{"name": "creds"}]))
+    found, made = read_config(secret, decode(secret.body)), read_pod(one, decode(one.body), False)
+    assert (found.type, found.data) == (kind, ((".dockerconfigjson", b"{}"),))
+    assert isinstance(made, Pod)
+    assert made.pull_secrets == ("creds",)
+
+
 def test_a_pod_is_one_that_the_device_runs_under_its_name_and_the_nodes() -> None:
     (obj,) = read(POD)
     seen = read_pod(obj, decode(obj.body), False)

@@ -137,6 +137,18 @@ def test_a_certificate_without_the_right_is_refused_and_told_what_it_lacks(peopl
     assert said == (403, "Forbidden (user=bob, verb=get, resource=nodes, subresource=proxy)")
 
 
+def test_who_may_see_pods_alone_may_see_them(people: Site) -> None:
+    """The rights that a kubelet of 1.33 and later gives one by one; nodes/proxy would also be a shell in every pod."""
+    people.reviews.tokens["carols"] = {"username": "carol", "groups": []}
+    people.reviews.rights |= {("carol", "get", below, NODE) for below in ("pods", "healthz")}
+    assert ask(people, "/pods", token="carols")[0] == 200
+    assert ask(people, "/healthz", token="carols") == (200, "ok")
+    assert ask(people, "/stats/summary", token="carols")[0] == 403
+    assert ask(people, "/containerLogs/default/web/a", token="carols")[0] == 403
+    refused = ask(people, "/pods", certificate="bob")
+    assert refused == (403, "Forbidden (user=bob, verb=get, resource=nodes, subresource=pods,proxy)")
+
+
 def test_a_certificate_of_another_authority_gets_nowhere(people: Site, tmp_path: Path) -> None:
     other = pki.new_authority("other", 1, pki.utc_now())
     mallory = pki.issue(other, "mallory", ("system:masters",), (), 1, pki.utc_now())

@@ -73,19 +73,20 @@ def test_times_are_those_of_rfc_3339() -> None:
 @pytest.mark.parametrize(
     ("method", "path", "needed"),
     [
-        ("GET", "/containerLogs/n/p/c", ("get", "proxy")),
-        ("GET", "/exec/n/p/c", ("create", "proxy")),
-        ("POST", "/exec/n/p/c", ("create", "proxy")),
-        ("GET", "/portForward/n/p", ("create", "proxy")),
-        ("GET", "/stats/summary", ("get", "stats")),
-        ("GET", "/metrics/resource", ("get", "metrics")),
-        ("HEAD", "/pods", ("get", "proxy")),
-        ("GET", "/logs/x", ("get", "log")),
-        ("DELETE", "/pods", ("delete", "proxy")),
-        ("BREW", "/pods", ("", "proxy")),
+        ("GET", "/containerLogs/n/p/c", ("get", ("proxy",))),
+        ("GET", "/exec/n/p/c", ("create", ("proxy",))),
+        ("POST", "/exec/n/p/c", ("create", ("proxy",))),
+        ("GET", "/portForward/n/p", ("create", ("proxy",))),
+        ("GET", "/stats/summary", ("get", ("stats",))),
+        ("GET", "/metrics/resource", ("get", ("metrics",))),
+        ("GET", "/healthz", ("get", ("healthz", "proxy"))),
+        ("HEAD", "/pods", ("get", ("pods", "proxy"))),
+        ("GET", "/logs/x", ("get", ("log",))),
+        ("DELETE", "/pods", ("delete", ("pods", "proxy"))),
+        ("BREW", "/pods", ("", ("pods", "proxy"))),
     ],
 )
-def test_the_right_that_is_needed(method: str, path: str, needed: tuple[str, str]) -> None:
+def test_the_right_that_is_needed(method: str, path: str, needed: tuple[str, tuple[str, ...]]) -> None:
     assert right(method, path) == needed
 
 

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from base64 import b64encode
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
+from properties.amount import examples
 from skerry.errors import Refused
 from skerry.limits import PULL_KEYS_MAX, REGISTRIES_MAX, REGISTRY_CHARS_MAX
 from skerry.model.manifest import ConfigData
@@ -78,6 +82,9 @@ MATCH = [
     ("*", "example.com/app", False),
     ("**", "localhost/app", True),
     ("[", "example.com/app", False),
+    ("[z-a]xample.com", "example.com/app", False),
+    ("[d-f]xample.com", "example.com/app", True),
+    ("[^a-d]xample.com", "example.com/app", True),
     ("/", "hello", False),
 ]
 
@@ -177,6 +184,26 @@ def test_a_bad_secret_is_named_with_the_field_and_never_with_what_is_in_it(bad: 
     assert problem in said
     assert "\n" not in said
     assert not [word for word in (PASSWORD, told(PASSWORD), "example.com", "config.json", "xxx") if word in said]
+
+
+NAMES = st.text(st.sampled_from("aé.*[]!^-?\\/:@1 \x00"), max_size=9) | st.just("example.com")
+ENTRIES = st.dictionaries(st.sampled_from(["auth", "username", "password"]), st.text() | st.integers() | st.none())
+
+
+@given(st.dictionaries(NAMES, ENTRIES | st.none() | st.integers()), NAMES | st.text())
+@settings(max_examples=examples(300))
+def test_whatever_it_holds_it_is_read_or_refused(said: Any, image: str) -> None:
+    for one in (secret({"auths": said}), secret(said, CONFIG)):
+        with contextlib.suppress(Refused):
+            for auth in matching(image, [one]):
+                assert shown(f"no: {auth.password}", [auth]) == WITHHELD or not auth.password.strip()
+
+
+@given(st.binary())
+@settings(max_examples=examples(300))
+def test_whatever_bytes_it_is_it_is_read_or_refused(data: bytes) -> None:
+    with contextlib.suppress(Refused):
+        matching("example.com/app", [secret(data)])
 
 
 def test_what_is_wrong_with_another_registrys_entry_holds_up_nothing() -> None:
