@@ -60,7 +60,7 @@ def _token(path: Path) -> str:
 def tls_context(data: Path) -> ssl.SSLContext:
     """TLS of the listener: our certificate, client certificates of our authority asked for but not demanded."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.minimum_version = ssl.TLSVersion.TLSv1_3
     try:
         context.load_cert_chain(data / "server.crt", data / "server.key")
         context.load_verify_locations(data / "ca.crt")

@@ -39,7 +39,7 @@ def serving_context(keys: ServingKeys) -> ssl.SSLContext:
     """TLS of the listeners: client certificates are asked for, not demanded, for there are tokens too. Raises
     ConfigInvalid."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.minimum_version = ssl.TLSVersion.TLSv1_3
     context.verify_mode = ssl.CERT_OPTIONAL
     context.num_tickets = 0  # a session that is resumed brings its client along, whoever is believed by then
     context.set_alpn_protocols(["http/1.1"])

@@ -263,6 +263,14 @@ def test_a_certificate_of_another_authority_gets_nowhere(api: Client, tmp_path: 
         assert with_certificate(Client(api.at, api.data), "eve") == 401
 
 
+def test_an_older_tls_is_refused(api: Client) -> None:
+    client = Client(api.at, api.data)
+    assert client.call("GET", "/healthz")[0] == 200
+    client.tls.maximum_version = ssl.TLSVersion.TLSv1_2
+    with pytest.raises((ssl.SSLError, ConnectionError)):
+        client.call("GET", "/healthz")
+
+
 async def test_serve_can_be_used_from_a_loop_of_ones_own(tmp_path: Path) -> None:
     stop = asyncio.Event()
     seen: list[ServedAt] = []

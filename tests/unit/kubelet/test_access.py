@@ -157,6 +157,14 @@ def test_a_certificate_of_another_authority_gets_nowhere(people: Site, tmp_path:
         ask(people, "/healthz", certificate="mallory")
 
 
+def test_an_older_tls_is_refused(people: Site) -> None:
+    older = ssl.create_default_context(cafile=str(people.data / "ca.crt"))
+    older.maximum_version = ssl.TLSVersion.TLSv1_2
+    connection = http.client.HTTPSConnection(*people.address, timeout=60, context=older)
+    with pytest.raises((ssl.SSLError, ConnectionError)):
+        connection.connect()
+
+
 def test_who_may_read_may_not_run_not_even_by_get(people: Site) -> None:
     assert ask(people, "/healthz", token="alices") == (200, "ok")
     for method in ("GET", "POST"):
