@@ -28,7 +28,8 @@ class Broker(Protocol):
         """Connect with an empty session (no subscription, nothing queued); done within CONNECT_TIMEOUT_S, or LinkLost.
 
         From then on `deliver(topic, payload)` is called on the loop for every message as it arrives; it is acknowledged
-        to the broker whatever `deliver` does with it, which neither blocks nor raises.
+        to the broker whatever `deliver` does with it, which neither blocks nor raises. A broker may spell a topic with
+        `/` where `.` was subscribed (RabbitMQ).
         """
 
     async def lost(self) -> LinkLost:

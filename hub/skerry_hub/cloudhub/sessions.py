@@ -34,6 +34,16 @@ def topic(node: str, which: str) -> str:
     return f"{PREFIX}/{node}/{which}"
 
 
+def whose(name: str) -> tuple[str, str]:
+    """Of which node a topic is, and which one; two empty words where it is none of ours.
+
+    RabbitMQ hands a topic back with each `.` made a `/` (docs/rabbitmq.md). No node's name has a `/`, so it is the same
+    node in either spelling, and no two nodes are one."""
+    prefix, _, rest = name.partition(f"{PREFIX}/")
+    node, _, which = rest.rpartition("/")
+    return ("", "") if prefix or not node else (node.replace("/", "."), which)
+
+
 @dataclass(slots=True)
 class Entry:
     device: Device
@@ -60,7 +70,6 @@ class Sessions:
         self._clock, self._entropy, self._log = clock, entropy, log
         self._alarms = Alarms(clock)
         self._devices: dict[str, Entry] = {}
-        self._ways: dict[str, Callable[[bytes], None]] = {}  # topic → where its messages go
         self._subscribed: set[str] = set()  # nodes
         self._given: dict[str, Given] = {}  # of every node there was: one that comes again is no stranger
         self._hails: dict[str, None] = {}  # nodes to be hailed, in order
@@ -153,8 +162,6 @@ class Sessions:
             self._guard_of(name) if self._guard_of is not None else None,
         )  # fmt: skip
         self._devices[name] = Entry(device, asyncio.ensure_future(device.run()))
-        self._ways[topic(name, UP)] = device.push
-        self._ways[topic(name, WILL)] = lambda _payload: device.will()
         device.changed()
 
     def _remove(self, name: str) -> None:
@@ -162,15 +169,16 @@ class Sessions:
         entry.task.cancel()
         self._gone = SessionCounts(**total([self._gone, entry.device.counts]))
         self._hails.pop(name, None)
-        for which in (UP, WILL):
-            del self._ways[topic(name, which)]
 
     def _deliver(self, name: str, payload: bytes) -> None:
-        way = self._ways.get(name)
-        if way is None:
-            self.counts.strays += 1
+        node, which = whose(name)
+        entry = self._devices.get(node)
+        if entry is not None and which == UP:
+            entry.device.push(payload)
+        elif entry is not None and which == WILL:
+            entry.device.will()
         else:
-            way(payload)
+            self.counts.strays += 1
 
     async def _disconnected(self) -> None:
         self.counts.disconnects += self.connected.is_set()

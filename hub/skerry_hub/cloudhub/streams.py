@@ -18,7 +18,7 @@ from skerry.model.streams import STREAMS_SUFFIX, CloseCode, StreamRequest, strea
 from skerry.mux import Mux, MuxStream, StreamCounts
 from skerry.ports import Entropy
 from skerry_hub.cloudhub.protect import StreamFrames
-from skerry_hub.cloudhub.sessions import topic
+from skerry_hub.cloudhub.sessions import topic, whose
 from skerry_hub.ports import Broker
 
 Log = Callable[[str], None]
@@ -222,9 +222,9 @@ class DeviceStreams:
         await self._broker.close()
 
     def _deliver(self, name: str, payload: bytes) -> None:
-        node = name.removesuffix(f"{STREAMS_SUFFIX}/{UP}").rpartition("/")[2]
-        lane = self._lanes.get(node)
-        if lane is None or name != topic(streams_name(node), UP):
+        client, which = whose(name)
+        lane = self._lanes.get(client.removesuffix(STREAMS_SUFFIX))
+        if lane is None or client != streams_name(lane.node) or which != UP:
             self.strays += 1
         else:
             lane.push(payload)

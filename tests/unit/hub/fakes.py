@@ -96,6 +96,7 @@ class FakeBroker:
         self.topics: set[str] = set()
         self.published: list[tuple[str, bytes]] = []
         self.stuck: set[str] = set()  # topics whose publish never returns
+        self.slashes = False  # topics come back as from RabbitMQ
         self.connects = 0
         self._deliver: Callable[[str, bytes], None] | None = None
         self._lost: asyncio.Future[LinkLost] | None = None
@@ -130,7 +131,7 @@ class FakeBroker:
     def say(self, topic: str, payload: bytes) -> bool:
         """A device publishes; whether the hub listened."""
         if topic in self.topics and self._deliver is not None:
-            self._deliver(topic, payload)
+            self._deliver(topic.replace(".", "/") if self.slashes else topic, payload)
             return True
         return False
 

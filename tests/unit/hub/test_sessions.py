@@ -14,7 +14,7 @@ from skerry.limits import (
 from skerry.model.report import Phase
 from skerry.wire.message import Ack, Delta, Reject, RejectCode, Welcome
 from skerry_hub.cloudhub.session import State
-from skerry_hub.cloudhub.sessions import topic
+from skerry_hub.cloudhub.sessions import topic, whose
 from skerry_hub.limits import PRESENCE_GRACE_S
 from unit.hub.fakes import settle
 from unit.hub.session_site import OTHER, A, B, Device, Site, hello, report, target
@@ -192,6 +192,37 @@ async def test_a_message_on_a_strange_topic_is_counted(site: Site) -> None:
     site.broker.topics.add("skerry/v1/stranger/up")
     site.broker.say("skerry/v1/stranger/up", b"x")
     assert site.sessions.counts.strays == 1
+
+
+DOTTED = ["a", "a.b", "a.b.c", "a.up", "a.will", "up", "skerry", "skerry.v1.a", "a.streams", "v1"]
+
+
+def test_a_topic_names_one_node_in_either_spelling() -> None:
+    """RabbitMQ hands back `/` for `.`; no node's name has a `/`, so nothing falls together."""
+    for spelled in (str, lambda name: name.replace(".", "/")):
+        said = {spelled(topic(node, which)): (node, which) for node in DOTTED for which in ("up", "will", "down")}
+        assert len(said) == 3 * len(DOTTED)
+        assert {name: whose(name) for name in said} == said
+
+
+@pytest.mark.parametrize("name", ["", "up", "skerry/v1/up", "skerry/v1//up", "other/skerry/v1/a/up", "skerry/v2/a/up"])
+def test_a_topic_of_others_is_nobodys(name: str) -> None:
+    assert whose(name) == ("", "")
+
+
+async def test_a_dotted_node_is_heard_from_a_broker_that_takes_dots_for_slashes(site: Site) -> None:
+    node, neighbour = "pi.7", "pi-7"
+    site.broker.slashes = True
+    site.controller.targets = {node: target(A), neighbour: target(B)}
+    await site.start(node, neighbour)
+    device = Device(site, node)
+    await device.connect()
+    assert device.board.desired.objects.keys() == {A.key}
+    await device.tell("a", Phase.RUNNING)
+    assert {name for name, _ in site.controller.stored} == {node}
+    site.broker.say(topic(node, "will"), b"lost")
+    assert (site.counts(node)["wills"], site.counts(neighbour)["frames"]) == (1, 0)
+    assert site.sessions.counts.strays == 0
 
 
 async def test_an_idle_session_sets_no_timer(site: Site) -> None:

@@ -72,10 +72,17 @@ class Opener:
         return made
 
 
+class Slashing(MqttBroker):
+    """As RabbitMQ: a topic comes back with `/` for `.`."""
+
+    async def connect(self, deliver: Callable[[str, bytes], None]) -> None:
+        await super().connect(lambda topic, payload: deliver(topic.replace(".", "/"), payload))
+
+
 class Site:
     """One device and one hub; `secrets` are what both know of a session where frames are protected."""
 
-    def __init__(self, broker: Mosquitto, protected: bool) -> None:
+    def __init__(self, broker: Mosquitto, protected: bool, slashing: bool) -> None:
         self.port = broker.port
         options = MqttOptions("127.0.0.1", broker.port, "pi-7")
         self.dials, self.opener, self.counters, self.log = Dials(), Opener(), Counters(), list[str]()
@@ -88,7 +95,8 @@ class Site:
         self.secrets = Secrets(Sodium(), bytes(32), bytes(32)) if protected else None
         theirs = Secrets(OpenSsl(), bytes(32), bytes(32))
         frames_of = (lambda node, epoch: StreamFrames(epoch, lambda: theirs)) if protected else None
-        self.hub = DeviceStreams(MqttBroker(hub_options), self._dial, SystemEntropy(), self._say, frames_of)
+        to_broker = (Slashing if slashing else MqttBroker)(hub_options)
+        self.hub = DeviceStreams(to_broker, self._dial, SystemEntropy(), self._say, frames_of)
 
     def _say(self, line: str) -> None:
         self.log.append(line)
@@ -108,10 +116,10 @@ class Site:
         await asyncio.gather(self.device, return_exceptions=True)
 
 
-@pytest.fixture(params=["in clear", "protected"])
+@pytest.fixture(params=["in clear", "protected", "slashes for dots"])
 async def site(tmp_path: Path, request: pytest.FixtureRequest) -> AsyncIterator[Site]:
     broker = Mosquitto(tmp_path)
-    made = Site(broker, request.param == "protected")
+    made = Site(broker, request.param != "in clear", request.param == "slashes for dots")
     yield made
     await made.close()
     broker.stop()
