@@ -18,7 +18,7 @@ UNITS ?= $(foreach target,aarch64-bookworm aarch64-jammy aarch64-trixie armhf-bo
 export PYTHONDONTWRITEBYTECODE := 1
 export SEEDS
 
-.PHONY: help demo test pythons sim e2e bench check reproduce setup lock clean clean-root deb deb-test boards lock-image qemu qemu-short qemu-image qemu-image-armhf
+.PHONY: help demo test pythons sim e2e brokers bench check reproduce setup lock clean clean-root deb deb-test boards lock-image qemu qemu-short qemu-image qemu-image-armhf
 .DEFAULT_GOAL := help
 
 help: ## these lines
@@ -43,6 +43,10 @@ sim: setup ## the simulator, long form: make sim SEEDS=1000
 
 e2e: setup ## the tests that run real mosquitto, containerd and kubectl
 	$(PYTEST) $(TESTS) -m e2e
+
+brokers: setup ## a whole skerry on RabbitMQ of Debian 13, by docs/rabbitmq.md; as root
+	tools/rabbitmq
+	SKERRY_BROKERS=1 $(PYTEST) tests/e2e/test_rabbitmq.py
 
 bench: setup ## measure; one report
 	PYTHONPATH=tests $(PYTHON) -m bench
