@@ -244,7 +244,14 @@ def _kubeconfig() -> Path | None:
 
 
 def _show(output: str, data: dict[str, Any], text: str) -> None:
-    print(json.dumps(data, indent=1, sort_keys=True) if output == "json" else text)
+    """Raises SkerryError: what nobody got was not done for nothing, and says so."""
+    try:
+        print(json.dumps(data, indent=1, sort_keys=True) if output == "json" else text, flush=True)
+    except BrokenPipeError:
+        raise
+    except OSError as why:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # or the interpreter tries again at its end
+        raise SkerryError(f"standard output: {why.strerror}") from None
 
 
 def _table(found: dict[str, Any]) -> str:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import socket
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -77,6 +79,20 @@ def test_a_wrong_listen_is_one_line_and_code_2_and_nothing_is_made(
 def test_an_api_that_is_not_there_is_one_line_and_code_1(kubeconfig: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["join", "n1", "--broker", "mqtt://127.0.0.1:1", "--kubeconfig", str(kubeconfig)]) == 1
     assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_a_standard_output_that_is_full_is_one_line_and_code_1(tmp_path: Path) -> None:
+    """Of a token, say, that nobody got."""
+    said = tmp_path / "status.sock"
+    with socket.socket(socket.AF_UNIX) as hub, Path("/dev/full").open("w") as full:
+        hub.bind(str(said))
+        hub.listen()
+        argv = [sys.executable, "-m", "skerry_hub.cli", "status", "--socket", str(said), "--output", "json"]
+        asking = subprocess.Popen(argv, stdout=full, stderr=subprocess.PIPE)
+        with hub.accept()[0] as peer:
+            peer.sendall(b'{"devices": {}, "connected": true}')
+        assert asking.communicate()[1] == b"skerry-hub: standard output: No space left on device\n"
+    assert asking.returncode == 1
 
 
 def test_a_hub_that_does_not_run_is_one_line_and_code_1(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
