@@ -175,7 +175,7 @@ def _arguments() -> argparse.ArgumentParser:
     revoke = commands.add_parser("revoke", help="a device is one no more: no session, no renewal")
     status = commands.add_parser("status", help="sessions, queues and drops of a running hub")
     for command in (api, up):
-        command.add_argument("--data", type=Path, required=True, metavar="DIR", help="where everything is kept")
+        command.add_argument("--data", type=_folder, required=True, metavar="DIR", help="where everything is kept")
         command.add_argument("--listen", default=API_LISTEN, metavar="HOST:PORT", help=f"default {API_LISTEN}")
     ui = commands.add_parser("ui", help="one read-only page of the fleet, for a browser on this machine")
     for command in (run, join, adopt, revoke, ui):
@@ -236,6 +236,13 @@ def _secure_arguments(run: argparse.ArgumentParser) -> None:
     run.add_argument(
         "--enroll-url", default="", metavar="URL", help="what devices are told; default: the first address"
     )
+
+
+def _folder(text: str) -> Path:
+    """Not the current one because a variable of a script was empty."""
+    if not text:
+        raise argparse.ArgumentTypeError("is empty")
+    return Path(text)
 
 
 def _kubeconfig() -> Path | None:

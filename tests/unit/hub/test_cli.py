@@ -106,6 +106,18 @@ def test_a_data_folder_that_cannot_be(tmp_path: Path, capsys: pytest.CaptureFixt
     assert "--data" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("command", ["api", "up"])
+def test_a_data_folder_without_a_name_is_not_the_current_one(
+    command: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as ended:
+        main([command, "--data", ""])
+    assert ended.value.code == 2
+    assert "argument --data: is empty" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_up_refuses_a_port_that_is_taken(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with socket.socket() as sock:
         sock.bind(("127.0.0.1", 0))
