@@ -38,7 +38,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if args.command == "enroll":
             from skerry import enroll
 
-            print(enroll.run(config, args))
+            _print(enroll.run(config, args))
             return 0
         if args.command in ("logs", "exec", "restart"):
             from skerry import by_hand
@@ -130,10 +130,21 @@ def _show(report: Any, output: str) -> None:
     if output == "json":
         import json
 
-        print(json.dumps(report["data"], indent=1, sort_keys=True))
+        _print(json.dumps(report["data"], indent=1, sort_keys=True))
     else:
-        print("\n".join(report["lines"]))
-    sys.stdout.flush()  # a reader that went away shows here, not in the interpreter's last moments
+        _print("\n".join(report["lines"]))
+
+
+def _print(text: str) -> None:
+    """A reader that went away, or a disk that is full, shows here and not in the interpreter's last moments. Raises
+    BrokenPipeError, SkerryError."""
+    try:
+        print(text, flush=True)
+    except BrokenPipeError:
+        raise
+    except OSError as why:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        raise SkerryError(f"standard output: {why.strerror}") from None
 
 
 if __name__ == "__main__":

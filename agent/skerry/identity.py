@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -144,13 +145,17 @@ def mark(folder: Path, name: str) -> tuple[int, ...]:
 
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """One enrolment at a time: a second one would make a second key. Raises EnrolmentFailed."""
+    """One enrolment at a time: a second one would make a second key. Raises EnrolmentFailed, also for a folder in which
+    others may put their file in the place of ours."""
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         lock = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     except OSError as why:
         raise EnrolmentFailed(f"{folder}: {why.strerror}") from None
     try:
+        found = os.fstat(lock)
+        if found.st_uid not in (0, os.geteuid()) or found.st_mode & stat.S_IWOTH:
+            raise EnrolmentFailed(f"{folder}: others may write to it; keys are kept in a folder of root's alone")
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as why:
@@ -221,7 +226,8 @@ def _write(path: Path, said: dict[str, Any]) -> None:
 
     new = path.with_name(NEW.format(path.name))
     try:
-        descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, MODE)
+        new.unlink(missing_ok=True)  # what a power cut left; or somebody's, who would read along
+        descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, MODE)
         with os.fdopen(descriptor, "wb") as file:
             os.fchmod(file.fileno(), MODE)
             file.write(json.dumps(said, indent=1).encode() + b"\n")

@@ -175,7 +175,7 @@ def _arguments() -> argparse.ArgumentParser:
     revoke = commands.add_parser("revoke", help="a device is one no more: no session, no renewal")
     status = commands.add_parser("status", help="sessions, queues and drops of a running hub")
     for command in (api, up):
-        command.add_argument("--data", type=Path, required=True, metavar="DIR", help="where everything is kept")
+        command.add_argument("--data", type=_folder, required=True, metavar="DIR", help="where everything is kept")
         command.add_argument("--listen", default=API_LISTEN, metavar="HOST:PORT", help=f"default {API_LISTEN}")
     ui = commands.add_parser("ui", help="one read-only page of the fleet, for a browser on this machine")
     for command in (run, join, adopt, revoke, ui):
@@ -238,13 +238,27 @@ def _secure_arguments(run: argparse.ArgumentParser) -> None:
     )
 
 
+def _folder(text: str) -> Path:
+    """Not the current one because a variable of a script was empty."""
+    if not text:
+        raise argparse.ArgumentTypeError("is empty")
+    return Path(text)
+
+
 def _kubeconfig() -> Path | None:
     said = os.environ.get("KUBECONFIG")
     return Path(said) if said else None
 
 
 def _show(output: str, data: dict[str, Any], text: str) -> None:
-    print(json.dumps(data, indent=1, sort_keys=True) if output == "json" else text)
+    """Raises SkerryError: what nobody got was not done for nothing, and says so."""
+    try:
+        print(json.dumps(data, indent=1, sort_keys=True) if output == "json" else text, flush=True)
+    except BrokenPipeError:
+        raise
+    except OSError as why:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # or the interpreter tries again at its end
+        raise SkerryError(f"standard output: {why.strerror}") from None
 
 
 def _table(found: dict[str, Any]) -> str:

@@ -210,13 +210,13 @@ def names_of(certificate: x509.Certificate) -> set[str]:
 
 
 def good_for(pair: Pair, authority: Pair, names: tuple[str, ...], days_left: int, now: datetime) -> bool:
-    """Whether `pair` was signed by `authority`, covers `names` and is valid for another `days_left`."""
+    """Whether `pair` was signed by `authority`, covers `names` and is valid, for another `days_left` at least."""
     try:
         pair.certificate.verify_directly_issued_by(authority.certificate)
     except Exception:
         return False
-    end = pair.certificate.not_valid_after_utc
-    return set(names) <= names_of(pair.certificate) and end > now + timedelta(days=days_left)
+    begin, end = pair.certificate.not_valid_before_utc, pair.certificate.not_valid_after_utc
+    return set(names) <= names_of(pair.certificate) and begin <= now and end > now + timedelta(days=days_left)
 
 
 def load(certificate: Path, key: Path) -> Pair | None:

@@ -100,9 +100,10 @@ async def _up(folder: Path, listen: str, mqtt_port: int | None, enroll_port: int
     port = await _port(folder, "mqtt-port", mqtt_port, MQTT_PORT)
     enrolling = await _port(folder, "enroll-port", enroll_port, ENROLL_PORT, port)
     kubeconfig, authority = folder / KUBECONFIG, pki_files.authority(folder, STEM, NAME)
+    ending = partial(_die_too, os.getpid())
     children = [
         _mosquitto(folder, address, port, authority),
-        Child("api", [*_self(), "api", "--data", str(folder / "api"), "--listen", listen], kubeconfig.exists, _die_too),
+        Child("api", [*_self(), "api", "--data", str(folder / "api"), "--listen", listen], kubeconfig.exists, ending),
         Child(
             "hub",
             [
@@ -118,7 +119,7 @@ async def _up(folder: Path, listen: str, mqtt_port: int | None, enroll_port: int
                 "--kubelet-client-ca", str(folder / "api" / "ca.crt"),
             ],
             (folder / SOCKET).exists,
-            _die_too,
+            ending,
         ),
     ]  # fmt: skip
     keepers: list[asyncio.Task[None]] = []
@@ -306,7 +307,7 @@ def _mosquitto(folder: Path, address: str, port: int, authority: pki.Pair) -> Ch
     _write_private(file, mosquitto.configuration(listens, port, files))
     fds.append(_open_for(file, user))
     argv = [binary, "-c", f"/proc/self/fd/{fds[-1]}"]
-    return Child("mosquitto", argv, lambda: _listens(port), partial(_become, user), tuple(fds))
+    return Child("mosquitto", argv, lambda: _listens(port), partial(_become, user, os.getpid()), tuple(fds))
 
 
 def _open_for(file: Path, user: pwd.struct_passwd | None) -> int:
@@ -367,9 +368,11 @@ def _listens(port: int) -> bool:
         return sock.connect_ex((LOOPBACK, port)) == 0
 
 
-def _die_too() -> None:
-    """In the child: end when the parent does."""
+def _die_too(parent: int) -> None:
+    """In the child: end when the parent does, also where it has ended before this."""
     ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
+    if os.getppid() != parent:
+        os._exit(1)
 
 
 def _broker_user() -> pwd.struct_passwd | None:
@@ -381,10 +384,10 @@ def _broker_user() -> pwd.struct_passwd | None:
     return None
 
 
-def _become(user: pwd.struct_passwd | None) -> None:
+def _become(user: pwd.struct_passwd | None, parent: int) -> None:
     """In the child: be `user` from the beginning; changing users later would undo _die_too."""
     if user is not None:
         os.setgroups([])
         os.setgid(user.pw_gid)
         os.setuid(user.pw_uid)
-    _die_too()
+    _die_too(parent)

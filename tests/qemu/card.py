@@ -60,6 +60,11 @@ class Card:
         """A file into the top of the data partition."""
         self._debugfs(self.plan.data.start, [f"write {source} {name}"])
 
+    def put_data_folder(self, source: Path, name: str) -> None:
+        """A folder of files into the top of the data partition."""
+        files = sorted(source.iterdir())
+        self._debugfs(self.plan.data.start, [f"mkdir {name}", *(f"write {path} {name}/{path.name}" for path in files)])
+
     def take_root(self, source: str, target: Path) -> None:
         """A file out of root A."""
         self._debugfs(self.plan.root_a.start, [f"dump {source} {target}"])

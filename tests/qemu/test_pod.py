@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import time
+from pathlib import Path
 
 import pytest
 
+from bench import opened, seals
 from fleet import Fleet, pod
 from qemu import guest
 from qemu.card import Card
@@ -16,6 +19,20 @@ from rig import until
 from .conftest import BOARDS, NODE
 
 pytestmark = pytest.mark.parametrize("ident", BOARDS, indirect=True, scope="module")
+ROUNDS = 300
+TRUST = "trust"  # on the data partition: what bench.opened works on, and itself
+PROGRAM = (
+    "import runpy, sys; sys.path[:0] = ['/usr/lib/skerry', '/usr/lib/skerry/lib']; "
+    f"runpy.run_path('/data/{TRUST}/opened.py', run_name='__main__')"
+)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _trust(card: Card, tmp_path_factory: pytest.TempPathFactory) -> None:
+    folder = tmp_path_factory.mktemp(TRUST)
+    seals.made(folder)
+    (folder / "opened.py").write_bytes(Path(opened.__file__).read_bytes())
+    card.put_data_folder(folder, TRUST)
 
 
 def test_the_image_boots_to_a_joined_agent(fleet: Fleet, machine: Machine) -> None:
@@ -61,3 +78,14 @@ def test_after_a_reboot_with_the_cable_out_the_pod_runs_again(fleet: Fleet, mach
     machine.qmp.link(True)
     guest.wait_ready(fleet, NODE)
     assert guest.wait_containers(machine) == after, "the cable restarted nothing"
+
+
+@pytest.mark.slow
+def test_what_protection_costs_there_is_measured(machine: Machine) -> None:
+    """With the installed agent's own modules; the least of many rounds, while the agent and a pod are idle."""
+    said = machine.console.run(f'python3 -IS -c "{PROGRAM}" /data/{TRUST} {ROUNDS}', timeout_s=300)
+    found = json.loads(said)
+    names = ("verify_us", "open_us", "unseal_us", "sha256_us")
+    rows = (opened.VERIFY, opened.FRAME_OPENED, opened.SECRET_OPENED, opened.HASHED)
+    record(machine.ident, **{name: found[row] for name, row in zip(names, rows, strict=True)})
+    assert all(found[row] > 0 for row in rows)

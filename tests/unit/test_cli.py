@@ -98,6 +98,13 @@ def test_status_as_json_is_whole(journal: Path, capsys: Capture) -> None:
     assert [(p["uid"], p["phase"], p["restarts"]) for p in data["pods"]] == [("u1", "Running", 2), ("u2", "Pending", 0)]
 
 
+def test_a_standard_output_that_is_full_is_one_line_and_code_1(journal: Path) -> None:
+    argv = [sys.executable, "-m", "skerry.cli", "status", "--config", str(journal)]
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(argv, stdout=full, stderr=subprocess.PIPE, check=False)
+    assert (done.returncode, done.stderr) == (1, b"skerry: standard output: No space left on device\n")
+
+
 def test_status_of_an_enrolled_device_shows_until_when(journal: Path, capsys: Capture) -> None:
     begins = datetime(2026, 1, 1, tzinfo=timezone.utc)
     identity.write(journal.parent, enrolled(authority(), "pi", "mqtts://hub:8883", begins, days=90))

@@ -56,7 +56,8 @@ class Pending:
 
     items: Sequence[OutboxItem]
     gone: Sequence[int]  # sequences that it deletes
-    dropped: int  # how many of those nobody will ever hear of
+    drops: Sequence[int]  # those of it that nobody will ever hear of, and of the commits that were under way before it
+    dropped: int  # the count of all drops, once it is durable
     history_first: int
     said: PodStatus | NodeFacts | None
     durable: bool | None = None  # None: not known yet
@@ -366,13 +367,16 @@ class Journal:
             puts[OUTBOX_NEXT] = self._outbox.next_seq.to_bytes(8, "big")
         puts |= {history_key(d.seq): write_decision(d) for d in noted}
         first = max(self._history[0], self._history[1] - HISTORY_ITEMS_MAX)
+        # One under way may still fail, and this one not: so this one drops for it too, and counts what it drops.
+        drops = list(dict.fromkeys([*(s for p in self._pending for s in p.drops), *drops]))
+        dropped = self.dropped + len(drops)
         gone = (*drops, *old, *stale)
         deletes += [history_key(s) for s in range(self._history[0], first)] + [outbox_key(s) for s in gone]
         if drops or stale:
-            puts[DROPPED] = encode(self.dropped + sum(p.dropped for p in self._pending) + len(drops))
+            puts[DROPPED] = encode(dropped)
         if not puts and not deletes:
             return
-        pending = Pending(items, gone, len(drops), first, said)
+        pending = Pending(items, gone, drops, dropped, first, said)
         self._pending.append(pending)
         try:
             await self.store.commit(puts, deletes)
@@ -391,7 +395,7 @@ class Journal:
             if not pending.durable:
                 continue
             self._history[0] = pending.history_first
-            self.dropped += pending.dropped
+            self.dropped = pending.dropped
             for seq in pending.gone:
                 self._outbox.drop(seq)
             for item in pending.items:

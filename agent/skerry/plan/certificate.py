@@ -11,7 +11,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum
 
-from skerry.limits import RENEW_EXPIRED_S, RENEW_PART, RENEW_REFUSED_S, RENEW_RETRY_S, RENEW_TRUST_S, RENEW_UNSURE_S
+from skerry.limits import (
+    CLOCK_OFF_S,
+    RENEW_EXPIRED_S,
+    RENEW_PART,
+    RENEW_REFUSED_S,
+    RENEW_RETRY_S,
+    RENEW_TRUST_S,
+    RENEW_UNSURE_S,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,8 +48,9 @@ class Time:
 
 def time_of(wall_s: float, synchronized: bool, floor_s: float, told: Told | None, now: float) -> Time:
     """`wall_s` is what the clock says, `synchronized` whether a time server has set it, `now` of the monotonic clock:
-    the hub's time goes on by that, whatever somebody makes of the wall's."""
-    if told is not None:
+    the hub's time goes on by that, whatever somebody makes of the wall's. A hub whose clock stands before the floor, as
+    one without a battery at its start, says nothing of the time."""
+    if told is not None and told.wall_s >= floor_s - CLOCK_OFF_S:
         known = told.wall_s + max(0.0, now - told.at_s)
         return Time(known, max(floor_s, told.wall_s), True)
     return Time(max(wall_s, floor_s), floor_s, synchronized and wall_s >= floor_s)

@@ -43,6 +43,8 @@ class Api:
         try:
             await self._dispatch(request, reply, authn.identify(request, self._token))
         except ApiError as why:
+            if why.code in (404, 409):  # because of a write on its way, perhaps, which the next question must show
+                await self._store.settled()
             self._fail(reply, why)
         except ConnectionError:
             reply.abort()

@@ -102,6 +102,7 @@ class Store:
         self._next_rv = self.rv
         self._pending: dict[Key, Stored | None] = {}
         self._queue: list[Batch] = []
+        self._last: asyncio.Future[list[Stored | None]] | None = None  # of the commit that was asked for last
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="sqlite")
         self._busy: asyncio.Task[None] | None = None
         self._closed = False
@@ -193,9 +194,16 @@ class Store:
         changes = self._stage(writes)
         future: asyncio.Future[list[Stored | None]] = asyncio.get_running_loop().create_future()
         self._queue.append((changes, future))
+        self._last = future
         if self._busy is None:
             self._busy = asyncio.create_task(self._drain())
         return await asyncio.shield(future)
+
+    async def settled(self) -> None:
+        """Return once all that is on its way now is stored or refused: who is told of it may read it then. Raises
+        nothing."""
+        if self._last is not None:
+            await asyncio.wait({self._last})
 
     def _stage(self, writes: tuple[Write, ...]) -> list[Change]:
         """Gives each write its version and shows it to the next decision; all or none."""

@@ -26,6 +26,11 @@ from skerry_hub.ports import Broker
 from skerry_hub.sets import Given
 
 PREFIX = "skerry/v1"
+SHORT_MAX = 3  # connections in a row that were made and soon lost: then it is told what may be the matter
+RIVAL = (
+    f"connected and lost again within {BROKER_STEADY_S:.0f} s, {SHORT_MAX} times in a row: two hubs of one name throw"
+    " each other off; let only one run, or give each its own --replica"
+)
 UP, DOWN, WILL = "up", "down", "will"
 
 
@@ -131,7 +136,7 @@ class Sessions:
     async def run(self) -> None:
         """Connect, listen, hail; again whenever the connection is lost. Never returns."""
         alarms = asyncio.ensure_future(self._alarms.run())
-        failures = 0
+        failures = short = 0
         try:
             while True:
                 began = self._clock.now()
@@ -140,9 +145,13 @@ class Sessions:
                     self.counts.connects += 1
                     await self._converse()
                 except LinkLost as why:
-                    failures = failures + 1 if self._clock.now() - began < BROKER_STEADY_S else 1
+                    steady = self._clock.now() - began >= BROKER_STEADY_S
+                    failures = 1 if steady else failures + 1
+                    short = short + 1 if self.connected.is_set() and not steady else 0
                     if failures in (1, 10):
                         self._log(f"broker: {why}")
+                    if short == SHORT_MAX:
+                        self._log(f"broker: {RIVAL}")
                 finally:
                     await self._disconnected()
                 delay = full_jitter(RECONNECT_BACKOFF_S, failures, self._entropy.uniform())

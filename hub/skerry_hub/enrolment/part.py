@@ -8,6 +8,7 @@ from collections.abc import Callable
 from skerry.ports import Clock, Entropy
 from skerry_hub.enrolment import published, tokens
 from skerry_hub.enrolment.app import EnrolmentPaths
+from skerry_hub.enrolment.authority import digest_of
 from skerry_hub.enrolment.enrol import Enrolment, MakeNode, Terms
 from skerry_hub.enrolment.options import EnrolmentOptions
 from skerry_hub.enrolment.renew import Renewals
@@ -40,10 +41,11 @@ class EnrolmentPart:
     async def run(self) -> None:
         """Never returns; only a bug ends it."""
         options, who = self._options, (self._clock, self._entropy, self._log)
+        believed = frozenset(digest_of(one) for one in options.authority.believed)
         wanted = published.config_map(self.url, options.broker, options.authority.certificate_pem)
         tasks = [
             asyncio.ensure_future(self._server.run(self._paths)),
-            asyncio.ensure_future(published.keep(self._cluster, wanted, *who)),
+            asyncio.ensure_future(published.keep(self._cluster, wanted, *who, believed)),
             asyncio.ensure_future(tokens.sweep(self._cluster, *who)),
         ]
         try:

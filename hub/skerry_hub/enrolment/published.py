@@ -5,7 +5,7 @@ It holds where the hub enrols and the authority's certificate. All of it is publ
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
 from cryptography import x509
@@ -21,6 +21,10 @@ from skerry_hub.ports import CONFIG_MAPS, Cluster, ClusterError, Conflict, NotFo
 
 NAME = "skerry-enrolment"
 URL, CA, BROKER = "url", "ca.crt", "broker"
+LOST = (
+    "another device authority ({}) was published on this API: devices that it enrolled believe neither this hub nor its"
+    " broker; give this hub its certificate and key back, or enrol them anew"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,13 +54,24 @@ async def read(cluster: Cluster) -> Where | None:
         raise ConfigInvalid(f"ConfigMap {NAMESPACE}/{NAME}", "lacks the hub's URL or its certificate") from None
 
 
-async def keep(cluster: Cluster, wanted: Obj, clock: Clock, entropy: Entropy, log: Callable[[str], None]) -> None:
-    """Have it so at the API, and again when somebody changes it. Never returns, raises nothing."""
+async def keep(
+    cluster: Cluster,
+    wanted: Obj,
+    clock: Clock,
+    entropy: Entropy,
+    log: Callable[[str], None],
+    believed: Collection[bytes] = (),
+) -> None:
+    """Have it so at the API, and again when somebody changes it. `believed`: digests of the authorities that devices of
+    this hub are to believe; where another one was published before, its files are lost, and it is told. Never returns,
+    raises nothing."""
     failures, told = 0, ""
     while True:
         try:
-            await _write(cluster, wanted)
+            before = await _write(cluster, wanted)
             failures, told = 0, ""
+            if before and believed and before not in believed:
+                log(f"enrolment: {LOST.format(before.hex()[:16])}")
             first, last = ENROL_PUBLISH_S
             wait_s = first + (last - first) * entropy.uniform()
         except ClusterError as why:
@@ -70,12 +85,17 @@ async def keep(cluster: Cluster, wanted: Obj, clock: Clock, entropy: Entropy, lo
         await clock.sleep_until(clock.now() + wait_s)
 
 
-async def _write(cluster: Cluster, wanted: Obj) -> None:
-    """Raises ClusterError."""
+async def _write(cluster: Cluster, wanted: Obj) -> bytes:
+    """The digest of the authority that was there before; nothing where none was, or none that can be read. Raises
+    ClusterError."""
     try:
         await cluster.create(CONFIG_MAPS, NAMESPACE, wanted)
-        return
+        return b""
     except Conflict:
-        found = await cluster.get(CONFIG_MAPS, NAMESPACE, NAME)
-    if (found.get("data") or {}) != wanted["data"]:
+        data = (await cluster.get(CONFIG_MAPS, NAMESPACE, NAME)).get("data") or {}
+    if data != wanted["data"]:
         await cluster.patch(CONFIG_MAPS, NAMESPACE, NAME, {"data": wanted["data"]})
+    try:
+        return digest_of(x509.load_pem_x509_certificate(str(data.get(CA)).encode()))
+    except ValueError:
+        return b""

@@ -1,7 +1,8 @@
 """A kubeconfig, or a pod's own token files, as one frozen value. Decides which forms of credentials are understood.
 
-Understood: client certificate and key, token, token file, each as file or inline; an own CA; tls-server-name. Exec and
-auth-provider plugins are refused by name. Source: the kubeconfig (v1) reference.
+Understood: client certificate and key, token, token file, each as file or inline; an own CA; tls-server-name. What else
+would change who asks, or the way there, is refused by name: plugins, passwords, impersonation, a proxy. Source: the
+kubeconfig (v1) reference.
 """
 
 from __future__ import annotations
@@ -44,9 +45,11 @@ def load(path: Path) -> Access:
     context = _named(doc, "contexts", doc.get("current-context"), "context", path)
     cluster = _named(doc, "clusters", context.get("cluster"), "cluster", path)
     user = _named(doc, "users", context.get("user"), "user", path) if context.get("user") else {}
-    for plugin in ("exec", "auth-provider", "username"):
-        if user.get(plugin):
-            raise ConfigInvalid(f"{path}: user.{plugin}", "is not supported; use a client certificate or a token")
+    for field in ("exec", "auth-provider", "username", "as", "as-uid", "as-groups", "as-user-extra"):
+        if user.get(field):
+            raise ConfigInvalid(f"{path}: user.{field}", "is not supported; use a client certificate or a token")
+    if cluster.get("proxy-url"):
+        raise ConfigInvalid(f"{path}: cluster.proxy-url", "is not supported; name a server that is reached without")
     folder = path.parent
     token_file = user.get("tokenFile")
     return Access(

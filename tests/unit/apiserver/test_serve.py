@@ -14,6 +14,7 @@ import stat
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ import yaml
 
 from skerry.errors import ConfigInvalid, SkerryError
 from skerry_hub import pki
+from skerry_hub.apiserver import database, store
 from skerry_hub.apiserver.errors import DatabaseError, DataError, DataInUse
 from skerry_hub.apiserver.serve import DATABASE, ServedAt, serve
 from skerry_hub.listener import ListenError, parse_listen
@@ -261,6 +263,28 @@ def test_a_certificate_of_another_authority_gets_nowhere(api: Client, tmp_path: 
     pki.save(pair, api.data / "eve.crt", api.data / "eve.key")
     with pytest.raises((ssl.SSLError, OSError)):
         assert with_certificate(Client(api.at, api.data), "eve") == 401
+
+
+def test_who_comes_second_reads_what_the_first_one_wrote(api: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    """409 says that it is there, so it is, however slow the disk."""
+    write = database.write
+
+    def slow(*args: Any) -> None:
+        time.sleep(0.2)
+        write(*args)
+
+    monkeypatch.setattr(store, "write", slow)
+
+    def both(value: str) -> tuple[int, int, str]:
+        body = {"metadata": {"name": "one"}, "data": {"by": value}}
+        code, _ = api.call("POST", MAPS, body)
+        found, said = api.call("GET", f"{MAPS}/one")
+        return code, found, said.get("data", {}).get("by", "")
+
+    with ThreadPoolExecutor(2) as threads:
+        first, second = sorted(threads.map(both, ("a", "b")))
+    assert (first[:2], second[:2]) == ((201, 200), (409, 200))
+    assert first[2] == second[2]
 
 
 def test_an_older_tls_is_refused(api: Client) -> None:

@@ -75,6 +75,17 @@ async def test_the_next_decision_sees_what_is_on_its_way_readers_do_not(fresh: S
     assert fresh.rv == 2
 
 
+async def test_who_waits_until_all_is_settled_reads_what_was_on_its_way(fresh: Store) -> None:
+    await fresh.settled()
+    first = asyncio.ensure_future(fresh.commit(Write(KEY, None, thing("a"))))
+    await asyncio.sleep(0)
+    with pytest.raises(Stale):
+        await fresh.commit(Write(KEY, None, thing("a")))
+    assert fresh.get(KEY) is None
+    await fresh.settled()
+    assert fresh.get(KEY) is (await first)[0]
+
+
 async def test_one_commit_may_write_an_object_twice(fresh: Store) -> None:
     heard: list[Change] = []
     fresh.listeners.append(heard.append)

@@ -6,16 +6,19 @@ import re
 import shutil
 import ssl
 import subprocess
+from contextlib import suppress
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from skerry.errors import ConfigInvalid, Malformed
-from skerry_hub import pki
+from skerry.world.tls import verifying
+from skerry_hub import pki, tls
 from skerry_hub.enrolment import authority
 from skerry_hub.enrolment.authority import Authority, DeviceCertificates
 from skerry_hub.limits import DEVICE_NAME_CHARS_MAX, OWN_DAYS, OWN_RENEW_PART
@@ -62,6 +65,28 @@ def test_they_are_for_tls_clients_and_nothing_else(ca: Authority, made: DeviceCe
         with pytest.raises(x509.ExtensionNotFound):
             found.get_extension_for_class(x509.SubjectAlternativeName)
         one.verify_directly_issued_by(ca.pair.certificate)
+
+
+@pytest.mark.parametrize("believes", ["a device", "a hub"])
+def test_a_device_that_has_the_hubs_or_brokers_name_is_taken_for_neither(ca: Authority, believes: str) -> None:
+    """A neighbour whose node is called as the host is, in between."""
+    key, name = pki.new_key(), "hub.example"
+    made = ca.device(key.public_key(), name, 90, pki.utc_now())
+    client = verifying(ca.certificate_pem.decode())
+    if believes == "a hub":
+        own = ca.client("skerry-hub:hub", pki.utc_now())
+        client = tls.client_context(ca.certificate_pem, own.certificate_pem, own.key_pem)
+    server = tls.server_context(made.certificate.public_bytes(Encoding.PEM), pki.private_pem(key))
+    with pytest.raises(ssl.SSLCertVerificationError, match="unsuitable certificate purpose"):
+        shake_hands(client, server, name)
+
+
+def shake_hands(client: ssl.SSLContext, server: ssl.SSLContext, name: str) -> None:
+    up, down = ssl.MemoryBIO(), ssl.MemoryBIO()
+    ends = client.wrap_bio(down, up, server_hostname=name), server.wrap_bio(up, down, server_side=True)
+    for end in ends * 4:
+        with suppress(ssl.SSLWantReadError):
+            end.do_handshake()
 
 
 def test_they_name_no_organisation_which_an_api_server_would_take_for_a_group(

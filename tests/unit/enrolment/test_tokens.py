@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography.hazmat.primitives.serialization import Encoding
 
 from patience import WAIT_S, until
 from skerry.errors import ConfigInvalid
@@ -22,7 +23,7 @@ from skerry_hub.enrolment import authority, published, records, tokens
 from skerry_hub.enrolment.records import TokenRecord
 from skerry_hub.join import VERSION_SUFFIX
 from skerry_hub.limits import DEVICE_NAME_CHARS_MAX, TOKEN_KEPT_S, TOKEN_SWEEP_MAX, TOKEN_SWEEP_S
-from skerry_hub.ports import SECRETS, ClusterAway, NotFound, Obj, Resource
+from skerry_hub.ports import CONFIG_MAPS, SECRETS, ClusterAway, NotFound, Obj, Resource
 from skerry_hub.token_arguments import seconds
 from unit.apiserver.serving import Client, running
 from unit.enrolment.site import Site
@@ -217,6 +218,31 @@ async def test_the_hub_publishes_where_it_enrols(hub: Site) -> None:
 
     await asyncio.wait_for(look(), 30)
     assert found == published.Where(hub.parts[0].url, hub.authority.digest)
+
+
+async def test_an_authority_that_is_another_than_the_devices_is_told(hub: Site, tmp_path: Path) -> None:
+    """Its files were lost or not restored, and made anew: no device would come any more, and nobody would know why.
+    Not while one is replaced, and both are believed."""
+    for name in ("new", "old"):
+        (tmp_path / name).mkdir()
+    ours, lost = (authority.certificates_in(authority.make(tmp_path / n)[0])[0] for n in ("new", "old"))
+    pems = [one.public_bytes(Encoding.PEM) for one in (ours, lost)]
+    digests = [authority.digest_of(one) for one in (ours, lost)]
+    while await published.read(hub.admin) is None:
+        await asyncio.sleep(0.02)
+    wanted = published.config_map(URL, "mqtts://b:1", pems[0])
+    for believed, told in (([digests[0]], 1), (digests, 0), ((), 0)):
+        clock, lines = ManualClock(), list[str]()
+        before = {"data": published.config_map(URL, "mqtts://b:1", pems[1])["data"]}
+        await hub.admin.patch(CONFIG_MAPS, records.NAMESPACE, published.NAME, before)
+        task = asyncio.ensure_future(published.keep(hub.admin, wanted, clock, Dice(), lines.append, believed))
+        while await published.read(hub.admin) != published.Where(URL, digests[0]):
+            await asyncio.sleep(0.02)
+        await asyncio.sleep(0.2)  # its line, or a second one
+        assert len(lines) == told, lines
+        assert all(digests[1].hex()[:16] in one and "its certificate and key back" in one for one in lines)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
 
 
 async def test_it_publishes_once_the_namespace_is_there_and_says_once_what_is_missing() -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import socket
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -79,6 +81,20 @@ def test_an_api_that_is_not_there_is_one_line_and_code_1(kubeconfig: Path, capsy
     assert capsys.readouterr().err.count("\n") == 1
 
 
+def test_a_standard_output_that_is_full_is_one_line_and_code_1(tmp_path: Path) -> None:
+    """Of a token, say, that nobody got."""
+    said = tmp_path / "status.sock"
+    with socket.socket(socket.AF_UNIX) as hub, Path("/dev/full").open("w") as full:
+        hub.bind(str(said))
+        hub.listen()
+        argv = [sys.executable, "-m", "skerry_hub.cli", "status", "--socket", str(said), "--output", "json"]
+        asking = subprocess.Popen(argv, stdout=full, stderr=subprocess.PIPE)
+        with hub.accept()[0] as peer:
+            peer.sendall(b'{"devices": {}, "connected": true}')
+        assert asking.communicate()[1] == b"skerry-hub: standard output: No space left on device\n"
+    assert asking.returncode == 1
+
+
 def test_a_hub_that_does_not_run_is_one_line_and_code_1(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["status", "--socket", str(tmp_path / "none")]) == 1
     assert "no hub answers" in capsys.readouterr().err
@@ -88,6 +104,18 @@ def test_a_data_folder_that_cannot_be(tmp_path: Path, capsys: pytest.CaptureFixt
     (tmp_path / "file").write_text("")
     assert main(["up", "--data", str(tmp_path / "file" / "x")]) == 2
     assert "--data" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", ["api", "up"])
+def test_a_data_folder_without_a_name_is_not_the_current_one(
+    command: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as ended:
+        main([command, "--data", ""])
+    assert ended.value.code == 2
+    assert "argument --data: is empty" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_up_refuses_a_port_that_is_taken(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

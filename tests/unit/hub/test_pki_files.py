@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
@@ -96,3 +97,37 @@ def test_a_full_disk_leaves_no_half_of_a_key(tmp_path: Path, monkeypatch: pytest
     with pytest.raises(pki.PkiError, match="No space left"):
         kept(tmp_path)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_clock_that_is_behind_makes_no_authority(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a hub on a board without a battery, before a time server has answered: an authority of 1970 ends in 1980."""
+    now = pki.utc_now()
+    monkeypatch.setattr(pki, "utc_now", lambda: datetime(1970, 1, 2, tzinfo=timezone.utc))
+    with pytest.raises(pki.PkiError, match="a clock that says 1970-01-02: set the clock first"):
+        kept(tmp_path)
+    assert list(tmp_path.iterdir()) == []
+    monkeypatch.setattr(pki, "utc_now", lambda: now)
+    assert kept(tmp_path)[0].certificate.not_valid_after_utc > now
+
+
+@pytest.mark.parametrize("days", [4_000, -4_000], ids=["not yet", "no more"])
+def test_an_authority_that_is_not_valid_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, days: int) -> None:
+    """Made by a clock that ran ahead, or ten years old."""
+    now = pki.utc_now()
+    made = pki.new_authority("an authority", 3_650, now + timedelta(days=days))
+    pki.save(made, tmp_path / "ca.crt", tmp_path / "ca.key")
+    begins = f"{made.certificate.not_valid_before_utc:%Y-%m-%d}"
+    said = rf"ca.crt: is valid from {begins} to .* set the clock; if it is right"
+    with pytest.raises(pki.PkiError, match=said):
+        kept(tmp_path)
+
+
+def test_a_certificate_of_a_clock_that_ran_ahead_is_made_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    authority, server = kept(tmp_path)
+    now = pki.utc_now()
+    monkeypatch.setattr(pki, "utc_now", lambda: now + timedelta(days=730))
+    ahead = pki_files.pair(tmp_path, "server", authority, "server", (), ("another.example",))
+    monkeypatch.setattr(pki, "utc_now", lambda: now)
+    again = pki_files.pair(tmp_path, "server", authority, "server", (), ("another.example",))
+    assert again.certificate.not_valid_before_utc <= now < ahead.certificate.not_valid_before_utc
+    assert server.certificate != again.certificate

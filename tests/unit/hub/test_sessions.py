@@ -14,8 +14,8 @@ from skerry.limits import (
 from skerry.model.report import Phase
 from skerry.wire.message import Ack, Delta, Reject, RejectCode, Welcome
 from skerry_hub.cloudhub.session import State
-from skerry_hub.cloudhub.sessions import topic, whose
-from skerry_hub.limits import PRESENCE_GRACE_S
+from skerry_hub.cloudhub.sessions import RIVAL, topic, whose
+from skerry_hub.limits import BROKER_STEADY_S, PRESENCE_GRACE_S
 from unit.hub.fakes import settle
 from unit.hub.session_site import OTHER, A, B, Device, Site, hello, report, target
 from unit.wire.pair import NODE
@@ -139,6 +139,24 @@ async def test_a_broker_that_restarts_flaps_no_node(site: Site) -> None:
     assert ("gone", NODE) not in site.controller.said
     assert site.broker.connects == 2
     assert site.counts()["state"] == State.LIVE.value
+
+
+async def test_two_hubs_that_throw_each_other_off_are_told(site: Site) -> None:
+    """Of one name, as without --replica. Once, and not of a broker that is away or that ends an old connection."""
+    await site.start(NODE)
+    for connects in (2, 3, 4, 5):
+        site.broker.cut()
+        while site.broker.connects < connects:
+            await site.clock.advance(1.0)
+        await site.clock.advance(0.5)
+    assert [line for line in site.log if "--replica" in line] == [f"broker: {RIVAL}"]
+    site.log.clear()
+    for connects in (6, 7, 8):
+        await site.clock.advance(BROKER_STEADY_S)
+        site.broker.cut()
+        while site.broker.connects < connects:
+            await site.clock.advance(1.0)
+    assert not [line for line in site.log if "--replica" in line]
 
 
 async def test_a_broker_that_stays_away_shows_after_the_grace(site: Site) -> None:

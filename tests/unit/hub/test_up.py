@@ -13,6 +13,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,7 @@ from skerry.world.entropy import SystemEntropy
 from skerry.world.link import MqttLink
 from skerry.world.mqtt_values import MqttOptions
 from skerry.world.sodium import Sodium
+from skerry_hub import up as up_command
 from skerry_hub.boot import with_cluster
 from skerry_hub.cli import main
 from skerry_hub.enrolment.records import NAMESPACE, Identity, identity_secret
@@ -250,6 +252,24 @@ def test_nothing_is_left_when_it_is_killed_itself(up: Up) -> None:
     while up.children():
         assert time.monotonic() < deadline, up.children()
         time.sleep(0.05)
+
+
+def test_a_child_whose_parent_was_killed_before_it_could_ask_to_end_with_it_ends() -> None:
+    """Between fork(2) and prctl(2). A broker that is left over keeps its port, so that no other start comes up."""
+    ours, theirs = os.pipe()
+    parent = os.fork()
+    if parent == 0:
+        gone = partial(up_command._die_too, os.getpid())
+        if os.fork() == 0:
+            while os.getppid() == gone.args[0]:
+                time.sleep(0.01)
+            gone()
+            os.write(theirs, b"it lives")
+        os._exit(0)
+    os.waitpid(parent, 0)
+    os.close(theirs)
+    assert os.read(ours, 100) == b""
+    os.close(ours)
 
 
 def test_a_second_start_keeps_what_devices_were_told(up: Up) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping, Sequence
 
 import pytest
 
@@ -252,6 +253,36 @@ async def test_two_commits_under_way_never_drop_and_count_the_same_event(monkeyp
     await asyncio.gather(*tasks)
     assert ([s for s, _ in told(journal)], journal.dropped) == ([4, 5, 6], 3)
     assert (await opened(store)).dropped == 3
+
+
+class FirstRefused(MemoryStore):
+    """Of commits that are under way together the first finds no room; the others do."""
+
+    refusing = False
+
+    async def commit(self, puts: Mapping[bytes, bytes], deletes: Sequence[bytes], copy: bytes | None = None) -> None:
+        first, self.refusing = self.refusing, False
+        await asyncio.sleep(0)
+        if first:
+            raise StoreFull("full")
+        await super().commit(puts, deletes, copy)
+
+
+async def test_what_a_refused_commit_would_have_dropped_goes_with_the_next_and_is_counted_with_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(outbox_module, "OUTBOX_ITEMS_MAX", 3)
+    store = FirstRefused()
+    journal = await opened(store)
+    for n in range(3):
+        await journal.tell(None, [event("u", f"e{n}")])
+    store.refusing = True
+    tasks = [asyncio.ensure_future(journal.tell(None, [event("u", f"f{n}")])) for n in range(3)]
+    ends = await asyncio.gather(*tasks, return_exceptions=True)
+    assert [type(end) for end in ends] == [StoreFull, type(None), type(None)]
+    assert ([s for s, _ in told(journal)], journal.dropped) == ([5, 6], 3)
+    again = await opened(store)
+    assert ([s for s, _ in told(again)], again.dropped) == ([5, 6], 3)
 
 
 async def test_one_that_fails_holds_up_nobody() -> None:

@@ -51,6 +51,13 @@ def test_a_clock_that_a_time_server_has_set_is_believed_unless_it_is_behind_the_
     assert not time_of(Y1970, True, MADE, None, 5.0).sure
 
 
+def test_a_hub_whose_clock_is_before_the_floor_says_nothing_of_the_time() -> None:
+    assert time_of(NOW, True, MADE, Told(Y1970, 1.0), 5.0) == time_of(NOW, True, MADE, None, 5.0)
+    assert not time_of(Y1970, False, MADE, Told(Y1970, 1.0), 5.0).sure
+    late = time_of(NOW, True, MADE, Told(MADE - 60, 1.0), 5.0)  # another replica signed, whose clock was a minute ahead
+    assert late == Time(MADE - 56, MADE, True)
+
+
 @clocks
 @pytest.mark.parametrize("synchronized", [True, False])
 def test_the_hubs_time_is_believed_most_and_goes_on_by_the_monotonic_clock(wall: float, synchronized: bool) -> None:
