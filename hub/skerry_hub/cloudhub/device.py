@@ -227,8 +227,9 @@ class Device:
         """Word that came since the last turn; it stands before the frames that came after it."""
         now = self._clock.now()
         if self._cut or self._will or self._expelled:
-            gone, self._will, self._cut, self._expelled = self._will or self._expelled, False, False, False
-            await self._carry_out(self.session.lost(now), gone)
+            ask, gone = self._will and not self._expelled and not self._cut, self._will or self._expelled
+            self._will = self._cut = self._expelled = False
+            await self._carry_out(self.session.vanished(now) if ask else self.session.lost(now), gone)
             if gone:
                 self._show(False)
         if self._changed:

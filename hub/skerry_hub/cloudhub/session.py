@@ -6,7 +6,7 @@
 State is compared by content. What the device has (`base`) is learned from its Inventory, or remembered in memory from
 Deltas that it acknowledged; nothing of it is on disk, and losing it costs one Inventory. Knows no broker and no API.
 
-No state is without a way out: AWAY hails with back-off for ever (a will may be older than the session it ends), GREETED
+No state is without a way out: AWAY hails with back-off for ever, GREETED
 ends by the device's own HELLO_TIMEOUT_S, and in LIVE whatever needs an answer has a deadline.
 """
 
@@ -133,6 +133,7 @@ class HubSession:
         self._wait_until: float | None = None  # for our resourceVersion to reach the device's
         self._hail_at: float | None = None
         self._hails = 0
+        self._asked_until = 0.0  # after a will
 
     @property
     def deadline(self) -> float | None:
@@ -165,8 +166,17 @@ class HubSession:
             case _:
                 return [Note(f"{type(got).__name__} came from a device")]
 
+    def vanished(self, now: float) -> list[Effect]:
+        """The device's will arrived. It may be older than the session: RabbitMQ keeps that of a connection whose device
+        has come again. Who was there is asked at once, but not again within the first HAIL_BACKOFF_S."""
+        was, effects = self.state, self.lost(now)
+        if was is State.AWAY or now < self._asked_until:
+            return effects
+        self._asked_until = now + HAIL_BACKOFF_S[0]
+        return [*effects, *self.hail(now)]
+
     def lost(self, now: float) -> list[Effect]:
-        """The device's will arrived, or the broker connection is gone."""
+        """The device's session is over, or the broker connection is gone."""
         was = self.state
         self._end(now)
         return [Presence(False)] if was is not State.AWAY else []

@@ -6,12 +6,12 @@ from random import Random
 
 import pytest
 
-from skerry.limits import REPORT_ITEMS_MAX
+from skerry.limits import HAIL_BACKOFF_S, REPORT_ITEMS_MAX
 from skerry.model.report import Phase
 from skerry.wire import message
 from skerry.wire import session as wire_session
 from skerry.wire.message import Ack, Delta, Inventory, Reject, RejectCode, Report, Welcome
-from skerry_hub.cloudhub.session import HubSession, Send
+from skerry_hub.cloudhub.session import HubSession, Send, State
 from unit.wire.pair import (
     EPOCH,
     NODE,
@@ -47,9 +47,10 @@ def test_a_reconnect_with_nothing_changed_is_one_hello_and_one_ack() -> None:
     pair = settled(A, C)
     pair.cut()
     pair.will()
+    assert kinds(pair.said) == ["Reject"], "asks whether it has come again, and is heard by nobody"
     pair.connect()
     pair.calm()
-    assert kinds(pair.said) == ["Hello", "Ack"]
+    assert kinds(pair.said) == ["Reject", "Hello", "Ack"]
 
 
 def test_a_session_that_is_left_alone_says_nothing_and_wants_no_clock() -> None:
@@ -224,8 +225,15 @@ def test_a_full_journal_is_tried_again_with_growing_pauses_and_heals() -> None:
 
 
 def test_a_will_that_is_older_than_the_session_does_not_leave_the_hub_deaf() -> None:
+    """The device is asked at once; where a broker says one will after the other, at a pace."""
     pair = settled(A)
     pair.will()
+    assert kinds(pair.said) == ["Reject"]
+    pair.calm(seconds=HAIL_BACKOFF_S[0] / 2)
+    assert kinds(pair.said) == ["Reject", "Hello", "Ack"]
+    pair.will()
+    assert (pair.hub.state, len(pair.said)) == (State.AWAY, 3)
+    assert pair.hub.deadline == pair.now + HAIL_BACKOFF_S[0]
     pair.set_target(target(A, B, version=6))
     pair.calm(seconds=60)
 

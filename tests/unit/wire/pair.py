@@ -133,6 +133,7 @@ class Pair:
 
     def connect(self) -> None:
         self.note("connect")
+        self.to_device.clear()  # Clean Start
         self._device(self.device.opened(self.board, self.now, 0.0, self._nonce()))
 
     def cut(self) -> None:
@@ -143,7 +144,7 @@ class Pair:
 
     def will(self) -> None:
         self.note("will")
-        self._hub(self.hub.lost(self.now))
+        self._hub(self.hub.vanished(self.now))
 
     def restart_hub(self) -> None:
         """The hub's process starts anew: all memory is lost, a hail goes out, the informers come later."""
