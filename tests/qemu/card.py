@@ -18,13 +18,13 @@ AUTOLOGIN = """[Service]
 ExecStart=
 ExecStart=-/sbin/agetty --autologin root --noclear --keep-baud 115200 %I linux
 """
-GETTY = "/etc/systemd/system/serial-getty@ttyAMA0.service.d"
+GETTY = "/etc/systemd/system/serial-getty@{}.service.d"
 
 
 class Card:
-    """`path` is the raw file; `image` is left alone."""
+    """`path` is the raw file; `image` is left alone. `tty`: the board's serial console."""
 
-    def __init__(self, image: Path, path: Path, ident: str, size_mb: int | None = None) -> None:
+    def __init__(self, image: Path, path: Path, ident: str, size_mb: int | None = None, tty: str = "ttyAMA0") -> None:
         self.board: Board = Tree().board(ident)
         self.plan: Layout = layout(self.board)
         self.path = path
@@ -32,7 +32,7 @@ class Card:
         if size_mb is not None:
             with path.open("r+b") as file:
                 file.truncate(size_mb << 20)
-        self._root_shell()
+        self._root_shell(GETTY.format(tty))
 
     def put_boot(self, name: str, content: str) -> None:
         """A file on the boot partition, as a laptop writes it."""
@@ -96,12 +96,12 @@ class Card:
     def _boot(self) -> str:
         return f"{self.path}@@{self.plan.boot.start}"
 
-    def _root_shell(self) -> None:
+    def _root_shell(self, folder: str) -> None:
         with tempfile.NamedTemporaryFile("w") as file:
             file.write(AUTOLOGIN)
             file.flush()
             Path(file.name).chmod(0o644)
-            self._debugfs(self.plan.root_a.start, [f"mkdir {GETTY}", f"write {file.name} {GETTY}/test.conf"])
+            self._debugfs(self.plan.root_a.start, [f"mkdir {folder}", f"write {file.name} {folder}/test.conf"])
 
     def _debugfs(self, start: int, commands: list[str]) -> None:
         done = subprocess.run(
