@@ -431,6 +431,10 @@ async def test_no_rule_was_in_the_way_of_the_fleet_itself(clients: Clients, boar
         await curious.subscribe(["#"])
     rabbit = clients.fleet.rabbit
     assert rabbit is not None
-    refused = set(re.findall(r"access to .* refused for user '([^']+)'", await asyncio.to_thread(rabbit.log)))
-    assert "other" in refused
+
+    def names() -> set[str]:
+        return set(re.findall(r"access to .* refused for user '([^']+)'", rabbit.log()))
+
+    await asyncio.to_thread(until, lambda: "other" in names(), "the broker to write down what it refused")
+    refused = await asyncio.to_thread(names)
     assert not refused & {name for node in (*boards, HUB) for name in (node, streams_name(node))}
