@@ -379,6 +379,22 @@ async def test_an_older_tls_is_refused(clients: Clients) -> None:
         await clients.client("n-1", tls=old)
 
 
+async def test_no_rule_was_in_the_way_of_the_fleet_itself(clients: Clients, boards: dict[str, Device]) -> None:
+    """In whatever was tried above, before anybody is revoked; a neighbour shows how the broker would say it."""
+    curious = await clients.client("other")
+    with pytest.raises(LinkLost):
+        await curious.subscribe(["#"])
+    rabbit = clients.fleet.rabbit
+    assert rabbit is not None
+
+    def names() -> set[str]:
+        return set(re.findall(r"access to .* refused for user '([^']+)'", rabbit.log()))
+
+    await asyncio.to_thread(until, lambda: "other" in names(), "the broker to write down what it refused")
+    refused = await asyncio.to_thread(names)
+    assert not refused & {name for node in (*boards, HUB) for name in (node, streams_name(node))}
+
+
 # --- revocation -------------------------------------------------------------------------------------------------------
 
 
@@ -422,19 +438,3 @@ def test_a_revoked_board_is_off_both_and_a_new_token_brings_it_back(
     until(lambda: "default/late/main" in truth(board), "the pod that came meanwhile")
     assert identities(board)[f"default/{name}/main"] == before
     assert ready(fleet, DASHED) == "True"
-
-
-async def test_no_rule_was_in_the_way_of_the_fleet_itself(clients: Clients, boards: dict[str, Device]) -> None:
-    """In whatever was tried above; a neighbour shows how the broker would say it."""
-    curious = await clients.client("other")
-    with pytest.raises(LinkLost):
-        await curious.subscribe(["#"])
-    rabbit = clients.fleet.rabbit
-    assert rabbit is not None
-
-    def names() -> set[str]:
-        return set(re.findall(r"access to .* refused for user '([^']+)'", rabbit.log()))
-
-    await asyncio.to_thread(until, lambda: "other" in names(), "the broker to write down what it refused")
-    refused = await asyncio.to_thread(names)
-    assert not refused & {name for node in (*boards, HUB) for name in (node, streams_name(node))}
