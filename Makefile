@@ -88,7 +88,7 @@ image-%: ## the image of a board: make image-qemu-virt-arm64
 lock-image: setup ## pin the Debian packages of the images, from this machine's apt sources
 	PYTHONPATH=cross-build $(PYTHON) -m image lock $(ONLY)
 
-qemu: qemu-image qemu-image-armhf ## boot the images in QEMU: reboot offline, upgrade, power cuts, watchdog
+qemu: qemu-image qemu-image-armhf image-raspberrypi-3 ## boot the images in QEMU: reboot offline, upgrade, power cuts, watchdog
 	$(MAKE) --no-print-directory deb
 	$(MAKE) --no-print-directory deb TARGET=armhf-bookworm
 	$(PYTEST) tests/qemu
