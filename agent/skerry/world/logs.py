@@ -125,7 +125,7 @@ class ContainerLog:
 
     async def _more(self, file: int) -> bool:
         """At the end of the newest file: wait until there may be more. False: there will never be."""
-        if self._folder is None or self._ended:
+        if self._folder is None:
             return False
         self._caught_up = True
         there = os.fstat(file)
@@ -134,12 +134,12 @@ class ContainerLog:
             self._lines.torn()
             return True
         newer = _newer(self._path, there)
-        if newer is not None:
-            self._files.append(newer)
-            if not self._let_go:  # the rest goes into the old one before the new one is used
-                await self._folder.changed(LOG_CHANGEOVER_S)
+        if newer:
+            self._files += newer
+            if not (self._let_go or self._ended):
+                await self._changeover(self._folder)
             return True
-        if not there.st_nlink:
+        if self._ended or not there.st_nlink:
             return False
         if self._let_go or not self._asked:
             patient, self._asked, self._let_go = self._let_go, True, False
@@ -149,8 +149,20 @@ class ContainerLog:
                 return True  # it may have written more before it did
             self._asked = runs is not None
         happened = await self._folder.changed(None if self._asked else LOG_AWAY_S)
-        self._let_go = any(one.mask & CLOSE_WRITE for one in happened)
+        # One that was rotated away is closed when the new one is there already: that says nothing of the new one.
+        current = _lies_at(self._path, there)
+        self._let_go = any(one.mask & CLOSE_WRITE and (one.name == self._path.name) == current for one in happened)
         return not self._closed
+
+    async def _changeover(self, folder: Folder) -> None:
+        """Until the file that was rotated away is closed: a runtime empties its buffers into it while the new one is
+        in use."""
+        loop = asyncio.get_running_loop()
+        end = loop.time() + LOG_CHANGEOVER_S
+        while (left := end - loop.time()) > 0:
+            happened = await folder.changed(left)
+            if not happened or any(one.mask & CLOSE_WRITE and one.name != self._path.name for one in happened):
+                return
 
     async def _running(self, patient: bool) -> bool | None:
         """Whether the container runs; None: nobody can tell now. Who is patient knows that its log was closed, which
@@ -240,14 +252,34 @@ def _open(path: Path) -> int:
     return file
 
 
-def _newer(path: Path, now: os.stat_result) -> int | None:
-    """The file that lies at the path, unless it is the one that is read already."""
+def _newer(path: Path, now: os.stat_result) -> list[int]:
+    """What was made after the file that is read, oldest first: a slow reader may be behind by more than one rotation.
+    Between rename and reopen there is nothing."""
+    found: list[int] = []
+    seen = set[tuple[int, int]]()
+    for number in range(CONTAINER_LOG_FILES_MAX):
+        try:
+            files = _opened(path, number)
+        except OSError:
+            break
+        inodes = {_inode(os.fstat(file)) for file in files}
+        if files and not inodes & {*seen, _inode(now)}:
+            found[:0] = files
+            seen |= inodes
+            continue
+        for file in files:
+            os.close(file)
+        if not inodes & seen:  # it is the one that is read, or there is none; else it was renamed meanwhile
+            break
+    return found
+
+
+def _lies_at(path: Path, now: os.stat_result) -> bool:
     try:
-        file = _open(path)
+        return _inode(path.lstat()) == _inode(now)
     except OSError:
-        return None
-    there = os.fstat(file)
-    if (there.st_dev, there.st_ino) != (now.st_dev, now.st_ino):
-        return file
-    os.close(file)
-    return None
+        return False
+
+
+def _inode(of: os.stat_result) -> tuple[int, int]:
+    return of.st_dev, of.st_ino

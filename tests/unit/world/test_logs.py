@@ -6,13 +6,14 @@ import asyncio
 import os
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
+from io import FileIO
 from itertools import count
 from pathlib import Path
 
 import pytest
 
 from skerry.errors import RuntimeAway, StreamBroken
-from skerry.limits import STREAM_CHUNK_BYTES
+from skerry.limits import LOG_CHANGEOVER_S, LOG_ENDED_S, STREAM_CHUNK_BYTES
 from skerry.model.streams import Channel, CloseCode, Logs
 from skerry.world import logs
 from skerry.world.log_lines import Lines
@@ -41,10 +42,17 @@ class Writer:
 
     def reopen(self, last: str = "") -> None:
         """As containerd: the new file first, then the rest into the old one."""
-        new = self.path.open("ab", buffering=0)
-        if last:
-            self.say(last)
-        self._file.close()
+        self.close_old(self.reopen_only(), *([last] if last else ()))
+
+    def reopen_only(self) -> FileIO:
+        """What was the log until now, still open, is returned."""
+        old, self._file = self._file, self.path.open("ab", buffering=0)
+        return old
+
+    def close_old(self, old: FileIO, *last: str) -> None:
+        new, self._file = self._file, old
+        self.say(*last)
+        old.close()
         self._file = new
 
     def end(self) -> None:
@@ -183,10 +191,67 @@ async def test_nothing_is_lost_or_told_twice_over_rotations(writer: Writer) -> N
                 writer.reopen(told[-1])
                 told.append(f"new {n}")
                 writer.say(told[-1])
-            # two rotations while nobody reads would leave the first file behind, as with kubelet
             await asyncio.sleep(0.02 if n % 30 > 27 else 0)
         writer.end()
         assert (await reading).splitlines() == told
+
+
+async def test_what_was_rotated_away_is_read_until_its_writer_closes_it(writer: Writer) -> None:
+    writer.say("one")
+    async with opened(writer, follow=True) as log:
+        assert await until(log, "one\n") == "one\n"
+        reading = asyncio.ensure_future(until(log, "new 2\n"))
+        writer.rename()
+        old = writer.reopen_only()
+        for n in range(3):
+            await asyncio.sleep(0.05)
+            writer.say(f"new {n}")  # an event that says nothing of the old one
+        writer.close_old(old, "rest")
+        assert await reading == "rest\nnew 0\nnew 1\nnew 2\n"
+
+
+async def test_the_close_of_what_was_rotated_away_holds_up_nothing(writer: Writer) -> None:
+    """It comes when the new one is read already; a look whether the container runs takes as long as it takes."""
+    writer.say("one")
+    async with opened(writer, follow=True) as log:
+        assert await until(log, "one\n") == "one\n"
+        reading = asyncio.ensure_future(until(log, "two\n"))
+        writer.rename()
+        old = writer.reopen_only()
+        await asyncio.sleep(LOG_CHANGEOVER_S + 0.2)
+        writer.close_old(old)
+        await asyncio.sleep(0.1)
+        began = asyncio.get_running_loop().time()
+        writer.say("two")
+        assert await reading == "two\n"
+        assert asyncio.get_running_loop().time() - began < LOG_ENDED_S[1] / 2
+
+
+async def test_what_is_rotated_while_its_end_is_looked_for_is_read_all_the_same(writer: Writer) -> None:
+    writer.say("one")
+    async with opened(writer, follow=True) as log:
+        assert await until(log, "one\n") == "one\n"
+        reading = asyncio.ensure_future(rest(log))
+        await asyncio.sleep(0.05)
+        writer._file.close()  # and the container runs on, as far as can be seen
+        await asyncio.sleep(0.1)
+        writer.rename()
+        writer._file = writer.path.open("ab", buffering=0)
+        writer.say("two")
+        writer.end()
+        assert await reading == "two\n"
+
+
+async def test_who_is_behind_by_two_rotations_loses_nothing(writer: Writer) -> None:
+    writer.say("one")
+    async with opened(writer, follow=True) as log:
+        assert await until(log, "one\n") == "one\n"
+        for text in ("two", "three"):
+            writer.rename()
+            writer.reopen()
+            writer.say(text)
+        writer.end()
+        assert await rest(log) == "two\nthree\n"
 
 
 async def test_a_log_that_is_removed_ends_the_reading(writer: Writer) -> None:
