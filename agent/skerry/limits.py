@@ -79,7 +79,6 @@ WORD_SIGNERS_MAX = 16  # hubs whose last word a device remembers
 TOKEN_CHARS_MAX = 1_024  # a token's line
 TOKEN_SECRET_BYTES = 16
 ENROL_BYTES_MAX = 64 * KIB  # one body, either way: a request, or certificates with the authorities above them
-ENROL_LOOK_S = 0.5  # how long a person's Ctrl-C may go unheard meanwhile
 ENROL_TIMEOUT_S = 30.0  # one exchange with the hub, DNS to last byte
 ENROL_REACH_S = 5.0  # to learn that the hub cannot be reached at all, before a process is started to ask it
 ENROL_WHOLE_S = 120.0  # a whole enrolment: two exchanges, and the key

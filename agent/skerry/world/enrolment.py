@@ -26,7 +26,6 @@ from skerry.identity import Enrolled, Keys
 from skerry.limits import (
     COMMON_NAME_CHARS_MAX,
     ENROL_BYTES_MAX,
-    ENROL_LOOK_S,
     ENROL_TIMEOUT_S,
     EXCHANGE_KEY_BYTES,
     SIGNING_KEY_BYTES,
@@ -218,9 +217,7 @@ class Hub:
         # In a thread, because a look-up of a name cannot be interrupted, and a byte now and then outlasts any timeout.
         thread = threading.Thread(target=work, name="skerry-enrol", daemon=True)
         thread.start()
-        end = time.monotonic() + ENROL_TIMEOUT_S
-        while thread.is_alive() and (left := end - time.monotonic()) > 0:
-            thread.join(min(left, ENROL_LOOK_S))  # in steps: Ctrl-C may have come to the other thread
+        thread.join(ENROL_TIMEOUT_S)
         if not outcome:
             _hang_up(asking.sock)
             raise EnrolmentFailed(f"{self}: no answer within {ENROL_TIMEOUT_S:g} s")
