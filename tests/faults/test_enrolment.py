@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -196,7 +197,8 @@ def test_who_is_tired_of_waiting_for_a_hub_sees_no_traceback(box: Box) -> None:
         url = f"https://127.0.0.1:{silent.getsockname()[1]}"
         line = tokens.encode(Token(url, bytes(32), NODE, "abcdef", bytes(16)))
         argv = [sys.executable, "-m", "skerry.cli", "enroll", "--config", str(box.config), line]
-        waiting = subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        heard = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)  # a shell's background job ignores it
+        waiting = subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, preexec_fn=heard)
         silent.settimeout(WAIT_S)
         with silent.accept()[0]:
             waiting.send_signal(signal.SIGINT)
