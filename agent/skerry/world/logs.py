@@ -255,23 +255,19 @@ def _open(path: Path) -> int:
 def _newer(path: Path, now: os.stat_result) -> list[int]:
     """What was made after the file that is read, oldest first: a slow reader may be behind by more than one rotation.
     Between rename and reopen there is nothing."""
-    found: list[int] = []
-    seen = set[tuple[int, int]]()
+    found: dict[tuple[int, int], int] = {}
     for number in range(CONTAINER_LOG_FILES_MAX):
         try:
-            files = _opened(path, number)
+            file = _open(Path(file_name(str(path), number)))
         except OSError:
             break
-        inodes = {_inode(os.fstat(file)) for file in files}
-        if files and not inodes & {*seen, _inode(now)}:
-            found[:0] = files
-            seen |= inodes
-            continue
-        for file in files:
+        inode = _inode(os.fstat(file))
+        if inode == _inode(now) or inode in found:
             os.close(file)
-        if not inodes & seen:  # it is the one that is read, or there is none; else it was renamed meanwhile
+        if inode == _inode(now):
             break
-    return found
+        found.setdefault(inode, file)  # it is there already when it was renamed meanwhile
+    return list(reversed(found.values()))
 
 
 def _lies_at(path: Path, now: os.stat_result) -> bool:
