@@ -16,7 +16,7 @@ from urllib.parse import parse_qs
 import h11
 
 from skerry_hub import limits
-from skerry_hub.transport import Transport, keep_alive
+from skerry_hub.transport import Transport, has_ended, keep_alive
 
 Headers = Sequence[tuple[str, str]]
 QUERY_FIELDS_MAX = 200
@@ -85,7 +85,10 @@ class Reply:
         self._connection.finish()
 
     def start(self, status: int, headers: Headers) -> None:
-        """Begins a chunked stream; when the client goes away the request's task is cancelled."""
+        """Begins a chunked stream; when the client goes away the request's task is cancelled. Raises
+        ConnectionResetError when it has gone already: no cancellation would come."""
+        if self._connection.gone:
+            raise ConnectionResetError("the client has gone")
         self.started = True
         self._connection.streaming = True
         self._connection.respond(status, list(headers))
@@ -150,7 +153,7 @@ class Connections:
         """Whether there is no room for one more; upgraded connections count."""
         most = self.bounds.connections or limits.HTTP_CONNECTIONS_MAX
         if len(self.open) + len(self.upgraded) >= most:
-            self.upgraded = {t for t in self.upgraded if not t.is_closing()}
+            self.upgraded = {t for t in self.upgraded if not has_ended(t)}
         return len(self.open) + len(self.upgraded) >= most
 
     async def close(self) -> None:
@@ -365,7 +368,7 @@ class Connection(asyncio.Protocol):
         self._close()
 
     def hand_over(self, headers: Headers, factory: ProtocolFactory) -> None:
-        if self._closing:
+        if self._closing or has_ended(self._transport):
             return
         head = ["HTTP/1.1 101 Switching Protocols", *(f"{key}: {value}" for key, value in headers), "", ""]
         assert not any("\r" in line or "\n" in line for line in head)

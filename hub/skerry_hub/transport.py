@@ -28,6 +28,12 @@ def keep_alive(transport: asyncio.BaseTransport) -> None:
             peer.setsockopt(socket.IPPROTO_TCP, option, value)
 
 
+def has_ended(wire: asyncio.BaseTransport) -> bool:
+    """Whether no protocol given to it now would hear of its end. TLS calls the old protocol's `connection_lost`, a turn
+    of the event loop after it let its socket go; on Python 3.10 the wire does not say `is_closing` in between."""
+    return wire.is_closing() or wire.get_extra_info("socket") is None
+
+
 class Transport(asyncio.Protocol):
     """One reader at a time; any number of writers. Before `connection_made` and after the end it reads as ended."""
 
@@ -39,7 +45,8 @@ class Transport(asyncio.Protocol):
         self._writable.set()
         self._paused = False
         self._check: asyncio.TimerHandle | None = None
-        self.gone = asyncio.Event()  # the connection is no more
+        self.gone = asyncio.Event()  # the connection is no more, or not yet
+        self.gone.set()
         self.ended = True  # the peer sends no more, or the connection is gone
         self.lost = True
         self.read_bytes = self.written_bytes = 0
@@ -105,6 +112,7 @@ class Transport(asyncio.Protocol):
         self._wire = cast(asyncio.Transport, transport)
         self._wire.set_write_buffer_limits(high=limits.WRITE_HIGH_BYTES)
         self.ended = self.lost = False
+        self.gone.clear()
 
     def data_received(self, data: bytes) -> None:
         self._received += data

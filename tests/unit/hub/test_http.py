@@ -4,18 +4,24 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import socket
 import ssl
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Coroutine
 from pathlib import Path
+from typing import Any
 
 import pytest
+import uvloop
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from skerry_hub import limits
 from skerry_hub.apiserver import credentials
+from skerry_hub.http import App as Served
 from skerry_hub.http import Connections, Reply, Request
+from skerry_hub.transport import Transport
 
+TCP_ESTABLISHED = 1  # linux/tcp_states.h
 Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
 
@@ -54,7 +60,7 @@ class App:
 
 
 @contextlib.asynccontextmanager
-async def served(app: App, tls: ssl.SSLContext | None = None) -> AsyncIterator[tuple[Connections, int]]:
+async def served(app: Served, tls: ssl.SSLContext | None = None) -> AsyncIterator[tuple[Connections, int]]:
     connections = Connections(app)
     server = await asyncio.get_running_loop().create_server(connections.new, "127.0.0.1", 0, ssl=tls)
     try:
@@ -149,6 +155,46 @@ async def test_an_upgrade_works_over_tls(tmp_path: Path) -> None:
             writer.write(word)
             assert await reader.readexactly(len(word)) == word.upper()
         writer.close()
+
+
+@pytest.mark.parametrize("run", [asyncio.run, uvloop.run], ids=["asyncio", "uvloop"])
+@pytest.mark.parametrize("turns", range(7))
+def test_a_client_that_goes_while_it_is_upgraded_is_noticed(
+    tmp_path: Path, run: Callable[[Coroutine[Any, Any, None]], None], turns: int
+) -> None:
+    """The upgrade comes `turns` of the event loop after the end of the socket: before, while and after it is heard."""
+    credentials.prepare(tmp_path, "127.0.0.1")
+
+    async def story() -> None:
+        taken: asyncio.Queue[Transport] = asyncio.Queue()
+        asked = asyncio.Event()
+
+        async def late(request: Request, reply: Reply) -> None:
+            asked.set()
+            peer = reply._connection._transport.get_extra_info("socket")
+            while peer.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0] == TCP_ESTABLISHED:
+                await asyncio.sleep(0)
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            taken.put_nowait(reply.take_over([("connection", "Upgrade"), ("upgrade", "SPDY/3.1")]))
+
+        async with served(late, credentials.tls_context(tmp_path)) as (connections, port):
+            trust = ssl.create_default_context(cafile=str(tmp_path / "ca.crt"))
+            _, writer = await asyncio.open_connection("127.0.0.1", port, ssl=trust)
+            writer.write(b"GET / HTTP/1.1\r\nHost: h\r\nConnection: Upgrade\r\nUpgrade: SPDY/3.1\r\n\r\n")
+            await asked.wait()
+            writer.transport.abort()  # as a kill does: no close_notify
+            transport = await taken.get()
+            assert await transport.read() == b""
+            await transport.gone.wait()
+            with pytest.raises(ConnectionResetError):
+                await transport.drain()
+            transport.close()
+            transport.abort()
+            while connections.open:
+                await asyncio.sleep(0)
+
+    run(asyncio.wait_for(story(), 30))
 
 
 async def test_an_upgraded_connection_ends_with_the_server() -> None:

@@ -29,6 +29,7 @@ class Plain:
     port: int
     parts: Parts
     streams: LocalStreams
+    connections: Connections
 
     async def send(self, data: bytes) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
@@ -52,13 +53,14 @@ async def plain() -> AsyncIterator[Plain]:
     connections = Connections(NodeEndpoint("dev1", parts))
     server = await asyncio.get_running_loop().create_server(connections.new, "127.0.0.1", 0)
     try:
-        yield Plain(server.sockets[0].getsockname()[1], parts, streams)
+        yield Plain(server.sockets[0].getsockname()[1], parts, streams, connections)
     finally:
         server.close()
         await connections.close()
 
 
 EXEC = "/exec/default/web/a?command=cat&input=1&output=1"
+LOGS = "/containerLogs/default/web/a"
 FORWARD = "/portForward/default/web"
 
 

@@ -1,4 +1,5 @@
-"""Bytes after the upgrade that no honest client sends end that one connection, with a counter, and leave nothing."""
+"""Bytes after the upgrade that no honest client sends end that one connection, with a counter, and leave nothing; so
+does a client that goes at a bad moment."""
 
 from __future__ import annotations
 
@@ -13,9 +14,11 @@ from wsproto import events
 from wsproto.connection import Connection, ConnectionType
 
 from properties.amount import examples
+from skerry.model.streams import StreamRequest
+from skerry.ports import Duplex
 from skerry.wire import spdy
 from skerry_hub.kubelet import portforward, process
-from unit.kubelet.plain import EXEC, FORWARD, plain, spdy_head, websocket_head
+from unit.kubelet.plain import EXEC, FORWARD, LOGS, plain, spdy_head, websocket_head
 
 FUZZ = settings(max_examples=examples(60), deadline=None, suppress_health_check=list(HealthCheck))
 V4, V5 = "v4.channel.k8s.io", "v5.channel.k8s.io"
@@ -98,6 +101,41 @@ async def test_a_client_that_opens_no_streams_is_dropped(monkeypatch: pytest.Mon
         writer.close()
         await site.quiet()
         assert site.parts.counts.slow == 1
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        f"GET {LOGS}?follow=true HTTP/1.1\r\nHost: n\r\n\r\n".encode(),
+        spdy_head(EXEC, V4),
+        websocket_head(EXEC, V5),
+    ],
+    ids=["logs", "SPDY", "WebSocket"],
+)
+async def test_a_client_that_goes_while_the_device_is_asked_leaves_no_stream(
+    monkeypatch: pytest.MonkeyPatch, head: bytes
+) -> None:
+    asked, answer, opened = asyncio.Event(), asyncio.Event(), asyncio.Event()
+    async with plain() as site:
+        site.streams.grown = asyncio.Event()  # a log to which no line comes
+        at_once = site.streams.open
+
+        async def late(node: str, request: StreamRequest) -> Duplex:
+            asked.set()
+            await answer.wait()
+            device = await at_once(node, request)
+            opened.set()
+            return device
+
+        monkeypatch.setattr(site.streams, "open", late)
+        _, writer = await site.send(head)
+        await asked.wait()
+        writer.transport.abort()
+        while site.connections.open:
+            await asyncio.sleep(0.01)
+        answer.set()
+        await opened.wait()
+        await site.quiet()
 
 
 async def test_half_a_pair_of_a_port_forward_is_reset_and_the_rest_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -25,6 +25,13 @@ pytestmark = pytest.mark.skipif(not FOUND, reason="no kubectl here")
 SH = ("--", "sh", "-c")
 
 
+def has_ended(pid: int) -> bool:
+    try:
+        return "Z" in Path(f"/proc/{pid}/stat").read_text().split()[2]
+    except (FileNotFoundError, ProcessLookupError):  # the latter when it ends between opening and reading
+        return True
+
+
 @pytest.fixture(params=list(FOUND.values()), ids=list(FOUND))
 def kubectl(request: pytest.FixtureRequest, cluster: Client, home: Path, site: Site) -> Kubectl:
     return Kubectl(request.param, cluster.at.kubeconfig, home)
@@ -105,7 +112,7 @@ def test_a_client_that_goes_ends_the_process(kubectl: Kubectl, site: Site, tmp_p
         running.kill()
     until(lambda: not site.streams.now)
     pid = int(mark.read_text())
-    until(lambda: not Path(f"/proc/{pid}").exists() or "Z" in Path(f"/proc/{pid}/stat").read_text().split()[2])
+    until(lambda: has_ended(pid))
 
 
 def test_a_client_that_goes_while_the_process_reads_nothing_is_noticed(kubectl: Kubectl, site: Site) -> None:
