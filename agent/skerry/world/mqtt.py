@@ -19,10 +19,10 @@ from skerry.world.dial import Dialer
 from skerry.world.mqtt_values import MqttCounts, MqttOptions, Offer, Received
 
 if TYPE_CHECKING:
-    from skerry.world.paho_client import MQTTMessage, PahoClient, ReasonCode
+    from skerry.world.paho_client import PahoClient, ReasonCode
 
 T = TypeVar("T")
-READS_MAX = 64  # packets read in one go before the loop gets its turn
+READS_MAX = 8  # packets read in one go before the loop gets its turn
 SLACK_S = 0.02  # timers fire this much after their deadline: uvloop's clock counts milliseconds
 
 
@@ -54,6 +54,7 @@ class MqttConnection:
         self._in_flight = 0
         self._in_flight_max = options.outbox_max
         self._turns: deque[asyncio.Future[None]] = deque()
+        self._written = asyncio.Event()  # some of what waits for the socket
         self._answers: dict[int, asyncio.Future[list[ReasonCode]]] = {}
         self._timer: asyncio.TimerHandle | None = None
         self._fd = -1
@@ -105,10 +106,16 @@ class MqttConnection:
         size = len(payload) + len(topic.encode()) + 16
         if size > self.offer.packet_bytes_max:
             raise LimitExceeded("the broker's maximum packet size", self.offer.packet_bytes_max, size)
-        while self._in_flight >= self._in_flight_max:
-            await self._turn()
-            self._alive()
-        self._in_flight += 1
+        if qos:
+            while self._in_flight >= self._in_flight_max:
+                await self._turn()
+                self._alive()
+            self._in_flight += 1
+        else:
+            while client.queued >= self._options.outbox_max:
+                self._written.clear()
+                await self._written.wait()
+                self._alive()
         self.counts.published += 1
         code = client.send(topic, payload, qos, expiry_s)
         if code != 0:
@@ -212,6 +219,7 @@ class MqttConnection:
             self._arrival.set_result(None)
         while self._turns:
             self._next_turn()
+        self._written.set()
         self._loop.call_soon(self._tear_down)
 
     def _tear_down(self) -> None:
@@ -232,7 +240,7 @@ class MqttConnection:
             client.set_will(options.will.topic, options.will.payload, options.will.delay_s)
         client.on_connect = self._on_connack
         client.on_disconnect = self._on_disconnect
-        client.on_message = self._on_message
+        client.arrived = self._on_message
         client.on_publish = self._on_publish
         client.on_subscribe = client.on_unsubscribe = self._on_suback
         client.on_socket_close = self._on_socket_close
@@ -248,6 +256,7 @@ class MqttConnection:
         if client is None or self.lost.done():
             return
         self.counts.reads += 1
+        client.dry = False
         try:
             for _ in range(READS_MAX):
                 code = client.loop_read()
@@ -256,7 +265,7 @@ class MqttConnection:
                 if code != 0:
                     self._lose(LinkLost(f"connection lost: {code.name}"))
                     return
-                if not client.pending():
+                if client.dry:
                     break
             else:
                 self._loop.call_soon(self._readable)
@@ -271,6 +280,7 @@ class MqttConnection:
         if client is None or self.lost.done():
             return
         code = client.loop_write()
+        self._written.set()
         if self.lost.done():
             return
         if code != 0:
@@ -338,21 +348,21 @@ class MqttConnection:
         kind = CertificateRefused if client is not None and client.refused else LinkLost
         self._lose(kind(f"{who}: {(client.trouble if client is not None else '') or reason}"))
 
-    def _on_message(self, _client: Any, _data: Any, message: MQTTMessage) -> None:
+    def _on_message(self, name: bytes, payload: bytes, mid: int) -> None:
         self.counts.received += 1
-        handle = message.mid if message.qos == 1 and self._options.manual_ack else 0
+        handle = mid if self._options.manual_ack else 0
         if handle:
             self._unacked.add(handle)
-        if len(message.payload) > PAYLOAD_BYTES_MAX:
+        if len(payload) > PAYLOAD_BYTES_MAX:
             self.counts.dropped_large += 1
             self._loop.call_soon(self.ack, handle)
             return
         try:
-            topic = message.topic
+            topic = name.decode()
         except UnicodeDecodeError:
             self._lose(LinkLost("malformed packet: topic is not UTF-8"))
             return
-        self._deliver(Received(topic, bytes(message.payload), handle))
+        self._deliver(Received(topic, payload, handle))
 
     def _enqueue(self, message: Received) -> None:
         if len(self._inbox) >= self._options.inbox_max:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import socket
 import sys
 import urllib
+from collections.abc import Callable
 from functools import lru_cache
 from types import ModuleType
 from typing import Any
@@ -19,7 +20,7 @@ _kept_out = _UNUSED not in sys.modules
 if _kept_out:
     sys.modules[_UNUSED] = ModuleType(_UNUSED)
 try:
-    from paho.mqtt.client import Client, MQTTMessage
+    from paho.mqtt.client import Client
     from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode, MQTTProtocolVersion
     from paho.mqtt.exception import MalformedPacket
     from paho.mqtt.packettypes import PacketTypes
@@ -32,6 +33,7 @@ finally:
         vars(urllib).pop("request", None)
 
 READ_BYTES = 64 * 1024  # one recv(); paho would allocate what the broker announces, up to 256 MB
+Arrived = Callable[[bytes, bytes, int], None]  # topic, payload, packet identifier: 0 with QoS 0
 
 
 class PahoClient(Client):
@@ -48,6 +50,9 @@ class PahoClient(Client):
             manual_ack=manual_ack,
         )
         self._made, self._packet_bytes_max = sock, packet_bytes_max
+        self.arrived: Arrived = _unheard
+        self.dry = False  # the socket had nothing more to read; cleared by whoever reads on
+        self._ahead, self._taken = b"", 0  # what was read, and how much of it paho has got
 
     def start(self, host: str, port: int, keepalive_s: int, session_expiry_s: int, receive_max: int) -> None:
         """Queue CONNECT on the socket. `receive_max` 0 leaves MQTT's own bound of 65,535."""
@@ -64,17 +69,23 @@ class PahoClient(Client):
         self.will_set(topic, payload, qos=1, retain=False, properties=properties)
 
     def send(self, topic: str, payload: bytes, qos: int, expiry_s: int) -> MQTTErrorCode:
-        """PUBLISH, with a message expiry unless that is 0."""
-        return self.publish(topic, payload, qos, properties=_expiry(expiry_s) if expiry_s else None).rc
+        """PUBLISH, with a message expiry unless that is 0. `on_publish` hears of those with QoS 1 only."""
+        if qos:
+            return self.publish(topic, payload, qos, properties=_expiry(expiry_s) if expiry_s else None).rc
+        if self._sock is None:
+            return MQTTErrorCode.MQTT_ERR_NO_CONN
+        head = _head(topic, expiry_s)
+        size = VariableByteIntegers.encode(len(head) + len(payload))  # type: ignore[no-untyped-call]
+        return self._packet_queue(_PUBLISH, b"".join((_PUBLISH_QOS_0, size, head, payload)), 0, _UNTOLD)
+
+    @property
+    def queued(self) -> int:
+        """Packets that wait for the socket to take them."""
+        return len(self._out_packet)
 
     def limit_in_flight(self, publishes: int) -> None:
         """The broker's receive maximum. paho neither reads it from CONNACK nor lets its setter be called by then."""
         self._max_inflight_messages = publishes
-
-    def pending(self) -> int:
-        """Bytes that TLS has decrypted and nobody has read; no socket event announces them."""
-        pending = getattr(self._sock, "pending", None)
-        return int(pending()) if pending is not None else 0
 
     def pinged(self) -> float:
         """The monotonic time of a PINGREQ that is not answered yet, else 0."""
@@ -96,30 +107,33 @@ class PahoClient(Client):
     def _sock_recv(self, bufsize: int) -> bytes:
         if bufsize > self._packet_bytes_max:
             raise ConnectionError("packet too large")  # paho makes a lost connection of it
-        try:
-            return super()._sock_recv(min(bufsize, READ_BYTES))
-        except BlockingIOError:
-            raise
-        except OSError as why:
-            self.trouble, self.refused = _alert(why)
-            raise
+        if self._taken == len(self._ahead):
+            try:
+                self._ahead, self._taken = super()._sock_recv(READ_BYTES), 0
+            except BlockingIOError:
+                self.dry = True
+                raise
+            except OSError as why:
+                self.trouble, self.refused = _alert(why)
+                raise
+        start, self._taken = self._taken, min(self._taken + bufsize, len(self._ahead))
+        return self._ahead[start : self._taken]
 
     def _handle_publish(self) -> MQTTErrorCode:
         """As paho's, but the properties are skipped: skerry wants none of them, and paho makes tables of all that there
-        are for each message, half of what a received message costs."""
+        are for each message, half of what a received message costs. And no MQTTMessage is made, with a lock in it."""
         packet, qos = self._in_packet["packet"], self._in_packet["command"] >> 1 & 3
         if qos == 2:
             return self._send_pubrec(0)
         at = 2 + int.from_bytes(packet[:2], "big")
-        topic, mid = bytes(packet[2:at]), int.from_bytes(packet[at : at + 2], "big") if qos else 0
+        whole = memoryview(packet)
+        topic, mid = bytes(whole[2:at]), int.from_bytes(packet[at : at + 2], "big") if qos else 0
         at += 2 * qos
         length, used = VariableByteIntegers.decode(packet[at : at + 4])  # type: ignore[no-untyped-call]
         at += used + length
         if at > len(packet):
             raise MalformedPacket(f"a PUBLISH of {len(packet)} bytes, where {at} are announced")
-        message = MQTTMessage(mid, topic)
-        message.qos, message.payload = qos, bytes(packet[at:])
-        self._handle_on_message(message)
+        self.arrived(topic, bytes(whole[at:]), mid)
         return MQTTErrorCode.MQTT_ERR_SUCCESS if self._manual_ack or not qos else self._send_puback(mid)
 
     def _send_pubrec(self, mid: int) -> MQTTErrorCode:
@@ -153,8 +167,24 @@ class _Expiry(Properties):
 
 
 @lru_cache(maxsize=4)
-def _expiry(seconds: int) -> Properties:
+def _expiry(seconds: int) -> _Expiry:
     return _Expiry(seconds)
+
+
+_PUBLISH, _PUBLISH_QOS_0 = 0x30, b"\x30"  # MQTT 5, section 3.3.1
+_UNTOLD = 1  # as QoS to paho: for a packet with QoS 0 it makes tables to tell that it was written
+
+
+@lru_cache(maxsize=256)
+def _head(topic: str, expiry_s: int) -> bytes:
+    """A PUBLISH's variable header with QoS 0 (MQTT 5, section 3.3.2)."""
+    name = topic.encode()
+    properties = _expiry(expiry_s).pack() if expiry_s else b"\0"
+    return len(name).to_bytes(2, "big") + name + properties
+
+
+def _unheard(_topic: bytes, _payload: bytes, _mid: int) -> None:
+    """Nothing is subscribed to yet."""
 
 
 def subscription() -> SubscribeOptions:
@@ -163,7 +193,6 @@ def subscription() -> SubscribeOptions:
 
 
 __all__ = [
-    "MQTTMessage",
     "PacketTypes",
     "PahoClient",
     "ReasonCode",

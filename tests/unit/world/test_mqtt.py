@@ -321,6 +321,35 @@ async def test_random_bytes_are_a_lost_link_or_nothing() -> None:
     assert reports == []
 
 
+async def test_what_is_not_acknowledged_waits_for_the_socket() -> None:
+    """With QoS 0 nothing but the socket says that there is room; those who wait go on in order, or learn of the end."""
+    go, all_came = asyncio.Event(), asyncio.Event()
+    seen: list[int] = []
+
+    async def script(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await packet(reader)
+        writer.write(CONNACK)
+        await go.wait()
+        while len(seen) < 60:
+            seen.append(int((await packet(reader))[1][4:12]))
+        all_came.set()
+
+    async with peer(script) as port:
+        connection = MqttConnection(options(port, outbox_max=4))
+        await connection.connect()
+        bulk = [b"%08d" % number + bytes(512 * 1024) for number in range(60)]
+        tasks = [asyncio.ensure_future(connection.publish("t", payload, 0)) for payload in bulk]
+        await asyncio.sleep(0.1)
+        assert sum(task.done() for task in tasks) < 60
+        go.set()
+        await asyncio.wait_for(asyncio.gather(*tasks), 4 * WAIT_S)
+        await asyncio.wait_for(all_came.wait(), 4 * WAIT_S)
+        assert seen == list(range(60))
+        await asyncio.wait_for(connection.lost, WAIT_S)
+        with pytest.raises(LinkLost):
+            await connection.publish("t", b"", 0)
+
+
 async def test_publishing_waits_for_the_brokers_receive_maximum() -> None:
     """CONNACK says 3: never more are under way, and those who wait learn of the end."""
     seen: list[int] = []
