@@ -13,9 +13,8 @@ import cbor2
 from skerry.errors import Malformed
 from skerry.wire.wellformed import check
 
-_BYTES = 0x40
-_HEADS = {1: b"\x58", 2: b"\x59", 4: b"\x5a"}  # by how many bytes of length follow
-_WIDTHS = {head: width for width, head in _HEADS.items()}
+UINT, BYTES, ARRAY, MAP = 0, 2, 4, 5  # major types
+_WIDTHS = (1, 2, 4, 8)  # of an argument that does not fit into the first byte
 
 Value = Any  # None, bool, int, float, str, bytes, list[Value], dict[int | str, Value]
 
@@ -34,22 +33,33 @@ def decode(data: bytes) -> Value:
         raise Malformed(f"not CBOR: {type(why).__name__}") from None
 
 
-def bytes_head(size: int) -> bytes:
-    """What stands before a byte string of `size` bytes, below 4 GiB (RFC 8949 section 3, major type 2)."""
-    if size < 24:
-        return bytes((_BYTES | size,))
-    for width, head in _HEADS.items():
-        if size < 1 << 8 * width:
-            return head + size.to_bytes(width, "big")
-    raise OverflowError(size)
+def head(major: int, argument: int) -> bytes:
+    """What a data item begins with, its argument below 2^64 in the shortest form (RFC 8949 sections 3 and 4.2.1)."""
+    if argument < 24:
+        return bytes((major << 5 | argument,))
+    for more, width in enumerate(_WIDTHS):
+        if argument < 1 << 8 * width:
+            return bytes((major << 5 | 24 + more,)) + argument.to_bytes(width, "big")
+    raise OverflowError(argument)
+
+
+def head_at(data: bytes, at: int, major: int) -> tuple[int, int]:
+    """The argument of the data item at offset `at`, and where what follows its head begins. Raises Malformed with the
+    offset where it is of another major type, cut short, or longer than it need be."""
+    more = data[at] - (major << 5) if at < len(data) else -1
+    if 0 <= more < 24:
+        return more, at + 1
+    if 24 <= more < 24 + len(_WIDTHS):
+        end = at + 1 + _WIDTHS[more - 24]
+        argument = int.from_bytes(data[at + 1 : end], "big")
+        if data[at:end] == head(major, argument):
+            return argument, end
+    raise Malformed(f"a data item of major type {major} expected", at)
 
 
 def bytes_at(data: bytes, at: int) -> tuple[bytes, int]:
-    """The byte string whose head is at offset `at`, and where it ends. Raises Malformed with the offset, also where the
-    head is longer than it need be."""
-    width = _WIDTHS.get(data[at : at + 1], 0)
-    start = at + 1 + width
-    size = int.from_bytes(data[at + 1 : start], "big") if width else int.from_bytes(data[at:start], "big") & 0x1F
-    if size >= len(data) or data[at:start] != bytes_head(size) or start + size > len(data):
-        raise Malformed("a byte string expected", at)
+    """The byte string whose head is at offset `at`, and where it ends. Raises Malformed with the offset."""
+    size, start = head_at(data, at, BYTES)
+    if start + size > len(data):
+        raise Malformed("a byte string that is cut short", at)
     return data[start : start + size], start + size

@@ -96,7 +96,9 @@ def encrypt(crypto: Crypto, key: Key, counter: int, plain: bytes) -> bytes:
     """COSE_Encrypt0; a counter is used once with a key."""
     sealed = crypto.seal(key.key, _nonce(key, counter), plain, _ENCRYPT0_AAD)
     partial = _minimal(counter)
-    return b"".join((_ENCRYPT0, codec.bytes_head(len(partial)), partial, codec.bytes_head(len(sealed)), sealed))
+    return b"".join(
+        (_ENCRYPT0, codec.head(codec.BYTES, len(partial)), partial, codec.head(codec.BYTES, len(sealed)), sealed)
+    )
 
 
 def decrypt(crypto: Crypto, key: Key, data: bytes) -> tuple[int, bytes]:

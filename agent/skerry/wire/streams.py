@@ -13,8 +13,16 @@ from enum import IntEnum
 from typing import Any
 
 from skerry.errors import Malformed
-from skerry.limits import COMMAND_ARGS_MAX, COMMAND_BYTES_MAX, STREAM_CHUNK_TAKEN_BYTES_MAX, STREAMS_TOLD_MAX
+from skerry.limits import (
+    COMMAND_ARGS_MAX,
+    COMMAND_BYTES_MAX,
+    NONCE_BYTES,
+    STREAM_CHUNK_TAKEN_BYTES_MAX,
+    STREAMS_TOLD_MAX,
+)
 from skerry.model.streams import Attach, Channel, CloseCode, Exec, Logs, PortForward, Stats, StreamRequest
+from skerry.wire.codec import ARRAY, BYTES, MAP, bytes_at, head, head_at
+from skerry.wire.codec import UINT as UINT_TYPE
 from skerry.wire.fields import (
     DETAIL,
     FLAG,
@@ -30,6 +38,7 @@ from skerry.wire.fields import (
     pack,
     unpack,
 )
+from skerry.wire.frame import PLAIN, VERSION
 
 
 class StreamKind(IntEnum):
@@ -202,14 +211,61 @@ OPTIONAL: Optional = {
 
 def encode(message: StreamMessage) -> bytes:
     """A message as a frame. Data is never deflated: what travels in it is large or already small."""
+    if isinstance(message, Data) and not message.extra and len(message.data) <= STREAM_CHUNK_TAKEN_BYTES_MAX:
+        return _data_out(message)
     kind = TYPE_OF[type(message)]
     return pack(kind, TABLE[kind][1], OPTIONAL.get(type(message), {}), message, not isinstance(message, Data))
 
 
 def decode(frame: bytes) -> StreamMessage:
     """The message in a frame. Raises Malformed (with the field's name) or LimitExceeded."""
-    message: StreamMessage = unpack(TABLE, OPTIONAL, frame)
+    message: StreamMessage = _data_in(frame) or unpack(TABLE, OPTIONAL, frame)
     return message
+
+
+# --- Data by its bytes, because there is one for each 16 KiB of a stream ----------------------------------------------
+
+_FRONT = tuple(  # up to the epoch; with one field more where it ends
+    bytes((VERSION << 4 | PLAIN,))
+    + head(ARRAY, 2)
+    + head(UINT_TYPE, 18)
+    + head(MAP, 5 + end)
+    + b"\1"
+    + head(BYTES, NONCE_BYTES)
+    for end in (False, True)
+)
+_END = (b"", b"\6\xf5")
+
+
+def _data_out(said: Data) -> bytes:
+    numbers = (head(UINT_TYPE, n) for n in (said.stream, said.channel, said.offset))
+    keyed = b"".join(bytes((key,)) + number for key, number in enumerate(numbers, 2))
+    size = head(BYTES, len(said.data))
+    return b"".join((_FRONT[said.end], said.epoch, keyed, b"\5", size, said.data, _END[said.end]))
+
+
+def _data_in(frame: bytes) -> Data | None:
+    """None where it is anything else, or another spelling: `unpack` says what."""
+    front = frame[: len(_FRONT[0])]
+    if front not in _FRONT:
+        return None
+    end, at = front == _FRONT[True], len(front) + NONCE_BYTES
+    epoch, numbers = frame[len(front) : at], []
+    try:
+        for key in (2, 3, 4):
+            if frame[at] != key:
+                return None
+            number, at = head_at(frame, at + 1, UINT_TYPE)
+            numbers.append(number)
+        if frame[at] != 5:
+            return None
+        data, at = bytes_at(frame, at + 1)
+        stream, channel, offset = numbers
+        if frame[at:] != _END[end] or len(data) > STREAM_CHUNK_TAKEN_BYTES_MAX or max(numbers) >= 1 << 63:
+            return None
+        return Data(epoch, stream, Channel(channel), offset, data, end)
+    except (Malformed, IndexError, ValueError):
+        return None
 
 
 # --- requests ---------------------------------------------------------------------------------------------------------

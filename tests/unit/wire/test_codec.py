@@ -7,7 +7,7 @@ import datetime
 import pytest
 
 from skerry.errors import Malformed
-from skerry.wire.codec import bytes_at, bytes_head, decode, encode
+from skerry.wire.codec import BYTES, bytes_at, decode, encode, head
 
 
 def test_a_map_has_one_spelling() -> None:
@@ -38,7 +38,7 @@ def test_what_we_may_not_send_cannot_be_read_back(value: object) -> None:
 @pytest.mark.parametrize("size", [0, 1, 23, 24, 255, 256, 16_400, 65_535, 65_536, 300_000])
 def test_a_byte_string_by_hand_is_the_one_that_a_library_makes(size: int) -> None:
     whole = encode(bytes(size))
-    assert bytes_head(size) + bytes(size) == whole
+    assert head(BYTES, size) + bytes(size) == whole
     assert bytes_at(b"front" + whole + b"behind", 5) == (bytes(size), 5 + len(whole))
 
 
