@@ -17,7 +17,7 @@ import uvloop
 
 from bench.report import Row
 from contract.broker import Broker
-from skerry.limits import STREAM_CHUNK_BYTES
+from skerry.limits import STREAM_CHUNK_BYTES, STREAM_PIECE_BYTES_MAX
 from skerry.model.streams import Channel, CloseCode, Piece, PortForward, StreamRequest
 from skerry.mux import Mux, MuxStream, StreamCounts, join
 from skerry.wire import streams as wire
@@ -57,10 +57,10 @@ class Zeros:
         if self.left <= 0:
             await self.ended.wait()
             return None
-        self.left -= STREAM_CHUNK_BYTES
+        self.left -= STREAM_PIECE_BYTES_MAX
         if self.left <= 0:
             self.ended.set()
-        return Piece(Channel.STDOUT, bytes(STREAM_CHUNK_BYTES))
+        return Piece(Channel.STDOUT, bytes(STREAM_PIECE_BYTES_MAX))
 
     async def write(self, piece: Piece) -> None:
         self.got += len(piece.data)
@@ -143,7 +143,7 @@ async def _up(hub: DeviceStreams, device: Device, size: int) -> float:
 async def _down(hub: DeviceStreams, device: Device, size: int) -> float:
     sink = device.source = Zeros(0)
     stream = await hub.open("bench", PORT)
-    began, chunk = time.monotonic(), bytes(STREAM_CHUNK_BYTES)
+    began, chunk = time.monotonic(), bytes(STREAM_PIECE_BYTES_MAX)
     for _ in range(size // len(chunk)):
         await stream.write(Piece(Channel.STDIN, chunk))
     await stream.write(Piece(Channel.STDIN, b"", end=True))

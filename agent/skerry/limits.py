@@ -102,9 +102,13 @@ PEM_BYTES_MAX = 16 * KIB  # a key or a request that it prints
 
 # --- streams: logs, exec, attach, port-forward (loops/streams, loops/mux) ---------------------------------------------
 STREAM_CHUNK_BYTES = 16 * KIB - 256  # data in one Data frame: how long others wait; with its covers one TLS record
+STREAM_PIECE_BYTES_MAX = 4 * STREAM_CHUNK_BYTES  # what a stream hands on at once
 STREAM_CHUNK_TAKEN_BYTES_MAX = 16 * KIB  # of another end
 STREAM_WINDOW_BYTES = 256 * KIB  # bytes of one direction that may be unread: a stream's memory at its receiver
-STREAMS_MAX = 32  # open at the same time on one device; times the window is the most memory they take
+STREAM_WINDOW_BYTES_MAX = 1 * MIB  # the same of a fast one, while at most STREAMS_FAST_MAX are open
+STREAM_FAST_S = 0.02  # fast: half its window is taken within this. More on the way would only make others wait
+STREAMS_FAST_MAX = 8
+STREAMS_MAX = 32  # open at the same time on one device; with their windows 16 MiB is the most memory they take
 STREAMS_TOLD_MAX = 2 * STREAMS_MAX  # streams that one end lists to the other: open, or asked for
 STREAM_OPEN_S = 20.0  # from the Dial to the first Window or Close: a new connection and a busy board
 STREAM_LINGER_S = 5.0  # the connection stays this long after the last stream, for the next command

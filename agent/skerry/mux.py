@@ -15,20 +15,26 @@ from dataclasses import dataclass
 from skerry.errors import LimitExceeded, LinkLost, Malformed, StreamBroken
 from skerry.limits import (
     STREAM_CHUNK_BYTES,
+    STREAM_FAST_S,
     STREAM_IDLE_S,
     STREAM_OPEN_S,
+    STREAM_PIECE_BYTES_MAX,
     STREAM_PING_S,
     STREAM_SILENCE_S,
     STREAM_WINDOW_BYTES,
+    STREAM_WINDOW_BYTES_MAX,
+    STREAMS_FAST_MAX,
     STREAMS_MAX,
     STREAMS_TOLD_MAX,
 )
 from skerry.model.streams import Channel, CloseCode, Piece, StreamRequest
 from skerry.ports import Duplex
+from skerry.turns import Turns
 from skerry.wire import streams as wire
 from skerry.wire.streams import Close, Data, Open, Ready, StreamMessage, Window
 
 CONNECTION = 0  # the number in a Close that ends all streams
+_BYTES = (Channel.STDIN, Channel.STDOUT, Channel.STDERR)  # where one piece ends and the next begins means nothing
 SendFrame = Callable[[bytes, bool], Awaitable[None]]  # a frame, and whether it is bulk; raises LinkLost
 Accept = Callable[[StreamRequest, "MuxStream"], None]  # leaves word; sooner or later `accept` or `close` is called
 
@@ -54,6 +60,7 @@ class MuxStream:
         self._mux, self._number = mux, number
         self._sent, self._until = 0, until
         self._received, self._granted, self._unread = 0, STREAM_WINDOW_BYTES, 0
+        self._window, self._granted_at = STREAM_WINDOW_BYTES, 0.0
         self._inbox: deque[Piece] = deque()
         self._ended_in: set[Channel] = set()
         self._ended_out: set[Channel] = set()
@@ -70,6 +77,7 @@ class MuxStream:
         await self._say(Window(self._mux.epoch, self._number, self._granted))
 
     async def read(self) -> Piece | None:
+        await self._mux.turns.next()
         while not self._inbox:
             if self._over is not None:
                 if self._over[0] is CloseCode.DONE:
@@ -77,18 +85,47 @@ class MuxStream:
                 raise StreamBroken(*self._over)
             self._news.clear()
             await self._news.wait()
-        piece = self._inbox.popleft()
+            await self._mux.turns.next()
+        piece = self._joined()
         self._unread -= len(piece.data)
-        free = self._received - self._unread + STREAM_WINDOW_BYTES
-        if free - self._granted >= STREAM_WINDOW_BYTES // 2 and self._over is None:
-            self._granted = free
+        taken = self._received - self._unread
+        if taken + self._window - self._granted >= self._window // 2 and self._over is None:
+            self._pace()
+            self._granted = max(self._granted, taken + self._window)
             with suppress(StreamBroken):  # what has come is still to be read
-                await self._say(Window(self._mux.epoch, self._number, free))
+                await self._say(Window(self._mux.epoch, self._number, self._granted))
         return piece
+
+    def _pace(self) -> None:
+        """Half a window was taken: a larger one if that went fast, a smaller one if slowly. What waits on the way of a
+        slow stream would only make others wait."""
+        now = asyncio.get_running_loop().time()
+        took, self._granted_at = now - self._granted_at, now
+        if took < STREAM_FAST_S and self._mux.open_count <= STREAMS_FAST_MAX:
+            self._window = min(2 * self._window, STREAM_WINDOW_BYTES_MAX)
+        elif took > 2 * STREAM_FAST_S:
+            self._window = max(self._window // 2, STREAM_WINDOW_BYTES)
+
+    def _joined(self) -> Piece:
+        """What came next, with the bytes that came after it on the same channel."""
+        first = self._inbox.popleft()
+        if not self._inbox or first.end or first.channel not in _BYTES:
+            return first
+        parts, size, end = [first.data], len(first.data), False
+        while self._inbox and not end:
+            following = self._inbox[0]
+            size += len(following.data)
+            if following.channel is not first.channel or size > STREAM_PIECE_BYTES_MAX:
+                break
+            self._inbox.popleft()
+            parts.append(following.data)
+            end = following.end
+        return Piece(first.channel, b"".join(parts), end)
 
     async def write(self, piece: Piece) -> None:
         data = memoryview(piece.data)
         assert piece.channel not in self._ended_out, "nothing follows the end of a channel"
+        await self._mux.turns.next()
         while data or piece.end:
             while self._over is None and data and self._sent >= self._until:
                 self._room.clear()
@@ -145,6 +182,11 @@ class MuxStream:
         return self._number, self._sent
 
     @property
+    def received(self) -> int:
+        """Bytes that came in it."""
+        return self._received
+
+    @property
     def granted(self) -> Window | None:
         """The window once more, where it was given at all."""
         return Window(self._mux.epoch, self._number, self._granted) if self._given else None
@@ -192,9 +234,17 @@ class MuxStream:
 class Mux:
     """All streams of one epoch at one end. `received` is called for one frame after the other."""
 
-    def __init__(self, epoch: bytes, send: SendFrame, counts: StreamCounts, accept: Accept | None = None) -> None:
-        """`accept` gets what the other end opens; without it an Open is a stray."""
+    def __init__(
+        self,
+        epoch: bytes,
+        send: SendFrame,
+        counts: StreamCounts,
+        accept: Accept | None = None,
+        turns: Turns | None = None,
+    ) -> None:
+        """`accept` gets what the other end opens; without it an Open is a stray. `turns`: of all on this loop."""
         self.epoch, self._send, self.counts, self._accept = epoch, send, counts, accept
+        self.turns = turns or Turns()
         self._streams: dict[int, MuxStream] = {}
         self._last = 0  # the highest number of a stream
         self._lost: LinkLost | None = None

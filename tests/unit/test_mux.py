@@ -12,7 +12,14 @@ import pytest
 from golden.wirecheck import validate
 from skerry import mux as module
 from skerry.errors import LinkLost, StreamBroken
-from skerry.limits import STREAM_CHUNK_BYTES, STREAM_WINDOW_BYTES, STREAMS_MAX
+from skerry.limits import (
+    STREAM_CHUNK_BYTES,
+    STREAM_PIECE_BYTES_MAX,
+    STREAM_WINDOW_BYTES,
+    STREAM_WINDOW_BYTES_MAX,
+    STREAMS_FAST_MAX,
+    STREAMS_MAX,
+)
 from skerry.model.streams import Channel, CloseCode, Exec, Logs, Piece, PortForward, StreamRequest
 from skerry.mux import Mux, MuxStream, StreamCounts, join
 from skerry.wire import streams as wire
@@ -96,10 +103,7 @@ async def test_the_device_learns_what_is_asked_and_both_ends_talk_until_the_clos
     assert pair.opened[0][0] == Exec("default", "web", "app", ("cat", "-"), stdin=True)
     await hub.write(Piece(Channel.STDIN, b"ping"))
     await hub.write(Piece(Channel.STDIN, b"", end=True))
-    assert [await take(device), await take(device)] == [
-        Piece(Channel.STDIN, b"ping"),
-        Piece(Channel.STDIN, b"", end=True),
-    ]
+    assert await take(device) == Piece(Channel.STDIN, b"ping", end=True)
     await device.write(Piece(Channel.STDOUT, b"pong", end=True))
     await device.close()
     assert await take(hub) == Piece(Channel.STDOUT, b"pong", end=True)
@@ -140,11 +144,65 @@ async def test_large_data_arrives_whole_in_chunks_within_the_window(pair: Pair) 
     sending = asyncio.ensure_future(send())
     got = bytearray()
     while (piece := await take(hub)) is not None:
-        assert len(piece.data) <= STREAM_CHUNK_BYTES
+        assert len(piece.data) <= STREAM_PIECE_BYTES_MAX
         got += piece.data
     await sending
     assert got == body
+    assert max(len(m.data) for m in pair.up.sent if isinstance(m, Data)) == STREAM_CHUNK_BYTES
     assert pair.hub.counts.bytes_in == pair.device.counts.bytes_out == len(body)
+
+
+async def test_bytes_that_wait_are_read_at_once_and_messages_one_by_one(pair: Pair) -> None:
+    hub, device = await pair.stream(Exec("default", "web", "app", ("sh",), stdin=True, tty=True))
+    said = [(Channel.STDIN, b"a"), (Channel.STDIN, b"b"), (Channel.RESIZE, b"{}"), (Channel.RESIZE, b"{}")]
+    said += [(Channel.STDIN, bytes(STREAM_PIECE_BYTES_MAX)), (Channel.STDIN, b"c")]
+    for channel, data in said:
+        await hub.write(Piece(channel, data))
+    await hub.write(Piece(Channel.STDIN, b"", end=True))
+    await settle()
+    assert [await take(device) for _ in range(5)] == [
+        Piece(Channel.STDIN, b"ab"),
+        Piece(Channel.RESIZE, b"{}"),
+        Piece(Channel.RESIZE, b"{}"),
+        Piece(Channel.STDIN, bytes(STREAM_PIECE_BYTES_MAX)),
+        Piece(Channel.STDIN, b"c", end=True),
+    ]
+
+
+async def test_a_fast_stream_is_given_a_larger_window_until_it_is_slow(
+    monkeypatch: pytest.MonkeyPatch, pair: Pair
+) -> None:
+    hub, device = await pair.stream()
+    monkeypatch.setattr(module, "STREAM_FAST_S", 1e9)
+    await carry(device, hub, 4 * STREAM_WINDOW_BYTES_MAX)
+    assert STREAM_WINDOW_BYTES_MAX // 2 < given(hub) <= STREAM_WINDOW_BYTES_MAX
+    monkeypatch.setattr(module, "STREAM_FAST_S", 0.0)
+    await carry(device, hub, 4 * STREAM_WINDOW_BYTES_MAX)
+    assert STREAM_WINDOW_BYTES // 2 < given(hub) <= STREAM_WINDOW_BYTES
+
+
+async def test_no_window_grows_while_many_streams_are_open(monkeypatch: pytest.MonkeyPatch, pair: Pair) -> None:
+    monkeypatch.setattr(module, "STREAM_FAST_S", 1e9)
+    hub, device = await pair.stream()
+    for _ in range(STREAMS_FAST_MAX):
+        await pair.stream()
+    await carry(device, hub, 4 * STREAM_WINDOW_BYTES)
+    assert given(hub) <= STREAM_WINDOW_BYTES
+
+
+def given(stream: MuxStream) -> int:
+    """Bytes that the other end may send now."""
+    assert stream.granted is not None
+    return stream.granted.until - stream.received
+
+
+async def carry(source: MuxStream, sink: MuxStream, size: int) -> None:
+    writing = asyncio.ensure_future(source.write(Piece(Channel.STDOUT, bytes(size))))
+    while size:
+        piece = await take(sink)
+        assert piece is not None
+        size -= len(piece.data)
+    await writing
 
 
 async def test_a_lost_frame_is_seen_and_closes_the_stream_at_both_ends(pair: Pair) -> None:

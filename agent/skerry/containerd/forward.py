@@ -9,7 +9,7 @@ from collections.abc import Awaitable
 from typing import Any
 
 from skerry.errors import StreamBroken
-from skerry.limits import STREAM_CHUNK_BYTES
+from skerry.limits import STREAM_PIECE_BYTES_MAX
 from skerry.model.streams import Channel, CloseCode, Piece
 
 
@@ -25,10 +25,10 @@ class Forward:
         if self._over:
             return None
         try:  # what is there already costs no task of its own
-            data: bytes | None = self._sock.recv(STREAM_CHUNK_BYTES)
+            data: bytes | None = self._sock.recv(STREAM_PIECE_BYTES_MAX)
             await asyncio.sleep(0)
         except BlockingIOError:
-            data = await self._unless_closed(asyncio.get_running_loop().sock_recv(self._sock, STREAM_CHUNK_BYTES))
+            data = await self._unless_closed(asyncio.get_running_loop().sock_recv(self._sock, STREAM_PIECE_BYTES_MAX))
         except OSError as error:
             raise _broken(error) from error
         self._over = self._over or not data

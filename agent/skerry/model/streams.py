@@ -28,7 +28,7 @@ class Channel(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """Bytes on one channel, at most STREAM_CHUNK_BYTES; with `end` no more will come on that channel."""
+    """Bytes on one channel, at most STREAM_PIECE_BYTES_MAX; with `end` no more will come on that channel."""
 
     channel: Channel
     data: bytes

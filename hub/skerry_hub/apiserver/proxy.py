@@ -14,6 +14,7 @@ from typing import Any
 import h11
 
 from skerry.limits import STREAM_IDLE_S, STREAM_OPEN_S
+from skerry.turns import Turns
 from skerry_hub.http import Reply, Request
 from skerry_hub.transport import Transport
 
@@ -37,7 +38,7 @@ class NodeProxy:
     """The subresources of pods that their node serves. `tls` shows the API server's own client certificate."""
 
     def __init__(self, store: Store, tls: ssl.SSLContext) -> None:
-        self._store, self._tls = store, tls
+        self._store, self._tls, self._turns = store, tls, Turns()
         self.opened = self.failed = 0
 
     async def serve(self, request: Request, reply: Reply, where: Target) -> None:
@@ -112,7 +113,7 @@ class NodeProxy:
             passed = [(k, v) for k, v in shown if k in _FORWARDED or k.startswith(_FORWARDED_PREFIX)]
             client = reply.take_over([("Connection", "Upgrade"), *passed])
             client.write(b"")
-            await _splice(client, upstream.transport, upstream.rest())
+            await _splice(client, upstream.transport, upstream.rest(), self._turns)
 
 
 class _Upstream:
@@ -188,12 +189,13 @@ class _Upstream:
         return event
 
 
-async def _splice(client: Transport, node: Transport, first: bytes) -> None:
+async def _splice(client: Transport, node: Transport, first: bytes, turns: Turns) -> None:
     """Bytes both ways, as they are, until either side ends. What the node said last is still delivered; a client that
     has gone wants nothing any more, and its node hears of it though it may not be reading."""
 
     async def copy(source: Transport, sink: Transport) -> None:
         while data := await source.read():
+            await turns.next()
             sink.write(data)
             await sink.drain()
 

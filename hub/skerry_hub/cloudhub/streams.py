@@ -17,6 +17,7 @@ from skerry.limits import NONCE_BYTES, STREAM_EXPIRY_S, STREAM_FRAMES_WAITING_MA
 from skerry.model.streams import STREAMS_SUFFIX, CloseCode, StreamRequest, streams_name
 from skerry.mux import Mux, MuxStream, StreamCounts
 from skerry.ports import Entropy
+from skerry.turns import Turns
 from skerry_hub.cloudhub.protect import StreamFrames
 from skerry_hub.cloudhub.sessions import topic, whose
 from skerry_hub.ports import Broker
@@ -32,16 +33,22 @@ class Lane:
     """One device's streams of one epoch."""
 
     def __init__(
-        self, node: str, epoch: bytes, broker: Broker, counts: StreamCounts, frames: StreamFrames | None = None
+        self,
+        node: str,
+        epoch: bytes,
+        broker: Broker,
+        counts: StreamCounts,
+        frames: StreamFrames | None = None,
+        turns: Turns | None = None,
     ) -> None:
-        """Without `frames` they are in clear."""
+        """Without `frames` they are in clear. `turns`: of all lanes."""
         self.node, self._frames = node, frames
         self.dropped = self.unopened = 0
         self.life: asyncio.Task[None] | None = None
         self._broker = broker
         self._inbox: deque[bytes] = deque()
         self._bell = asyncio.Event()
-        self.mux = Mux(epoch, self._send, counts)
+        self.mux = Mux(epoch, self._send, counts, turns=turns)
 
     def push(self, frame: bytes) -> None:
         """A frame of the device. Over the bound it is dropped: its stream sees the gap."""
@@ -92,7 +99,7 @@ class DeviceStreams:
     ) -> None:
         """`frames_of` makes what protects an epoch of a device; None where streams are in clear."""
         self._broker, self._dial, self._entropy, self._log = broker, dial, entropy, log
-        self._frames_of = frames_of
+        self._frames_of, self._turns = frames_of, Turns()
         self._lanes: dict[str, Lane] = {}
         self._connecting = asyncio.Lock()
         self._watch: asyncio.Task[None] | None = None  # lives as long as the connection
@@ -153,7 +160,7 @@ class DeviceStreams:
         if lane is None:
             epoch = self._entropy.token(NONCE_BYTES)
             frames = self._frames_of(node, epoch) if self._frames_of is not None else None
-            lane = self._lanes[node] = Lane(node, epoch, self._broker, self.counts, frames)
+            lane = self._lanes[node] = Lane(node, epoch, self._broker, self.counts, frames, self._turns)
             lane.life = asyncio.ensure_future(self._run(lane))
         waits = [asyncio.ensure_future(lane.mux.ready.wait()), asyncio.ensure_future(lane.mux.gone.wait())]
         try:

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Protocol
 
 from skerry.errors import Malformed, StreamBroken
-from skerry.limits import STREAM_CHUNK_BYTES
+from skerry.limits import STREAM_PIECE_BYTES_MAX
 from skerry.model.streams import Channel, CloseCode, Piece
 from skerry.wire import spdy
 from skerry_hub.kubelet.counts import Counts
@@ -57,7 +57,7 @@ class SpdyStream:
         """What has arrived, as a piece of `channel`; None if nothing has."""
         if not self._waiting and (not self._ended or self._end_told):
             return None
-        data = bytes(self._waiting[:STREAM_CHUNK_BYTES])
+        data = bytes(self._waiting[:STREAM_PIECE_BYTES_MAX])
         del self._waiting[: len(data)]
         self._session.took()
         self._end_told = self._ended and not self._waiting
