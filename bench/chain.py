@@ -11,6 +11,7 @@ import asyncio
 import json
 import os
 import signal
+import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -30,6 +31,7 @@ from skerry_hub import mosquitto, pki_files
 from skerry_hub.enrolment.authority import NAME, STEM
 
 NODE, POD, FORWARD_BUDGET, SYNC_BUDGET = "edge-1", "streaming", 0.5, 2.0
+FAST_MBIT, USUAL_MBIT = 1_000, 100  # the fastest network card of a board; a usual one
 SOURCE, SINK, ENDLESS = 7001, 7002, 7003
 SATURATED = 10
 BLOCK = 10_000  # bytes that the pod reads or writes at once
@@ -49,9 +51,11 @@ def rows(quick: bool = False) -> Iterator[Row]:
         chain = Chain(fleet, board, size)
         chain.deploy()
         yield from chain.execs(rounds, 5 if quick else 10)
-        yield from chain.forwards(rounds)
+        yield from chain.forwards(rounds, 0)
+        yield from chain.forwards(rounds, FAST_MBIT)
         yield from chain.logs(rounds)
-        yield from chain.sync(1 if quick else 3, 60 if quick else 250)
+        for mbit in (0, USUAL_MBIT):
+            yield from chain.sync(1 if quick else 3, 60 if quick else 250, mbit)
         board.power_off()
 
 
@@ -115,22 +119,35 @@ class Chain:
 
     # --- port-forward -------------------------------------------------------------------------------------------------
 
-    def forwards(self, rounds: int) -> Iterator[Row]:
+    def forwards(self, rounds: int, mbit: int) -> Iterator[Row]:
+        """Beside what the same client library carries bare from the board's network to the broker and back out of it.
+        Over a cable of so many Mbit/s, where not 0."""
+        self.board.shape(mbit)
         down, up, bare = [], [], []
         for turn in range(rounds):
-            progress(f"          port-forward, round {turn + 1} of {rounds}")
+            progress(f"          port-forward{over(mbit)}, round {turn + 1} of {rounds}")
             down.append(self.ask("down", POD, SOURCE, self.size))
-            bare.append(self.ask("bare", str(self.fleet.trust), MQTTS_PORT, self.size))
+            bare.append(self.bare())
             up.append(self.ask("up", POD, SINK, self.size, f"{self.size // BLOCK}+0"))
+        self.board.shape(0)
         each = f"{self.size / 1e6:.0f} MB in payloads of {STREAM_CHUNK_BYTES} B"
         note = f"median of {rounds} alternating rounds of {each}"
-        peer = "bare publishes through the broker"
-        for name, got in (("port-forward, pod to client", down), ("port-forward, client to pod", up)):
-            yield Row("streams", name, median(got), "MB/s", peer, median(bare), "higher", note)
-        ratio = min(median(down), median(up)) / median(bare)
-        yield Row(
-            "streams", "port-forward, slower way", ratio, "of the broker's own", "budget", FORWARD_BUDGET, "higher"
-        )
+        peer = f"bare publishes{over(mbit)}"
+        name = f"port-forward{over(mbit)}"
+        for way, got in (("pod to client", down), ("client to pod", up)):
+            yield Row("streams", f"{name}, {way}", median(got), "MB/s", peer, median(bare), "higher", note)
+        ratio, aim = min(median(down), median(up)) / median(bare), "of the broker's own"
+        yield Row("streams", f"{name}, slower way", ratio, aim, "budget", FORWARD_BUDGET, "higher")
+
+    def bare(self) -> float:
+        """MB/s of bare publishes from the board's network to a client beside the broker."""
+        where = (self.fleet.address, MQTTS_PORT, self.board.ns.init_pid)
+        argv = self._argv("bare", str(self.fleet.trust), *where, self.size)
+        # In the network of the site, and where the board's can be found by its process.
+        inside = self.fleet.site.ns.argv_inside(argv, network_only=True)
+        env = {**os.environ, **cwd_env()}
+        done = subprocess.run(inside, env=env, capture_output=True, text=True, timeout=300, check=True)
+        return float(done.stdout)
 
     # --- logs ---------------------------------------------------------------------------------------------------------
 
@@ -145,20 +162,21 @@ class Chain:
 
     # --- state beside streams -----------------------------------------------------------------------------------------
 
-    def sync(self, rounds: int, changes: int) -> Iterator[Row]:
+    def sync(self, rounds: int, changes: int, mbit: int) -> Iterator[Row]:
+        """How long changes take, beside streams and without. Over a cable of so many Mbit/s, where not 0."""
+        self.board.shape(mbit)
         idle, busy, carried = [], [], []
         self.pace(20)
         for turn in range(rounds):
-            progress(f"          state beside streams, round {turn + 1} of {rounds}")
+            progress(f"          state beside streams{over(mbit)}, round {turn + 1} of {rounds}")
             idle += self.pace(changes)
-            streaming, stop = self.saturate(turn)
+            streaming, stop = self.saturate(f"{mbit}-{turn}")
             busy += self.pace(changes)
             stop()
             carried.append(sum(json.loads(streaming.log().splitlines()[-1])))
-        note = (
-            f"of {rounds * changes} changes each, taking turns; the streams carried {median(carried):.1f} MB/s in all"
-        )
-        name = f"change → journaled beside {SATURATED} saturated streams"
+        self.board.shape(0)
+        note = f"of {rounds * changes} changes each, in turns; the streams carried {median(carried):.1f} MB/s in all"
+        name = f"change → journaled beside {SATURATED} saturated streams{over(mbit)}"
         yield Row("streams", f"{name}, median", median(busy) * 1e3, "ms", "idle", median(idle) * 1e3, note=note)
         late, early = (quantiles(took, n=100)[98] * 1e3 for took in (busy, idle))
         yield Row("streams", f"{name}, p99", late, "ms", "idle", early, note=note)
@@ -171,7 +189,7 @@ class Chain:
         took: list[float] = json.loads(self.fleet.site.run(words, timeout_s=300).stdout)
         return took
 
-    def saturate(self, turn: int) -> tuple[Process, Any]:
+    def saturate(self, turn: str) -> tuple[Process, Any]:
         """Ten endless downloads, under way; and what ends them."""
         stop = self.fleet.site.folder / f"stop-{turn}"
         argv = self._argv("saturate", POD, ENDLESS, SATURATED, str(stop))
@@ -183,6 +201,10 @@ class Chain:
             process.wait()
 
         return process, end
+
+
+def over(mbit: int) -> str:
+    return f" over {mbit} Mbit/s" if mbit else ""
 
 
 def admit_bare(fleet: Fleet) -> None:

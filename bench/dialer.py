@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import ctypes
 import http.client
 import json
 import os
@@ -17,8 +18,9 @@ import ssl
 import sys
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 from urllib.parse import urlencode, urlsplit
 
 import uvloop
@@ -38,6 +40,7 @@ TIMEOUT_S = 120.0
 READ_BYTES = 256 * 1024
 SEND_BYTES = 64 * 1024
 BARE, BARE_DEVICE, BARE_HUB = "bare", "bare-device", "bare-hub"  # a node, and the files of its two ends
+CLONE_NEWNET = 0x40000000
 BUSY_BYTES = 256 * 1024  # a stream that has brought so many is under way
 
 
@@ -204,23 +207,41 @@ class Dialer:
         return lines / (time.perf_counter() - began)
 
 
-async def bare(trust: Path, port: int, size: int) -> float:
+async def bare(trust: Path, host: str, port: int, board: int, size: int) -> float:
     """MB/s of bare publishes through the fleet's broker: what a device of the name `BARE` says to a hub of that name,
-    over the same TLS as everybody's."""
+    over the same TLS as everybody's. The device is in the network of the process `board`."""
 
-    def options(stem: str, name: str) -> MqttOptions:
+    def options(stem: str, name: str, at: str) -> MqttOptions:
         authority, *pair = (trust / f"{STEM}.crt", trust / f"{stem}.crt", trust / f"{stem}.key")
         context = tls.client_context(authority.read_bytes(), pair[0].read_bytes(), pair[1].read_bytes())
-        return MqttOptions("127.0.0.1", port, name, context)
+        return MqttOptions(at, port, name, context)
 
-    reader, writer = options(BARE_HUB, hub_names(BARE)[0]), options(BARE_DEVICE, BARE)
-    return await streams.published(reader, writer, topic(BARE, UP), size)
+    reader, writer = options(BARE_HUB, hub_names(BARE)[0], "127.0.0.1"), options(BARE_DEVICE, BARE, host)
+    return await streams.published(reader, writer, topic(BARE, UP), size, lambda: network_of(board))
+
+
+@contextlib.contextmanager
+def network_of(process: int) -> Iterator[None]:
+    """What this thread opens meanwhile, or a thread that it starts, is in the network of another process: setns(2)."""
+    libc = ctypes.CDLL(None, use_errno=True)
+
+    def enter(network: IO[str]) -> None:
+        if libc.setns(network.fileno(), CLONE_NEWNET) != 0:
+            raise OSError(ctypes.get_errno(), f"setns: {network.name}")
+
+    with Path("/proc/self/ns/net").open() as own, Path(f"/proc/{process}/ns/net").open() as other:
+        enter(other)
+        try:
+            yield
+        finally:
+            enter(own)
 
 
 def main() -> int:
     kubeconfig, what, *rest = sys.argv[1:]
     if what == "bare":
-        print(json.dumps(uvloop.run(bare(Path(rest[0]), int(rest[1]), int(rest[2])))))
+        trust, host, *numbers = rest
+        print(json.dumps(uvloop.run(bare(Path(trust), host, *map(int, numbers)))))
         return 0
     dialer, args = Dialer(Path(kubeconfig)), [int(a) if a.isdigit() else a for a in rest]
     print(json.dumps(getattr(dialer, what)(*args)), flush=True)

@@ -9,7 +9,8 @@ import asyncio
 import statistics
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 
@@ -158,13 +159,20 @@ async def bare(port: int, size: int) -> float:
     return await published(ends[0], ends[1], "bench/bare", size)
 
 
-async def published(reader: MqttOptions, writer: MqttOptions, topic: str, size: int) -> float:
-    """MB/s from one client of a broker to another, both in this process."""
+async def published(
+    reader: MqttOptions,
+    writer: MqttOptions,
+    topic: str,
+    size: int,
+    where: Callable[[], AbstractContextManager[None]] = nullcontext,
+) -> float:
+    """MB/s from one client of a broker to another, both in this process. The writer dials within `where`."""
     here, there = (
         MqttConnection(replace(options, inbox_max=IN_FLIGHT, outbox_max=IN_FLIGHT)) for options in (reader, writer)
     )
     await here.connect([topic])
-    await there.connect()
+    with where():
+        await there.connect()
     room, payload, count = asyncio.Semaphore(IN_FLIGHT), bytes(STREAM_CHUNK_BYTES), size // STREAM_CHUNK_BYTES
 
     async def send() -> None:

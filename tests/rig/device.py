@@ -144,6 +144,17 @@ class Device:
         # 0 = disabled, 3 = forwarding: the bridge port drops all, and neither end hears of it.
         self.site.ns.run(["bridge", "link", "set", "dev", self.port, "state", "0" if on else "3"])
 
+    def shape(self, mbit: int) -> None:
+        """Let the cable carry `mbit` Mbit/s each way, as a network card would, until it is pulled out; 0: all there is.
+        What waits is dropped after 20 ms."""
+        burst = max(32_000, mbit * 1_000_000 // 8 // 200)  # bytes: what passes in 5 ms
+        how = ["tbf", "rate", f"{mbit}mbit", "burst", str(burst), "latency", "20ms"]
+        for end, port in ((self.site.ns, self.port), (self.ns, "eth0")):
+            if mbit:
+                end.run(["tc", "qdisc", "replace", "dev", port, "root", *how])
+            else:
+                end.run(["tc", "qdisc", "del", "dev", port, "root"], check=False)
+
     # ---- containerd ------------------------------------------------------------------------------------------------
 
     def start_containerd(self) -> None:
