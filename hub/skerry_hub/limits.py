@@ -43,6 +43,7 @@ KUBELET_RENEW_PART = (0.7, 0.9)  # of a certificate's life, when the next one is
 KUBELET_RENEW_LOOK_S = 3_600.0  # a clock that jumped is noticed within this
 KUBELET_SELF_SIGNED_DAYS = 365  # what is shown until the first certificate is there; a kubelet's own is as long
 KUBELET_STREAM_CREATE_S = 30.0  # from the upgrade until the client has opened all streams of an exec or port-forward
+KUBELET_FIRST_OUTPUT_S = 0.05  # from the upgrade until a v5 client has made its streams (kubernetes#131189)
 KUBELET_CLOSE_S = 5.0  # how long a client that has all it asked for may take to close its connection
 REVIEW_CACHE_MAX = 1_024  # tokens, and answers about rights, each
 REVIEW_YES_S = 60.0  # how long an answer of the API is believed; a kubelet's own default is two to five minutes

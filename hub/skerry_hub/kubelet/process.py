@@ -18,7 +18,7 @@ from skerry.model.streams import Attach, Channel, CloseCode, Exec, Piece
 from skerry_hub.kubelet.counts import Counts
 from skerry_hub.kubelet.spdy_session import SpdyChannels, SpdySession, SpdyStream
 from skerry_hub.kubelet.websocket import WebSocket
-from skerry_hub.limits import KUBELET_CLOSE_S, KUBELET_STREAM_CREATE_S, RESIZE_BYTES_MAX
+from skerry_hub.limits import KUBELET_CLOSE_S, KUBELET_FIRST_OUTPUT_S, KUBELET_STREAM_CREATE_S, RESIZE_BYTES_MAX
 from skerry_hub.transport import Transport
 
 # The client's choice comes first, so these are sets; v1 to v3 tell the status as text, and v1 has no resize.
@@ -170,7 +170,15 @@ class WebSocketProcess:
         self.status = b""
 
     async def greet(self) -> None:
-        """An empty message on the lowest channel: some clients take it as word that the process runs."""
+        """An empty message on the lowest channel: some clients take it as word that the process runs. To be awaited
+        before all else: a v5 client is sent nothing sooner.
+
+        kubectl 1.30 to 1.33 reads messages before it has made the streams that they are for, and throws them away
+        (kubernetes#131189). A kubelet starts the process only after the upgrade, which takes it some time; here the
+        first output may be right behind. A client of v4 waits for nothing: client-go asks for v5 first, and the Python
+        client keeps each message by its channel, so it loses none by either."""
+        if self._v5:
+            await asyncio.sleep(KUBELET_FIRST_OUTPUT_S)
         lowest = next((c for c, on in ((1, self._what.stdout), (2, self._what.stderr)) if on), 3)
         self._socket.send(bytes((lowest,)))
 

@@ -6,6 +6,7 @@ import asyncio
 
 import pytest
 
+from skerry_hub.kubelet import process
 from unit.kubelet.plain import EXEC, FORWARD, plain, spdy_head, websocket_head
 
 
@@ -76,3 +77,31 @@ async def test_what_cannot_be_upgraded_is_told(head: bytes, status: int, text: s
     said = await answer(head)
     assert said.startswith(f"HTTP/1.1 {status} ")
     assert text in said
+
+
+@pytest.mark.parametrize("command", ["echo&command=said", "false"])
+async def test_nothing_is_sent_until_a_client_has_made_its_streams(
+    command: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """kubectl 1.30 to 1.33 loses what comes sooner, output or status (kubernetes#131189)."""
+    monkeypatch.setattr(process, "KUBELET_FIRST_OUTPUT_S", 1.0)
+    loop = asyncio.get_running_loop()
+    async with plain() as site:
+        asked_at = loop.time()
+        reader, writer = await site.send(websocket_head(EXEC.replace("cat", command), "v5.channel.k8s.io"))
+        await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 30)
+        assert await asyncio.wait_for(reader.readexactly(3), 30) == b"\x82\x01\x01"
+        assert loop.time() - asked_at >= 1.0
+        await asyncio.wait_for(reader.readuntil(b'"status":'), 30)
+        writer.close()
+        await site.quiet()
+
+
+async def test_a_client_that_goes_before_its_first_output_leaves_no_stream(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(process, "KUBELET_FIRST_OUTPUT_S", 0.5)
+    async with plain() as site:
+        reader, writer = await site.send(websocket_head(EXEC, "v5.channel.k8s.io"))
+        await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 30)
+        assert site.streams.now
+        writer.close()
+        await site.quiet()
