@@ -8,6 +8,7 @@ import os
 import socket
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from kubernetes import client, config, stream
@@ -51,6 +52,13 @@ def everything(wire: socket.socket) -> bytes:
     return bytes(got)
 
 
+def exactly(wire: socket.socket, size: int) -> bytes:
+    got = bytearray()
+    while len(got) < size and (part := wire.recv(1 << 20)):
+        got += part
+    return bytes(got)
+
+
 def echo(peer: socket.socket) -> None:
     while data := peer.recv(1 << 16):
         peer.sendall(data)
@@ -64,14 +72,13 @@ def test_bytes_go_there_and_back_on_two_ports_at_once(core: client.CoreV1Api, si
         )
         wires = [forward.socket(port) for port in (one, two)]
         for wire in wires:
-            wire.setblocking(True)
-            threading.Thread(target=wire.sendall, args=(data,), daemon=True).start()
-        for wire in wires:
             wire.settimeout(DEADLINE_S)
-            got = bytearray()
-            while len(got) < len(data):
-                got += wire.recv(1 << 20)
-            assert bytes(got) == data
+        with ThreadPoolExecutor(2 * len(wires)) as threads:
+            sent = [threads.submit(wire.sendall, data) for wire in wires]
+            # Both at once: the client's one thread waits for whoever does not read, and then moves neither port.
+            got = [threads.submit(exactly, wire, len(data)) for wire in wires]
+            assert [part.result() == data for part in got] == [True, True]
+            assert [part.result() for part in sent] == [None, None]
         assert [forward.error(port) for port in (one, two)] == [None, None]
         forward.close()
         until(lambda: not site.streams.now)
