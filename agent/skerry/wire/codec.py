@@ -13,7 +13,7 @@ import cbor2
 from skerry.errors import Malformed
 from skerry.wire.wellformed import check
 
-UINT, BYTES, ARRAY, MAP = 0, 2, 4, 5  # major types
+UNSIGNED, BYTES, ARRAY, MAP = 0, 2, 4, 5  # major types
 _WIDTHS = (1, 2, 4, 8)  # of an argument that does not fit into the first byte
 
 Value = Any  # None, bool, int, float, str, bytes, list[Value], dict[int | str, Value]

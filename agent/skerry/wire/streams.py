@@ -21,8 +21,7 @@ from skerry.limits import (
     STREAMS_TOLD_MAX,
 )
 from skerry.model.streams import Attach, Channel, CloseCode, Exec, Logs, PortForward, Stats, StreamRequest
-from skerry.wire.codec import ARRAY, BYTES, MAP, bytes_at, head, head_at
-from skerry.wire.codec import UINT as UINT_TYPE
+from skerry.wire.codec import ARRAY, BYTES, MAP, UNSIGNED, bytes_at, head, head_at
 from skerry.wire.fields import (
     DETAIL,
     FLAG,
@@ -225,20 +224,15 @@ def decode(frame: bytes) -> StreamMessage:
 
 # --- Data by its bytes, because there is one for each 16 KiB of a stream ----------------------------------------------
 
+_HEAD = bytes((VERSION << 4 | PLAIN,)) + head(ARRAY, 2) + head(UNSIGNED, TYPE_OF[Data])
 _FRONT = tuple(  # up to the epoch; with one field more where it ends
-    bytes((VERSION << 4 | PLAIN,))
-    + head(ARRAY, 2)
-    + head(UINT_TYPE, 18)
-    + head(MAP, 5 + end)
-    + b"\1"
-    + head(BYTES, NONCE_BYTES)
-    for end in (False, True)
+    _HEAD + head(MAP, 5 + end) + head(UNSIGNED, 1) + head(BYTES, NONCE_BYTES) for end in (False, True)
 )
 _END = (b"", b"\6\xf5")
 
 
 def _data_out(said: Data) -> bytes:
-    numbers = (head(UINT_TYPE, n) for n in (said.stream, said.channel, said.offset))
+    numbers = (head(UNSIGNED, n) for n in (said.stream, said.channel, said.offset))
     keyed = b"".join(bytes((key,)) + number for key, number in enumerate(numbers, 2))
     size = head(BYTES, len(said.data))
     return b"".join((_FRONT[said.end], said.epoch, keyed, b"\5", size, said.data, _END[said.end]))
@@ -255,7 +249,7 @@ def _data_in(frame: bytes) -> Data | None:
         for key in (2, 3, 4):
             if frame[at] != key:
                 return None
-            number, at = head_at(frame, at + 1, UINT_TYPE)
+            number, at = head_at(frame, at + 1, UNSIGNED)
             numbers.append(number)
         if frame[at] != 5:
             return None
