@@ -100,6 +100,11 @@ REPLICA_YIELD_S = 6.0  # one that could not renew for this long gives its device
 REPLICA_DEAD_S = 8.0  # one whose Lease did not change for this long has none
 REPLICA_FORGET_S = 600.0  # and after this its Lease is deleted
 TOLERATION_WRITERS_MAX = 8  # patches of pods' tolerations under way
+TOKEN_WRITERS_MAX = 8  # requests for tokens of service accounts under way
+TOKEN_LIFE_PART = (0.7, 0.8)  # of a token's life, when the next one is asked for; kubelet's is 0.8
+TOKEN_AGE_S_MAX = 86_400.0  # or at this age, as by the kubelet
+TOKEN_LOOK_S = 10.0  # how often it is looked which are due
+TOKEN_WAIT_S = 30.0  # a device's set waits so long for a token that the API does not give
 EVENT_MESSAGE_CHARS_MAX = 1_024  # the API's own bound of an Event's message
 EVENT_REASON_CHARS_MAX = 128  # and of its reason
 

@@ -65,6 +65,7 @@ SECRETS = Resource("api/v1", "secrets")
 EVENTS = Resource("api/v1", "events")
 NODES = Resource("api/v1", "nodes", namespaced=False)
 LEASES = Resource("apis/coordination.k8s.io/v1", "leases")
+SERVICE_ACCOUNTS = Resource("api/v1", "serviceaccounts")
 NAMESPACES = Resource("api/v1", "namespaces", namespaced=False)
 
 
@@ -148,8 +149,10 @@ class Cluster(Protocol):
 
     async def get(self, resource: Resource, namespace: str, name: str) -> Obj: ...
 
-    async def create(self, resource: Resource, namespace: str, obj: Obj) -> Obj:
-        """Raises Conflict when it exists."""
+    async def create(
+        self, resource: Resource, namespace: str, obj: Obj, *, name: str = "", subresource: str = ""
+    ) -> Obj:
+        """Raises Conflict when it exists. `name` and `subresource` for what is made of an object that is there."""
 
     async def patch(
         self,

@@ -143,7 +143,9 @@ class SimCluster:
 
         return await self._call(read)
 
-    async def create(self, resource: Resource, namespace: str, obj: Obj) -> Obj:
+    async def create(
+        self, resource: Resource, namespace: str, obj: Obj, *, name: str = "", subresource: str = ""
+    ) -> Obj:
         return await self._call(lambda: self._etcd.create(resource, namespace, obj))
 
     async def patch(

@@ -42,7 +42,9 @@ LONG_FILES: frozenset[str] = frozenset({"tests/vectors/replay.py"})  # one file 
 LONG_FUNCTIONS: frozenset[str] = frozenset()  # file:name
 ODD_NAMES: frozenset[str] = frozenset()  # file:name
 # Coroutines live in the rooms that touch the world, at the seams, and on the journal's commit path.
-ASYNC = ("boot.py", "by_hand/", "ports.py", "mux.py", "turns.py", "loops/", "world/", "containerd/", "crun/", "journal/")
+ASYNC = (
+    "boot.py", "by_hand/", "ports.py", "mux.py", "turns.py", "loops/", "world/", "containerd/", "crun/", "journal/",
+)  # fmt: skip
 
 
 @cache

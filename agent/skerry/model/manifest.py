@@ -41,7 +41,7 @@ ITEMS_MAX = 1_000  # entries of any list that has no bound of its own
 # Fields of a pod's spec that change nothing on a device, each with the reason (docs/pods.md shows this table).
 _SCHEDULED = "the pod has been scheduled"
 _PREEMPTED = "nothing is preempted on a device"
-_ACCOUNT = "no service account token is mounted on a device"
+_ACCOUNT = "a service account's tokens are the hub's to ask for"
 IGNORED = {
     "nodeName": "the pod is here",
     "nodeSelector": _SCHEDULED,

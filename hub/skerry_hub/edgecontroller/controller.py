@@ -15,7 +15,7 @@ from typing import Protocol
 from skerry.model.desired import Key, Kind, Object
 from skerry.model.report import OutboxItem
 from skerry.ports import Clock, Entropy
-from skerry_hub.edgecontroller import identity, status, tolerations
+from skerry_hub.edgecontroller import identity, status
 from skerry_hub.edgecontroller.identity import ADOPT, Identity
 from skerry_hub.edgecontroller.index import Index
 from skerry_hub.edgecontroller.leases import Leases
@@ -26,17 +26,18 @@ from skerry_hub.edgecontroller.registration import DEVICE_LABEL
 from skerry_hub.edgecontroller.replicas import Replicas
 from skerry_hub.edgecontroller.reports import Reports, tell
 from skerry_hub.edgecontroller.seals import Seals
+from skerry_hub.edgecontroller.stays import Stays
 from skerry_hub.edgecontroller.target import Reference
+from skerry_hub.edgecontroller.tokens import Tokens
 from skerry_hub.edgecontroller.work import Log, Work
 from skerry_hub.kube.informer import Informer, Name
-from skerry_hub.limits import LEASE_DURATION_S, NODE_WRITERS_MAX, TOLERATION_WRITERS_MAX
+from skerry_hub.limits import LEASE_DURATION_S, NODE_WRITERS_MAX
 from skerry_hub.ports import (
     CONFIG_MAPS,
     NODES,
     PODS,
     SECRETS,
     Cluster,
-    ClusterError,
     Invalid,
     NotFound,
     Obj,
@@ -101,7 +102,10 @@ class EdgeController:
             for resource, which in FOLLOWED.items()
         }  # fmt: skip
         self._seals = seals
-        self._index = Index(self._set_changed, self._config, seals)
+        self._tokens = Tokens(
+            cluster, clock, entropy, log, pod=lambda uid: self._index.pod(uid), changed=self._set_changed
+        )  # fmt: skip
+        self._index = Index(self._set_changed, self._config, seals, self._tokens.token)
         self._chosen: dict[str, Mapping[Key, Object]] = {}
         self._own: frozenset[str] = frozenset()  # the devices that the audience knows of
         self._on_own, self._on_secret = on_own, on_secret
@@ -110,7 +114,7 @@ class EdgeController:
             replicas.changed = self._shared_out
         self._nodes = Nodes(cluster, clock, entropy, log, self, endpoint_of)
         self.leases = Leases(cluster, clock, entropy, log, self._node_uid, lease_s)
-        self._stays = Work(self._write_tolerations, TOLERATION_WRITERS_MAX, clock, entropy, log, "tolerations of pod")
+        self._stays = Stays(cluster, clock, entropy, log, pod=self._index.pod, era=self.era, learn=self.learn)
         self._refusals = Work(self._write_refusals, NODE_WRITERS_MAX, clock, entropy, log, "events of node")
         self._store = Work(self._write_identity, 1, clock, entropy, log, "store")
         self._told: dict[str, Mapping[str, str]] = {}  # node → refusals (pod uid → problem) that are told
@@ -135,7 +139,7 @@ class EdgeController:
         """Never returns; only a bug ends it."""
         loops = [i.run() for i in self.informers.values()]
         loops += [w.run() for w in (self._nodes, self.leases, self._stays, self._refusals, self._store, self._pictures)]
-        loops += [self._readiness.run()]
+        loops += [self._readiness.run(), self._tokens.run()]
         loops += [self._replicas.run()] if self._replicas is not None else []
         tasks = [asyncio.ensure_future(loop) for loop in loops]
         self._store.add(IDENTITY)
@@ -149,7 +153,7 @@ class EdgeController:
 
     def target(self, node: str) -> Target | None:
         """The device's set as of now; None while it cannot be known."""
-        if not self.ready.is_set():
+        if not self.ready.is_set() or self._tokens.pending(node):
             return None
         assert self._identity is not None
         version = self._version()
@@ -204,12 +208,12 @@ class EdgeController:
     def _handler(self, resource: Resource) -> Callable[[Name, Obj | None, Obj | None], None]:
         def pod(name: Name, before: Obj | None, now: Obj | None) -> None:
             self._index.pod_changed(name, now)
+            self._want_tokens(name, before)
             if (node := self._mirrors.concerns(name, before, now)) in self._own:
                 self._pictures.add(node)
             if now is not None:
                 self._readiness.look(now)
-                if not is_mirror(now):
-                    self._keep(now)
+                self._keep(now)
 
         def config_map(name: Name, _before: Obj | None, now: Obj | None) -> None:
             self._index.config_changed(Kind.CONFIG_MAP, name)
@@ -224,6 +228,18 @@ class EdgeController:
 
         handlers = {PODS: pod, CONFIG_MAPS: config_map, SECRETS: secret, NODES: self._node_changed}
         return handlers[resource]
+
+    def _want_tokens(self, name: Name, before: Obj | None) -> None:
+        found = self._index.tokens(name)
+        if before is not None and (found is None or found[1] != before["metadata"]["uid"]):
+            self._tokens.want("", str(before["metadata"]["uid"]), ())
+        if found is not None and found[0] in self._own:
+            self._tokens.want(*found)
+
+    def _keep(self, pod: Obj) -> None:
+        """A pod on a device is not evicted from it."""
+        if (pod.get("spec") or {}).get("nodeName") in self._own and not is_mirror(pod):
+            self._stays.look(pod)
 
     def keys_changed(self, node: str) -> None:
         """The keys that the device's Secrets are sealed to may be others now."""
@@ -326,8 +342,12 @@ class EdgeController:
             self._told.pop(node, None)
             self._mirrors.forget(node)
             self._chosen.pop(node, None)
+            self._tokens.forget(node)
             if self._seals is not None:
                 self._seals.forget(node)
+        for node in self._own - before:
+            for pod in self._index.pods_of(node):
+                self._want_tokens((pod["metadata"]["namespace"], pod["metadata"]["name"]), None)
         self._on_own(self._own)
         if self._audience is not None:
             self._audience.nodes(self._own)
@@ -386,33 +406,6 @@ class EdgeController:
         return known
 
     # --- writes -------------------------------------------------------------------------------------------------------
-
-    def _keep(self, pod: Obj) -> None:
-        """A pod on a device is not evicted from it."""
-        spec, meta = pod.get("spec") or {}, pod["metadata"]
-        if spec.get("nodeName") in self._own and not meta.get("deletionTimestamp") and tolerations.lasting(spec):
-            self._stays.add(str(meta["uid"]))
-
-    async def _write_tolerations(self, uid: str) -> None:
-        pod = self._index.pod(uid)
-        want = tolerations.lasting(pod.get("spec") or {}) if pod is not None else None
-        if pod is None or want is None or pod["metadata"].get("deletionTimestamp"):
-            return
-        meta = pod["metadata"]
-        same = {"uid": uid, "resourceVersion": meta["resourceVersion"]}  # the list is replaced as a whole
-        era = self.era(PODS)
-        try:
-            now = await self._cluster.patch(
-                PODS, meta["namespace"], meta["name"], {"metadata": same, "spec": {"tolerations": want}}
-            )
-        except NotFound:
-            return
-        except Invalid as why:
-            self._log(f"pod {meta['namespace']}/{meta['name']} may be evicted: its tolerations stay: {why}")
-            return
-        self.learn(PODS, now, era)
-        if tolerations.lasting(now.get("spec") or {}):
-            raise ClusterError("the API does not keep its tolerations")
 
     async def _write_mirrors(self, node: str) -> None:
         if self.ready.is_set():  # else when it is: see _take_over

@@ -7,10 +7,19 @@ does. Touches nothing.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from skerry.model.desired import Kind, Object
 from skerry_hub.edgecontroller.mirrors import is_mirror
+from skerry_hub.edgecontroller.projected import (
+    Missing,
+    Projection,
+    TokenSource,
+    composed,
+    is_made,
+    projections,
+    rewritten,
+)
 from skerry_hub.edgecontroller.seals import Seals
 from skerry_hub.edgecontroller.target import (
     Chosen,
@@ -27,6 +36,7 @@ from skerry_hub.ports import Obj
 
 Name = tuple[str, str]
 Seal = Callable[[Object | Refusal], Object | Refusal]
+TokenOf = Callable[[str, TokenSource], str]  # of a pod's uid; raises Missing
 KIND_NAMES = {Kind.CONFIG_MAP: "ConfigMap", Kind.SECRET: "Secret"}
 
 
@@ -35,7 +45,23 @@ class PodEntry:
     obj: Obj
     node: str
     wanted: Object | Refusal
-    refs: tuple[Reference, ...]
+    refs: tuple[Reference, ...]  # they travel
+    made: tuple[Projection, ...] = ()  # of what else it names a Secret is made, which travels
+    last: dict[str, Object] = field(default_factory=dict, repr=False)  # by volume: that Secret as it was made last
+
+    @property
+    def uses(self) -> set[Reference]:
+        """All ConfigMaps and Secrets that take part in what travels."""
+        namespace = self.obj["metadata"]["namespace"]
+        return {*self.refs, *(ref for one in self.made for ref in one.references(namespace))}
+
+    @property
+    def tokens(self) -> tuple[TokenSource, ...]:
+        return tuple(token for one in self.made for token in one.tokens)
+
+
+def _no_token(_uid: str, _source: TokenSource) -> str:
+    raise Missing("tokens of service accounts are not asked for here")
 
 
 class Index:
@@ -46,9 +72,10 @@ class Index:
         changed: Callable[[str], None],
         configs: Callable[[Reference], Obj | None],
         seals: Seals | None = None,
+        token_of: TokenOf = _no_token,
     ) -> None:
         """`configs` looks up a ConfigMap or Secret in the informers; without `seals` Secrets travel in clear."""
-        self._changed, self._configs, self._seals = changed, configs, seals
+        self._changed, self._configs, self._seals, self._token_of = changed, configs, seals, token_of
         self._pods: dict[Name, PodEntry] = {}
         self._uids: dict[str, Name] = {}
         self._nodes: dict[str, set[Name]] = {}  # the pods that the node should run
@@ -65,6 +92,11 @@ class Index:
         """The API's pod of this name, on any node."""
         entry = self._pods.get(name)
         return entry.obj if entry is not None else None
+
+    def tokens(self, name: Name) -> tuple[str, str, tuple[TokenSource, ...]] | None:
+        """The node and the uid of the pod of this name, and the tokens that it asks for; None where there is none."""
+        entry = self._pods.get(name)
+        return (entry.node, str(entry.obj["metadata"]["uid"]), entry.tokens) if entry is not None else None
 
     def mirrors_of(self, node: str) -> Iterator[Obj]:
         for name in sorted(self._mirrors.get(node, ())):
@@ -102,18 +134,18 @@ class Index:
             self._uids[obj["metadata"]["uid"]] = name
             self._mirrors.setdefault(str(obj["spec"]["nodeName"]), set()).add(name)
             return
-        wanted, refs = _read_pod(obj)
+        wanted, refs, made = _read_pod(obj)
         node = str(obj["spec"]["nodeName"])
         if before is not None:
             wanted = _same(before.wanted, wanted)
-        entry = self._pods[name] = PodEntry(obj, node, wanted, refs)
+        last = before.last if before is not None else {}
+        entry = self._pods[name] = PodEntry(obj, node, wanted, refs, made, last)
         self._uids[obj["metadata"]["uid"]] = name
         self._nodes.setdefault(node, set()).add(name)
-        for ref in refs:
+        for ref in entry.uses:
             self._users.setdefault(ref, set()).add(name)
-        for ref in before.refs if before is not None else ():
-            if ref not in refs:
-                self._unuse(ref, name)
+        for ref in before.uses - entry.uses if before is not None else ():
+            self._unuse(ref, name)
         if before is None or before.wanted is not entry.wanted or before.refs != refs:
             self._changed(node)
 
@@ -140,8 +172,28 @@ class Index:
             if part is not None:
                 part = seal(part) if seal is not None and ref.kind is Kind.SECRET else part
                 there.append((f"{KIND_NAMES[ref.kind]} {ref.namespace}/{ref.name}", part))
+        for one in entry.made:
+            part = self._made(entry, one)
+            there.append((f"volume {one.volume}:", seal(part) if seal is not None else part))
         meta = entry.obj["metadata"]
         return Wanted(entry.wanted, meta["uid"], str(meta.get("creationTimestamp") or ""), tuple(there))
+
+    def _made(self, entry: PodEntry, one: Projection) -> Object | Refusal:
+        """The Secret of a volume. What is missing now takes nothing from a device that has it."""
+        uid = str(entry.obj["metadata"]["uid"])
+        try:
+            whole, left_out = composed(entry.obj, one, lambda source: self._token_of(uid, source), self._configs)
+            made = config_object(Kind.SECRET, whole)
+            if left_out and not isinstance(made, Refusal):
+                return Refusal(left_out, made)
+        except Missing as why:
+            made = Refusal(str(why))
+        except (AttributeError, KeyError, TypeError, ValueError) as why:
+            made = Refusal(f"is no volume: {why!r}")
+        if isinstance(made, Refusal):
+            return replace(made, kept=entry.last.get(one.volume))
+        entry.last[one.volume] = made
+        return made
 
     def _part(self, ref: Reference) -> Object | Refusal | None:
         known = self._parts.get(ref)
@@ -160,7 +212,7 @@ class Index:
             names.discard(name)
             if not names:
                 place.pop(entry.node, None)
-        for ref in entry.refs:
+        for ref in entry.uses:
             self._unuse(ref, name)
         self._changed(entry.node)
 
@@ -172,12 +224,15 @@ class Index:
             self._parts.pop(ref, None)
 
 
-def _read_pod(obj: Obj) -> tuple[Object | Refusal, tuple[Reference, ...]]:
+def _read_pod(obj: Obj) -> tuple[Object | Refusal, tuple[Reference, ...], tuple[Projection, ...]]:
     """What no API should hold costs that pod its place, not every device its hub."""
     try:
-        return pod_object(obj), references(obj)
+        made, spec = projections(obj), obj.get("spec") or {}
+        spec = rewritten(spec, obj["metadata"]["name"], made)
+        named = references({**obj, "spec": spec})
+        return pod_object(obj, spec), tuple(ref for ref in named if not is_made(ref.name)), made
     except (AttributeError, KeyError, TypeError, ValueError) as why:
-        return Refusal(f"is no pod: {why!r}"), ()
+        return Refusal(f"is no pod: {why!r}"), (), ()
 
 
 def _read_config(ref: Reference, obj: Obj) -> Object | Refusal:

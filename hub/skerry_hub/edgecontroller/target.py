@@ -32,9 +32,9 @@ DROPPED: Mapping[str, str] = {
     "priority": "nothing is preempted on a device",
     "priorityClassName": "nothing is preempted on a device",
     "preemptionPolicy": "nothing is preempted on a device",
-    "serviceAccount": "a device's pod cannot reach the API, so it gets no token",
-    "serviceAccountName": "a device's pod cannot reach the API, so it gets no token",
-    "automountServiceAccountToken": "a device's pod cannot reach the API, so it gets no token",
+    "serviceAccount": "the hub asks for its tokens",
+    "serviceAccountName": "the hub asks for its tokens",
+    "automountServiceAccountToken": "the hub asks for its tokens",
     "enableServiceLinks": "the device knows no Services, so there is nothing to link",
 }
 LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
@@ -82,9 +82,9 @@ def usable(found: Object | Refusal) -> Object | None:
     return found.kept if isinstance(found, Refusal) else found
 
 
-def pod_object(pod: Obj) -> Object | Refusal:
-    """A pod as it travels."""
-    meta, spec = pod["metadata"], pod.get("spec") or {}
+def pod_object(pod: Obj, spec: Obj | None = None) -> Object | Refusal:
+    """A pod as it travels; with `spec` in place of its own."""
+    meta, spec = pod["metadata"], spec if spec is not None else pod.get("spec") or {}
     head = _metadata(meta)
     for name in ("labels", "annotations"):
         said = {k: v for k, v in (meta.get(name) or {}).items() if k != LAST_APPLIED}
@@ -119,17 +119,17 @@ def references(pod: Obj) -> tuple[Reference, ...]:
     """Every ConfigMap and Secret that the pod names, for its containers' environment, its volumes and its images."""
     spec, namespace = pod.get("spec") or {}, pod["metadata"]["namespace"]
     found: set[tuple[Kind, str]] = set()
-    for container in (c for part in CONTAINER_LISTS for c in _dicts(spec.get(part))):
-        for source in _dicts(container.get("envFrom")):
+    for container in (c for part in CONTAINER_LISTS for c in dicts(spec.get(part))):
+        for source in dicts(container.get("envFrom")):
             _name_of(found, source, ("configMapRef", "secretRef"), "name")
-        for variable in _dicts(container.get("env")):
+        for variable in dicts(container.get("env")):
             _name_of(found, variable.get("valueFrom"), ("configMapKeyRef", "secretKeyRef"), "name")
-    for volume in _without_token_list(_dicts(spec.get("volumes"))):
+    for volume in _without_token_list(dicts(spec.get("volumes"))):
         _name_of(found, volume, ("configMap", "secret"), "name")
         _name_of(found, volume, ("", "secret"), "secretName")
-        for source in _dicts((volume.get("projected") or {}).get("sources")):
+        for source in dicts((volume.get("projected") or {}).get("sources")):
             _name_of(found, source, ("configMap", "secret"), "name")
-    for key in _dicts(spec.get("imagePullSecrets")):
+    for key in dicts(spec.get("imagePullSecrets")):
         _name_of(found, {"secret": key}, ("", "secret"), "name")
     return tuple(Reference(kind, namespace, name) for kind, name in sorted(found))
 
@@ -159,6 +159,16 @@ def choose(wanted: Iterable[Wanted]) -> Chosen:
     return Chosen(objects, refused)
 
 
+def dicts(value: Any) -> list[dict[str, Any]]:
+    return [item for item in value if isinstance(item, dict)] if isinstance(value, list) else []
+
+
+def is_admissions(volume: Mapping[str, Any]) -> bool:
+    """Whether it is the volume for a token that admission adds to every pod."""
+    sources = dicts((volume.get("projected") or {}).get("sources"))
+    return str(volume.get("name")).startswith(TOKEN_VOLUME) and any("serviceAccountToken" in s for s in sources)
+
+
 # --- private ----------------------------------------------------------------------------------------------------------
 
 
@@ -186,10 +196,6 @@ def _object(kind: Kind, uid: str, body: Any) -> Object | Refusal:
     return object_of(kind, uid, data)
 
 
-def _dicts(value: Any) -> list[dict[str, Any]]:
-    return [item for item in value if isinstance(item, dict)] if isinstance(value, list) else []
-
-
 def _name_of(found: set[tuple[Kind, str]], source: Any, fields: tuple[str, str], key: str) -> None:
     for field, kind in zip(fields, (Kind.CONFIG_MAP, Kind.SECRET), strict=True):
         said = source.get(field) if field and isinstance(source, dict) else None
@@ -198,19 +204,14 @@ def _name_of(found: set[tuple[Kind, str]], source: Any, fields: tuple[str, str],
             found.add((kind, name))
 
 
-def _is_token(volume: Mapping[str, Any]) -> bool:
-    sources = _dicts((volume.get("projected") or {}).get("sources"))
-    return str(volume.get("name")).startswith(TOKEN_VOLUME) and any("serviceAccountToken" in s for s in sources)
-
-
 def _without_token_list(volumes: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
-    return [v for v in volumes if not _is_token(v)]
+    return [v for v in volumes if not is_admissions(v)]
 
 
 def _without_token(spec: dict[str, Any]) -> dict[str, Any]:
     """The spec without the volume that admission adds for the API's token, and without its mounts."""
-    volumes = _dicts(spec.get("volumes"))
-    gone = {v.get("name") for v in volumes if _is_token(v)}
+    volumes = dicts(spec.get("volumes"))
+    gone = {v.get("name") for v in volumes if is_admissions(v)}
     if not gone:
         return spec
     out = {**spec, "volumes": [v for v in volumes if v.get("name") not in gone]}
@@ -218,13 +219,13 @@ def _without_token(spec: dict[str, Any]) -> dict[str, Any]:
         del out["volumes"]
     for part in CONTAINER_LISTS:
         if isinstance(spec.get(part), list):
-            out[part] = [_without_mounts(c, gone) for c in _dicts(spec[part])]
+            out[part] = [_without_mounts(c, gone) for c in dicts(spec[part])]
     return out
 
 
 def _without_mounts(container: dict[str, Any], gone: set[Any]) -> dict[str, Any]:
     if "volumeMounts" not in container:
         return container
-    mounts = [m for m in _dicts(container["volumeMounts"]) if m.get("name") not in gone]
+    mounts = [m for m in dicts(container["volumeMounts"]) if m.get("name") not in gone]
     rest = {k: v for k, v in container.items() if k != "volumeMounts"}
     return {**rest, "volumeMounts": mounts} if mounts else rest

@@ -129,8 +129,10 @@ class KubeClient:
     async def get(self, resource: Resource, namespace: str, name: str) -> Obj:
         return await self._call("GET", self._path(resource, namespace, name))
 
-    async def create(self, resource: Resource, namespace: str, obj: Obj) -> Obj:
-        return await self._call("POST", self._path(resource, namespace), {}, obj)
+    async def create(
+        self, resource: Resource, namespace: str, obj: Obj, *, name: str = "", subresource: str = ""
+    ) -> Obj:
+        return await self._call("POST", self._path(resource, namespace, name, subresource), {}, obj)
 
     async def patch(
         self,

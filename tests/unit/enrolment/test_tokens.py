@@ -249,7 +249,9 @@ async def test_it_publishes_once_the_namespace_is_there_and_says_once_what_is_mi
     class NoNamespace(ScriptedCluster):
         there = False
 
-        async def create(self, resource: Resource, namespace: str, obj: Obj) -> Obj:
+        async def create(
+            self, resource: Resource, namespace: str, obj: Obj, *, name: str = "", subresource: str = ""
+        ) -> Obj:
             if not self.there:
                 raise NotFound('namespaces "skerry" not found')
             return await super().create(resource, namespace, obj)

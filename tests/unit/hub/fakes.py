@@ -232,7 +232,9 @@ class ScriptedCluster(Cluster):
             raise NotFound(name)
         return found
 
-    async def create(self, resource: Resource, namespace: str, obj: Obj) -> Obj:
+    async def create(
+        self, resource: Resource, namespace: str, obj: Obj, *, name: str = "", subresource: str = ""
+    ) -> Obj:
         made = self._wrote("create", resource, obj["metadata"]["name"], obj, obj)
         if resource is LEASES:
             made["metadata"].setdefault("uid", f"uid-{self.version}")

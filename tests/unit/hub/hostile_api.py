@@ -26,6 +26,7 @@ from unit.apiserver.serving import Client
 from unit.hub.signing_controller import SigningController
 
 RBAC = Path(__file__).resolve().parents[3] / "hub" / "deploy" / "rbac.yaml"
+TOKENS = RBAC.parent / "tokens" / "rbac.yaml"  # what a component adds
 FUTURE = {"a": [1, {"b": "c"}]}
 # NodeRestriction: labels with these prefixes that a node may set on itself (admission plugin reference).
 RESERVED = ("kubernetes.io/", "k8s.io/")
@@ -148,6 +149,8 @@ class HostileApi:
             return mood
         if what.resource in ("tokenreviews", "subjectaccessreviews"):
             return _review(json.loads(body))
+        if what.resource == "serviceaccounts/token":
+            return _token(json.loads(body))
         if what.resource == "certificatesigningrequests" and self._of_another_signer(what, body):
             code, obj = self.signing.answer(what.verb, what.name, body)
             return web.json_response(obj, status=code)
@@ -259,6 +262,18 @@ def _review(review: dict[str, Any]) -> web.Response:
     else:
         review["status"] = {"allowed": review["spec"]["user"] == "ops"}
     return web.json_response(review, status=201)
+
+
+def _token(request: dict[str, Any]) -> web.Response:
+    """What an API server checks of a TokenRequest (pkg/registry/core/serviceaccount/storage/token.go), and gives."""
+    spec, bound = request["spec"], request["spec"].get("boundObjectRef") or {}
+    if spec["expirationSeconds"] < 600:
+        return _status(422, "Invalid", "may not specify a duration less than 10 minutes")
+    if (bound.get("kind"), bound.get("apiVersion")) != ("Pod", "v1") or not (bound.get("name") and bound.get("uid")):
+        return _status(422, "Invalid", f"cannot bind token to {bound}")
+    audience = spec["audiences"] or ["https://kubernetes.default.svc"]
+    request["status"] = {"token": f"jwt-of-{bound['name']}-for-{audience[0]}"}
+    return web.json_response(request, status=201)
 
 
 def _status(code: int, reason: str, message: str, headers: dict[str, str] | None = None) -> web.Response:

@@ -21,6 +21,7 @@ import pytest
 import yaml
 
 from rig.site import kubectl
+from skerry.model.desired import Kind
 from skerry.model.report import (
     ContainerStatus,
     Event,
@@ -49,12 +50,12 @@ from skerry_hub.ports import CONFIG_MAPS, EVENTS, LEASES, NODES, PODS, ClusterEr
 from unit.apiserver.serving import running
 from unit.hub.enrolment_story import enrolled
 from unit.hub.fakes import Dice
-from unit.hub.hostile_api import RBAC, HostileApi, Rule, shipped, without
+from unit.hub.hostile_api import RBAC, TOKENS, HostileApi, Rule, shipped, without
 
 T = TypeVar("T")
 WAIT_S = 120.0
 FASTER = 10.0  # than the wall: a silent watch is noticed after 9 s
-RULES = shipped()
+RULES = [*shipped(), *shipped(TOKENS)]
 FACTS = NodeFacts(4000, 512 << 20, 110, "arm64", "linux", "rock", "6.1", "boot", "machine", "containerd://1.7", "0.1.0")
 
 
@@ -146,6 +147,7 @@ class Story:
         await self._is_refused()
         await self._shows_mirrors()
         await self._gets_a_certificate()
+        await self._gives_a_token()
         await enrolled(self.folder / "enrolment", self.admin, self.hub, self.clock, self.until)
         await self._other_things()
 
@@ -219,6 +221,22 @@ class Story:
         (certificate, key) = self.shown[0]
         assert "CERTIFICATE" in certificate
         assert "PRIVATE KEY" in key
+
+    async def _gives_a_token(self) -> None:
+        """To the pod that asks for one, in a Secret that no API has."""
+        source = {"serviceAccountToken": {"path": "token", "audience": "vault", "expirationSeconds": 3600}}
+        volume = {"name": "id", "projected": {"sources": [source]}}
+        pod = _pod()
+        pod["metadata"]["name"], pod["spec"]["volumes"] = "robot", [volume]
+        await self.admin.create(PODS, "default", pod)
+
+        async def told() -> bool:
+            target = self.controller.target("pi")
+            secrets = [b for (kind, _), b in target.bodies.items() if kind is Kind.SECRET] if target is not None else []
+            return any(b"jwt-of-robot-for-vault" in body for body in secrets)
+
+        await self.until(told, "the token in the device's set")
+        await self.admin.delete(PODS, "default", "robot", grace_s=0)
 
     async def _other_things(self) -> None:
         target = self.controller.target("pi")
@@ -402,6 +420,15 @@ def test_the_endpoint_whose_certificate_the_cluster_signs_is_another_component(t
     assert (read.kubelet_listen, read.kubelet_address) == ("0.0.0.0", "$(POD_IP)")
     assert (read.kubelet_server_tls_bootstrap, read.kubelet_cert, read.kubelet_key) == (True, None, None)
     assert read.kubelet_client_ca.name == "ca.crt"
+
+
+def test_the_right_to_ask_for_tokens_is_a_component_of_its_own(tmp_path: Path) -> None:
+    """Who has it may become any service account."""
+    rights = {str(rule) for rule in shipped(TOKENS)}
+    assert rights == {"create serviceaccounts/token"}
+    assert rights.isdisjoint(map(str, shipped()))
+    (given,) = [d for d in with_component(tmp_path, "tokens") if d["metadata"]["name"] == "skerry-hub-tokens"][1:]
+    assert given["subjects"] == [{"kind": "ServiceAccount", "name": "skerry-hub", "namespace": "skerry"}]
 
 
 def test_the_hub_may_approve_and_sign_for_its_own_signer_and_no_other() -> None:

@@ -32,7 +32,9 @@ class ReviewApi:
     asked: list[Obj] = field(default_factory=list)
     broken: bool = False
 
-    async def create(self, resource: Resource, namespace: str, obj: Obj) -> Obj:
+    async def create(
+        self, resource: Resource, namespace: str, obj: Obj, *, name: str = "", subresource: str = ""
+    ) -> Obj:
         self.asked.append(obj)
         if self.broken:
             raise Forbidden("the hub may not create reviews")

@@ -168,7 +168,7 @@ class Cluster:
         self.lost: list[ClusterError] = []  # the same, after the call was done
         self.calls = 0
 
-    async def create(self, resource: Any, namespace: str, obj: Obj) -> Obj:
+    async def create(self, resource: Any, namespace: str, obj: Obj, **_of: str) -> Obj:
         return self._call(lambda: self.signing.create(obj))
 
     async def get(self, resource: Any, namespace: str, name: str) -> Obj:
