@@ -83,7 +83,7 @@ class Fleet:
 
     def start_hub(self) -> None:
         argv = [
-            str(BIN / "skerry-hub"), "run", "--kubeconfig", str(self.site.kubeconfig),
+            *self.hub_argv(), "run", "--kubeconfig", str(self.site.kubeconfig),
             *self.hub_broker(), "--status-socket", str(self.status_socket),
         ]  # fmt: skip
         keys = self.data  # of the API: it signs the endpoint's certificate, and its own client's
@@ -92,6 +92,10 @@ class Fleet:
             argv += ["--kubelet-client-ca", str(keys / "ca.crt")]
         self.hub = self.site.spawn(argv, name="hub", cwd=ROOT)
         self.hub.wait_log("ready", READY_TIMEOUT_S)
+
+    def hub_argv(self) -> list[str]:
+        """What is started as `skerry-hub`."""
+        return [str(BIN / "skerry-hub")]
 
     def hub_broker(self) -> list[str]:
         """What tells `skerry-hub run` of its broker, and what devices are told."""
