@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import json
 import os
 import shutil
@@ -120,7 +121,6 @@ async def start(connection: Connection, folder: Path, container_id: str, request
             outs[channel] = os.open(pipes[channel], os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
         await task.make(spec, pipes)
         pid = await task.start()
-        stdin = _open_stdin(pipes.get(Channel.STDIN))
     except BaseException as error:
         for file in outs.values():
             os.close(file)
@@ -130,7 +130,7 @@ async def start(connection: Connection, folder: Path, container_id: str, request
         if isinstance(error, RuntimeFailed) and error.call == "Start":
             return NotStarted(error.message)
         raise
-    return Running(task, home, pid, stdin, outs)
+    return Running(task, home, pid, pipes.get(Channel.STDIN), outs)
 
 
 async def sweep(connection: Connection, folder: Path) -> None:
@@ -162,8 +162,10 @@ class NotStarted:
 class Running:
     """ports.Duplex of a process."""
 
-    def __init__(self, task: Task, home: Path, pid: int, stdin: int | None, outs: dict[Channel, int]) -> None:
-        self._task, self._home, self._pid, self._stdin, self._outs = task, home, pid, stdin, outs
+    def __init__(self, task: Task, home: Path, pid: int, stdin: str | None, outs: dict[Channel, int]) -> None:
+        """`stdin`: the path of a pipe, unless it has none; it is opened when there is something for it."""
+        self._task, self._home, self._pid, self._stdin_path, self._outs = task, home, pid, stdin, outs
+        self._stdin: int | None = None
         self._exit = asyncio.ensure_future(_exit_code(task))
         self._exit.add_done_callback(lambda _: self._stop_feeding())
         self._closed = False
@@ -189,6 +191,7 @@ class Running:
         if piece.channel is Channel.RESIZE and not self._closed:
             await self._resize(piece.data)
         if piece.channel is Channel.STDIN:
+            await self._open_stdin()
             await self._feed(piece.data)
             if piece.end and self._stdin is not None:
                 self._stop_feeding()
@@ -228,6 +231,19 @@ class Running:
             for file in files:
                 loop.remove_reader(file)
 
+    async def _open_stdin(self) -> None:
+        """Until the shim has its end open, which it does in the background of a start. Raises StreamBroken."""
+        loop, pause = asyncio.get_running_loop(), 0.001
+        late = loop.time() + EXEC_END_S
+        while self._stdin is None and self._stdin_path is not None and not self._exit.done():
+            try:
+                self._stdin = os.open(self._stdin_path, os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+            except OSError as error:
+                if error.errno != errno.ENXIO or loop.time() > late:
+                    raise StreamBroken(CloseCode.FAILED, f"the command's stdin: {error.strerror}") from error
+                await asyncio.sleep(pause)
+                pause = min(2 * pause, 0.05)
+
     async def _feed(self, data: bytes) -> None:
         loop, rest = asyncio.get_running_loop(), memoryview(data)
         while rest and self._stdin is not None:
@@ -245,6 +261,7 @@ class Running:
                 self._stop_feeding()
 
     def _stop_feeding(self) -> None:
+        self._stdin_path = None
         if self._stdin is not None:
             asyncio.get_running_loop().remove_writer(self._stdin)
             os.close(self._stdin)
@@ -298,14 +315,6 @@ def _make_pipes(home: Path, pipes: dict[Channel, str]) -> None:
     home.mkdir(0o700, parents=True)
     for path in pipes.values():
         os.mkfifo(path, 0o600)
-
-
-def _open_stdin(path: str | None) -> int | None:
-    """The shim has it open since the start, unless the process has ended since."""
-    try:
-        return None if path is None else os.open(path, os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    except OSError:
-        return None
 
 
 async def _exit_code(task: Task) -> int:
