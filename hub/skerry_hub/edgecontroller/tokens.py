@@ -48,6 +48,7 @@ class Tokens:
     ) -> None:
         self._cluster, self._clock, self._entropy, self._pod, self._changed = cluster, clock, entropy, pod, changed
         self._kept: dict[str, _Kept] = {}  # by the pod's uid
+        self._of_node: dict[str, set[str]] = {}  # the same uids
         self._work = Work(self._write, TOKEN_WRITERS_MAX, clock, entropy, log, "tokens of pod")
 
     async def run(self) -> None:
@@ -58,15 +59,17 @@ class Tokens:
         """A pod of a device of this replica, with what it asks for; nothing where it asks for none any more."""
         wanted = frozenset(sources)
         kept = self._kept.get(uid)
-        if not wanted:
-            self._kept.pop(uid, None)
-        elif kept is None or kept.sources != wanted or kept.node != node:
+        if kept is not None and (kept.sources != wanted or kept.node != node):
+            self._drop(uid)
+        if wanted and uid not in self._kept:
             self._kept[uid] = _Kept(node, wanted, self._clock.now())
+            self._of_node.setdefault(node, set()).add(uid)
             self._work.add(uid)
 
     def forget(self, node: str) -> None:
         """It is another replica's device now, or none."""
-        self._kept = {uid: kept for uid, kept in self._kept.items() if kept.node != node}
+        for uid in list(self._of_node.get(node, ())):
+            self._drop(uid)
 
     def token(self, uid: str, source: TokenSource) -> str:
         """Raises Missing with the reason."""
@@ -80,9 +83,16 @@ class Tokens:
     def pending(self, node: str) -> bool:
         """Whether a token of the device is still on its way: its set waits for it a moment, because a hub that has just
         begun would otherwise take from devices what they have."""
-        return any(k.node == node and not k.problem and k.sources - k.tokens.keys() for k in self._kept.values())
+        kept = (self._kept[uid] for uid in self._of_node.get(node, ()))
+        return any(not k.problem and k.sources - k.tokens.keys() for k in kept)
 
     # --- private ------------------------------------------------------------------------------------------------------
+
+    def _drop(self, uid: str) -> None:
+        node = self._kept.pop(uid).node
+        self._of_node[node].discard(uid)
+        if not self._of_node[node]:
+            del self._of_node[node]
 
     async def _renew(self) -> None:
         while True:
@@ -100,7 +110,7 @@ class Tokens:
         if kept is None:
             return
         if pod is None:
-            del self._kept[uid]
+            self._drop(uid)
             return
         now = self._clock.now()
         for source in sorted(kept.sources, key=lambda s: (s.audience, s.expiration_s)):
