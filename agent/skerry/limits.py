@@ -123,6 +123,8 @@ COMMAND_ARGS_MAX = 1_024
 # --- processes and ports of containers (containerd/) ------------------------------------------------------------------
 DIAL_TIMEOUT_S = 10.0  # to connect to a port of a pod, or to containerd's streaming server
 ATTACH_HEAD_BYTES_MAX = 16 * KIB  # of the HTTP answer of that server
+EXEC_STDIN_S = 10.0  # longest wait for the shim to open its end of a process's stdin
+EXEC_STDIN_LOOK_S = (0.001, 0.05)  # first and longest pause between two tries
 EXEC_HANGUP_S = 1.0  # from SIGHUP to SIGKILL, for a process whose stream was closed
 EXEC_END_S = 10.0  # longest wait for its end; and longest pause between two tries to hear of one
 STATS_INTERFACES_MAX = 16  # network interfaces of one pod that are told

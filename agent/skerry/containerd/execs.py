@@ -26,7 +26,7 @@ from skerry.containerd.events import NAMESPACE
 from skerry.containerd.processes import family, locate, read_process, send
 from skerry.containerd.stubs import tasks
 from skerry.errors import RuntimeAway, RuntimeFailed, StreamBroken
-from skerry.limits import EXEC_END_S, EXEC_HANGUP_S, STREAM_CHUNK_BYTES
+from skerry.limits import EXEC_END_S, EXEC_HANGUP_S, EXEC_STDIN_LOOK_S, EXEC_STDIN_S, STREAM_CHUNK_BYTES
 from skerry.model.streams import Channel, CloseCode, Exec, Piece
 
 TASKS = "/containerd.services.tasks.v1.Tasks/"
@@ -233,8 +233,8 @@ class Running:
 
     async def _open_stdin(self) -> None:
         """Until the shim has its end open, which it does in the background of a start. Raises StreamBroken."""
-        loop, pause = asyncio.get_running_loop(), 0.001
-        late = loop.time() + EXEC_END_S
+        loop, pause = asyncio.get_running_loop(), EXEC_STDIN_LOOK_S[0]
+        late = loop.time() + EXEC_STDIN_S
         while self._stdin is None and self._stdin_path is not None and not self._exit.done():
             try:
                 self._stdin = os.open(self._stdin_path, os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
@@ -242,7 +242,7 @@ class Running:
                 if error.errno != errno.ENXIO or loop.time() > late:
                     raise StreamBroken(CloseCode.FAILED, f"the command's stdin: {error.strerror}") from error
                 await asyncio.sleep(pause)
-                pause = min(2 * pause, 0.05)
+                pause = min(2 * pause, EXEC_STDIN_LOOK_S[1])
 
     async def _feed(self, data: bytes) -> None:
         loop, rest = asyncio.get_running_loop(), memoryview(data)

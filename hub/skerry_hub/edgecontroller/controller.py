@@ -232,7 +232,7 @@ class EdgeController:
     def _want_tokens(self, name: Name, before: Obj | None) -> None:
         found = self._index.tokens(name)
         if before is not None and (found is None or found[1] != before["metadata"]["uid"]):
-            self._tokens.want("", str(before["metadata"]["uid"]), ())
+            self._tokens.gone(str(before["metadata"]["uid"]))
         if found is not None and found[0] in self._own:
             self._tokens.want(*found)
 

@@ -16,9 +16,7 @@ from skerry_hub.edgecontroller.projected import (
     Projection,
     TokenSource,
     composed,
-    is_made,
     projections,
-    rewritten,
 )
 from skerry_hub.edgecontroller.seals import Seals
 from skerry_hub.edgecontroller.target import (
@@ -53,7 +51,7 @@ class PodEntry:
     def uses(self) -> set[Reference]:
         """All ConfigMaps and Secrets that take part in what travels."""
         namespace = self.obj["metadata"]["namespace"]
-        return {*self.refs, *(ref for one in self.made for ref in one.references(namespace))}
+        return {*self.refs, *(Reference(kind, namespace, name) for one in self.made for kind, name in one.named)}
 
     @property
     def tokens(self) -> tuple[TokenSource, ...]:
@@ -180,9 +178,13 @@ class Index:
 
     def _made(self, entry: PodEntry, one: Projection) -> Object | Refusal:
         """The Secret of a volume. What is missing now takes nothing from a device that has it."""
-        uid = str(entry.obj["metadata"]["uid"])
+        uid, namespace = str(entry.obj["metadata"]["uid"]), entry.obj["metadata"]["namespace"]
+
+        def find(kind: Kind, name: str) -> Obj | None:
+            return self._configs(Reference(kind, namespace, name))
+
         try:
-            whole, left_out = composed(entry.obj, one, lambda source: self._token_of(uid, source), self._configs)
+            whole, left_out = composed(entry.obj, one, lambda source: self._token_of(uid, source), find)
             made = config_object(Kind.SECRET, whole)
             if left_out and not isinstance(made, Refusal):
                 return Refusal(left_out, made)
@@ -227,10 +229,7 @@ class Index:
 def _read_pod(obj: Obj) -> tuple[Object | Refusal, tuple[Reference, ...], tuple[Projection, ...]]:
     """What no API should hold costs that pod its place, not every device its hub."""
     try:
-        made, spec = projections(obj), obj.get("spec") or {}
-        spec = rewritten(spec, obj["metadata"]["name"], made)
-        named = references({**obj, "spec": spec})
-        return pod_object(obj, spec), tuple(ref for ref in named if not is_made(ref.name)), made
+        return pod_object(obj), references(obj), projections(obj)
     except (AttributeError, KeyError, TypeError, ValueError) as why:
         return Refusal(f"is no pod: {why!r}"), (), ()
 

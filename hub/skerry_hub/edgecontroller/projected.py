@@ -11,14 +11,15 @@ where the pod itself says `automountServiceAccountToken: true`; a volume that so
 from __future__ import annotations
 
 import base64
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from skerry.model.desired import Kind
-from skerry_hub.edgecontroller.target import CONTAINER_LISTS, TOKEN_VOLUME, Reference, dicts, is_admissions
 from skerry_hub.ports import Obj
 
+TOKEN_VOLUME = "kube-api-access-"  # noqa: S105 - the prefix that the ServiceAccount admission gives its volume
+CONTAINER_LISTS = ("containers", "initContainers", "ephemeralContainers")
 TRAVELS_AS = "skerry-"  # before the name of admission's own volume, which a device leaves out
 MODE = 0o644
 EXPIRATION_S = 3600  # where a source names none
@@ -46,10 +47,10 @@ class Projection:
     def tokens(self) -> tuple[TokenSource, ...]:
         return tuple(_token(source) for kind, source in self.sources if kind == "serviceAccountToken")
 
-    def references(self, namespace: str) -> tuple[Reference, ...]:
+    @property
+    def named(self) -> tuple[tuple[Kind, str], ...]:
         """The ConfigMaps and Secrets that take part in it."""
-        named = ((KINDS[kind], source["name"]) for kind, source in self.sources if kind in KINDS)
-        return tuple(Reference(kind, namespace, name) for kind, name in named)
+        return tuple((KINDS[kind], source["name"]) for kind, source in self.sources if kind in KINDS)
 
 
 class Missing(Exception):
@@ -65,20 +66,24 @@ def projections(pod: Obj) -> tuple[Projection, ...]:
     it with its path."""
     spec = pod.get("spec") or {}
     asked = spec.get("automountServiceAccountToken") is True
-    made = (_projection(v) for v in dicts(spec.get("volumes")) if asked or not is_admissions(v))
+    made = (_projection(v) for v in dicts(spec.get("volumes")) if asked or not _is_admissions(v))
     return tuple(p for p in made if p is not None)
 
 
-def rewritten(spec: Obj, pod_name: str, made: Iterable[Projection]) -> Obj:
-    """The spec with these volumes as Secret volumes."""
-    by_name = {p.volume: p for p in made}
-    if not by_name:
+def travelling(pod: Obj) -> Obj:
+    """The pod's spec with these volumes as Secret volumes, and without the one of admission that nobody asked for, nor
+    its mounts."""
+    spec, made = pod.get("spec") or {}, {p.volume: p for p in projections(pod)}
+    volumes = dicts(spec.get("volumes"))
+    gone = {v.get("name") for v in volumes if _is_admissions(v)} - made.keys()
+    if not (made or gone):
         return spec
-    names = {name: _travels_as(name) for name in by_name}
-    out = {**spec, "volumes": [_as_secret(v, pod_name, by_name, names) for v in dicts(spec.get("volumes"))]}
+    out = {**spec, "volumes": [_as_secret(v, pod, made) for v in volumes if v.get("name") not in gone]}
+    if not out["volumes"]:
+        del out["volumes"]
     for part in CONTAINER_LISTS:
         if isinstance(spec.get(part), list):
-            out[part] = [_mounted(c, names) for c in dicts(spec[part])]
+            out[part] = [_mounted(c, made, gone) for c in dicts(spec[part])]
     return out
 
 
@@ -95,7 +100,7 @@ def composed(
     pod: Obj,
     made: Projection,
     token: Callable[[TokenSource], str],
-    find: Callable[[Reference], Obj | None],
+    find: Callable[[Kind, str], Obj | None],
 ) -> tuple[Obj, str]:
     """The Secret of a projection, as if the API had it, and what is left out of it. `token` raises Missing. Raises
     Missing; but a token that is refused is left out of admission's volume, so that a pod which asks by habit runs."""
@@ -114,12 +119,22 @@ def composed(
                 for item in dicts(source["items"]):
                     data[item["path"]] = _text(str(meta[FIELDS[item["fieldRef"]["fieldPath"]]]))
             case _:
-                data |= _of_object(KINDS[kind], source, meta["namespace"], find)
+                data |= _of_object(KINDS[kind], source, find)
     name, uid = secret_name(meta["name"], made.volume), f"{meta['uid']}:{made.volume}"
     return {"metadata": {"name": name, "namespace": meta["namespace"], "uid": uid}, "data": data}, left_out
 
 
+def dicts(value: Any) -> list[dict[str, Any]]:
+    return [item for item in value if isinstance(item, dict)] if isinstance(value, list) else []
+
+
 # --- private ----------------------------------------------------------------------------------------------------------
+
+
+def _is_admissions(volume: Mapping[str, Any]) -> bool:
+    """Whether it is the volume for a token that admission adds to every pod."""
+    sources = dicts((volume.get("projected") or {}).get("sources"))
+    return str(volume.get("name")).startswith(TOKEN_VOLUME) and any("serviceAccountToken" in s for s in sources)
 
 
 def _projection(volume: Mapping[str, Any]) -> Projection | None:
@@ -164,29 +179,27 @@ def _travels_as(volume: str) -> str:
     return TRAVELS_AS + volume if volume.startswith(TOKEN_VOLUME) else volume
 
 
-def _as_secret(volume: Obj, pod_name: str, made: Mapping[str, Projection], names: Mapping[str, str]) -> Obj:
+def _as_secret(volume: Obj, pod: Obj, made: Mapping[str, Projection]) -> Obj:
     one = made.get(str(volume.get("name")))
     if one is None:
         return volume
-    return {
-        "name": names[one.volume],
-        "secret": {"secretName": secret_name(pod_name, one.volume), "defaultMode": one.mode},
-    }
+    source = {"secretName": secret_name(pod["metadata"]["name"], one.volume), "defaultMode": one.mode}
+    return {"name": _travels_as(one.volume), "secret": source}
 
 
-def _mounted(container: Obj, names: Mapping[str, str]) -> Obj:
+def _mounted(container: Obj, made: Mapping[str, Projection], gone: Collection[Any]) -> Obj:
     if "volumeMounts" not in container:
         return container
-    mounts = [{**m, "name": names.get(str(m.get("name")), m.get("name"))} for m in dicts(container["volumeMounts"])]
-    return {**container, "volumeMounts": mounts}
+    mounts = [m for m in dicts(container["volumeMounts"]) if m.get("name") not in gone]
+    mounts = [{**m, "name": _travels_as(m["name"])} if m.get("name") in made else m for m in mounts]
+    rest = {k: v for k, v in container.items() if k != "volumeMounts"}
+    return {**rest, "volumeMounts": mounts} if mounts else rest
 
 
-def _of_object(
-    kind: Kind, source: Mapping[str, Any], namespace: str, find: Callable[[Reference], Obj | None]
-) -> dict[str, str]:
+def _of_object(kind: Kind, source: Mapping[str, Any], find: Callable[[Kind, str], Obj | None]) -> dict[str, str]:
     """path → base64, of a ConfigMap or Secret."""
     what, optional = f"{'Secret' if kind is Kind.SECRET else 'ConfigMap'} {source['name']}", source.get("optional")
-    found = find(Reference(kind, namespace, source["name"]))
+    found = find(kind, source["name"])
     if found is None:
         if optional:
             return {}

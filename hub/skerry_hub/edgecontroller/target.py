@@ -18,6 +18,7 @@ from skerry.limits import CODEC_DEPTH_MAX, OBJECT_BYTES_MAX, OBJECTS_MAX, PODS_M
 from skerry.model.desired import Key, Kind, Object, object_of
 from skerry.wire.codec import encode
 from skerry.wire.wellformed import check
+from skerry_hub.edgecontroller.projected import CONTAINER_LISTS, dicts, is_made, travelling
 from skerry_hub.ports import Obj
 
 # Fields of a pod's spec that only the API or a scheduler needs, each with the reason why it does not travel.
@@ -38,8 +39,6 @@ DROPPED: Mapping[str, str] = {
     "enableServiceLinks": "the device knows no Services, so there is nothing to link",
 }
 LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
-TOKEN_VOLUME = "kube-api-access-"  # noqa: S105 - the prefix that the ServiceAccount admission gives its volume
-CONTAINER_LISTS = ("containers", "initContainers", "ephemeralContainers")
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,9 +81,9 @@ def usable(found: Object | Refusal) -> Object | None:
     return found.kept if isinstance(found, Refusal) else found
 
 
-def pod_object(pod: Obj, spec: Obj | None = None) -> Object | Refusal:
-    """A pod as it travels; with `spec` in place of its own."""
-    meta, spec = pod["metadata"], spec if spec is not None else pod.get("spec") or {}
+def pod_object(pod: Obj) -> Object | Refusal:
+    """A pod as it travels."""
+    meta, spec = pod["metadata"], travelling(pod)
     head = _metadata(meta)
     for name in ("labels", "annotations"):
         said = {k: v for k, v in (meta.get(name) or {}).items() if k != LAST_APPLIED}
@@ -95,7 +94,7 @@ def pod_object(pod: Obj, spec: Obj | None = None) -> Object | Refusal:
         if meta.get("deletionGracePeriodSeconds") is not None:
             head["deletionGracePeriodSeconds"] = meta["deletionGracePeriodSeconds"]
     kept = {name: value for name, value in spec.items() if name not in DROPPED}
-    return _object(Kind.POD, meta["uid"], {"metadata": head, "spec": _without_token(kept)})
+    return _object(Kind.POD, meta["uid"], {"metadata": head, "spec": kept})
 
 
 def config_object(kind: Kind, obj: Obj) -> Object | Refusal:
@@ -117,21 +116,21 @@ def config_object(kind: Kind, obj: Obj) -> Object | Refusal:
 
 def references(pod: Obj) -> tuple[Reference, ...]:
     """Every ConfigMap and Secret that the pod names, for its containers' environment, its volumes and its images."""
-    spec, namespace = pod.get("spec") or {}, pod["metadata"]["namespace"]
+    spec, namespace = travelling(pod), pod["metadata"]["namespace"]
     found: set[tuple[Kind, str]] = set()
     for container in (c for part in CONTAINER_LISTS for c in dicts(spec.get(part))):
         for source in dicts(container.get("envFrom")):
             _name_of(found, source, ("configMapRef", "secretRef"), "name")
         for variable in dicts(container.get("env")):
             _name_of(found, variable.get("valueFrom"), ("configMapKeyRef", "secretKeyRef"), "name")
-    for volume in _without_token_list(dicts(spec.get("volumes"))):
+    for volume in dicts(spec.get("volumes")):
         _name_of(found, volume, ("configMap", "secret"), "name")
         _name_of(found, volume, ("", "secret"), "secretName")
         for source in dicts((volume.get("projected") or {}).get("sources")):
             _name_of(found, source, ("configMap", "secret"), "name")
     for key in dicts(spec.get("imagePullSecrets")):
         _name_of(found, {"secret": key}, ("", "secret"), "name")
-    return tuple(Reference(kind, namespace, name) for kind, name in sorted(found))
+    return tuple(Reference(kind, namespace, name) for kind, name in sorted(found) if not is_made(name))
 
 
 def choose(wanted: Iterable[Wanted]) -> Chosen:
@@ -157,16 +156,6 @@ def choose(wanted: Iterable[Wanted]) -> Chosen:
             objects.update(parts)
             objects[pod.key] = pod
     return Chosen(objects, refused)
-
-
-def dicts(value: Any) -> list[dict[str, Any]]:
-    return [item for item in value if isinstance(item, dict)] if isinstance(value, list) else []
-
-
-def is_admissions(volume: Mapping[str, Any]) -> bool:
-    """Whether it is the volume for a token that admission adds to every pod."""
-    sources = dicts((volume.get("projected") or {}).get("sources"))
-    return str(volume.get("name")).startswith(TOKEN_VOLUME) and any("serviceAccountToken" in s for s in sources)
 
 
 # --- private ----------------------------------------------------------------------------------------------------------
@@ -202,30 +191,3 @@ def _name_of(found: set[tuple[Kind, str]], source: Any, fields: tuple[str, str],
         name = said.get(key) if isinstance(said, dict) else None
         if isinstance(name, str) and name:
             found.add((kind, name))
-
-
-def _without_token_list(volumes: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
-    return [v for v in volumes if not is_admissions(v)]
-
-
-def _without_token(spec: dict[str, Any]) -> dict[str, Any]:
-    """The spec without the volume that admission adds for the API's token, and without its mounts."""
-    volumes = dicts(spec.get("volumes"))
-    gone = {v.get("name") for v in volumes if is_admissions(v)}
-    if not gone:
-        return spec
-    out = {**spec, "volumes": [v for v in volumes if v.get("name") not in gone]}
-    if not out["volumes"]:
-        del out["volumes"]
-    for part in CONTAINER_LISTS:
-        if isinstance(spec.get(part), list):
-            out[part] = [_without_mounts(c, gone) for c in dicts(spec[part])]
-    return out
-
-
-def _without_mounts(container: dict[str, Any], gone: set[Any]) -> dict[str, Any]:
-    if "volumeMounts" not in container:
-        return container
-    mounts = [m for m in dicts(container["volumeMounts"]) if m.get("name") not in gone]
-    rest = {k: v for k, v in container.items() if k != "volumeMounts"}
-    return {**rest, "volumeMounts": mounts} if mounts else rest

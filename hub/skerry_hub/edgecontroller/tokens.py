@@ -56,7 +56,7 @@ class Tokens:
         await asyncio.gather(self._work.run(), self._renew())
 
     def want(self, node: str, uid: str, sources: Iterable[TokenSource]) -> None:
-        """A pod of a device of this replica, with what it asks for; nothing where it asks for none any more."""
+        """A pod of a device of this replica, with what it asks for."""
         wanted = frozenset(sources)
         kept = self._kept.get(uid)
         if kept is not None and (kept.sources != wanted or kept.node != node):
@@ -65,6 +65,11 @@ class Tokens:
             self._kept[uid] = _Kept(node, wanted, self._clock.now())
             self._of_node.setdefault(node, set()).add(uid)
             self._work.add(uid)
+
+    def gone(self, uid: str) -> None:
+        """There is no such pod any more."""
+        if uid in self._kept:
+            self._drop(uid)
 
     def forget(self, node: str) -> None:
         """It is another replica's device now, or none."""

@@ -73,6 +73,6 @@ async def test_a_process_that_has_ended_is_told_nothing(task: FakeTask, tmp_path
 async def test_an_end_that_never_opens_breaks_the_stream(
     task: FakeTask, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(execs, "EXEC_END_S", 0.05)
+    monkeypatch.setattr(execs, "EXEC_STDIN_S", 0.05)
     with pytest.raises(StreamBroken, match="the command's stdin: No such device or address"):
         await asyncio.wait_for(running(task, tmp_path).write(TOLD), 10)

@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from skerry.limits import API_BACKOFF_S
+from skerry.world.clock import SystemClock
 from skerry_hub.edgecontroller.projected import Missing, TokenSource
 from skerry_hub.edgecontroller.tokens import FORBIDDEN, NOT_YET, Tokens
+from skerry_hub.kube.client import KubeClient
+from skerry_hub.kube.config import load
 from skerry_hub.limits import TOKEN_AGE_S_MAX, TOKEN_LIFE_PART, TOKEN_LOOK_S, TOKEN_WAIT_S
 from skerry_hub.ports import ClusterAway, ClusterError, Forbidden, NotFound, Obj, Resource
+from unit.apiserver.serving import running
 from unit.hub.fakes import Dice, ManualClock, ScriptedCluster
 from unit.hub.manifests import api_pod
 
@@ -134,3 +140,22 @@ async def test_what_is_not_wanted_any_more_is_not_asked_for(site: Site) -> None:
     site.tokens.forget("pi")
     await site.clock.advance(1)
     assert site.api.asked == []
+
+
+async def test_the_embedded_api_refuses_at_once_and_is_not_waited_for(tmp_path: Path) -> None:
+    with running(tmp_path) as behind:
+        async with KubeClient(load(behind.at.kubeconfig)) as client:
+            pod = {"uid-web": api_pod()}
+            tokens = Tokens(client, SystemClock(), Dice(), lambda _line: None, pod=pod.get, changed=lambda _node: None)
+            tokens.want("pi", "uid-web", [API])
+            task = asyncio.ensure_future(tokens.run())
+            try:
+                late = time.monotonic() + 30
+                while tokens.pending("pi") and time.monotonic() < late:
+                    await asyncio.sleep(0.02)
+                with pytest.raises(Missing) as why:
+                    tokens.token("uid-web", API)
+                assert why.value.refused
+            finally:
+                task.cancel()
+                await asyncio.gather(task, return_exceptions=True)

@@ -52,7 +52,7 @@ def test_the_volume_of_the_api_token_and_its_mounts_stay_here() -> None:
 
 
 def test_a_projected_volume_of_the_users_own_travels_and_the_device_refuses_it() -> None:
-    mine = {"name": "mine", "projected": {"sources": [{"serviceAccountToken": {"path": "t"}}]}}
+    mine = {"name": "mine", "projected": {"sources": [{"configMap": {"name": "c"}}]}}
     assert body(pod_object(api_pod(volumes=[mine])))["spec"]["volumes"] == [mine]
 
 
